@@ -1,0 +1,162 @@
+"""The U-Net of Ho et al. 2020 (https://arxiv.org/abs/2006.11239, appendix B) for any list of channel multipliers.
+
+Residual blocks with GroupNorm and SiLU, a sinusoidal timestep embedding added in each, self-attention at low
+resolutions, and skip connections from the way down to the way up.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddpm.settings import ModelSettings, parse_mults, require_halvable
+
+CHANNELS = 3
+
+
+def timestep_embedding(t: Tensor, size: int) -> Tensor:
+    """Sinusoids of the timestep (Vaswani et al. 2017, section 3.5). t [b], any float; returns [b, size]."""
+    half = size // 2
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
+    angles = t.float()[:, None] * frequencies[None]
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """A layer that starts as zero, so that its residual branch starts as the identity."""
+    nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class ResidualBlock(nn.Module):
+    """[b, inputs, h, w] and the embedding [b, e] to [b, outputs, h, w]."""
+
+    def __init__(self, inputs: int, outputs: int, embedding: int, groups: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.embedding = nn.Linear(embedding, outputs)
+        self.norm2 = nn.GroupNorm(groups, outputs)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = _zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = h + self.embedding(embedding)[:, :, None, None]
+        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        return self.skip(x) + h
+
+
+class SelfAttention(nn.Module):
+    """Single-head attention over the pixels of [b, c, h, w], as a residual."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = _zeroed(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, c, h * w).transpose(2, 3).unbind(1)  # each [b, hw, c]
+        a = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+        return x + self.out(a.transpose(1, 2).reshape(b, c, h, w))
+
+
+class Stage(nn.Module):
+    """A residual block, followed by attention where the resolution asks for it."""
+
+    def __init__(self, inputs: int, outputs: int, embedding: int, groups: int, dropout: float, attend: bool) -> None:
+        super().__init__()
+        self.block = ResidualBlock(inputs, outputs, embedding, groups, dropout)
+        self.attention = SelfAttention(outputs, groups) if attend else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return self.attention(self.block(x, embedding))
+
+
+class Downsample(nn.Conv2d):
+    """Halves the resolution by a strided convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, stride=2, padding=1)
+
+
+class Upsample(nn.Module):
+    """Doubles the resolution: nearest neighbour, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class UNet(nn.Module):
+    """The network. forward(x [b,3,h,w], t [b]) -> [b,3,h,w]; h and w must halve evenly once a level but the last.
+
+    Raises WrongInput for an image size that cannot be halved so often.
+    """
+
+    def __init__(self, settings: ModelSettings, image_size: int) -> None:
+        super().__init__()
+        require_halvable(image_size, settings.channel_mults)
+        mults = parse_mults(settings.channel_mults)
+        base, groups, dropout = settings.base_channels, settings.base_channels // 4, settings.dropout
+        self.base = base
+        width = 4 * base
+        self.embed = nn.Sequential(nn.Linear(base, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.head = nn.Conv2d(CHANNELS, base, 3, padding=1)
+
+        def stage(inputs: int, outputs: int, size: int) -> Stage:
+            return Stage(inputs, outputs, width, groups, dropout, attend=size <= settings.attention_resolution)
+
+        self.down = nn.ModuleList()
+        channels, size, skips = base, image_size, [base]
+        for level, mult in enumerate(mults):
+            if level:
+                self.down.append(Downsample(channels))
+                size //= 2
+                skips.append(channels)
+            for _ in range(settings.blocks):
+                self.down.append(stage(channels, base * mult, size))
+                channels = base * mult
+                skips.append(channels)
+
+        self.middle = nn.ModuleList([
+            Stage(channels, channels, width, groups, dropout, attend=True),
+            Stage(channels, channels, width, groups, dropout, attend=False),
+        ])  # fmt: skip
+
+        self.up = nn.ModuleList()
+        for level, mult in reversed(list(enumerate(mults))):
+            for _ in range(settings.blocks + 1):
+                self.up.append(stage(channels + skips.pop(), base * mult, size))
+                channels = base * mult
+            if level:
+                self.up.append(Upsample(channels))
+                size *= 2
+
+        self.tail = nn.Sequential(
+            nn.GroupNorm(groups, channels), nn.SiLU(), _zeroed(nn.Conv2d(channels, CHANNELS, 3, padding=1))
+        )
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        embedding = self.embed(timestep_embedding(t, self.base))
+        x = self.head(x)
+        skips = [x]
+        for layer in self.down:
+            x = layer(x, embedding) if isinstance(layer, Stage) else layer(x)
+            skips.append(x)
+        for layer in self.middle:
+            x = layer(x, embedding)
+        for layer in self.up:
+            x = layer(torch.cat([x, skips.pop()], dim=1), embedding) if isinstance(layer, Stage) else layer(x)
+        return self.tail(x)

@@ -1,0 +1,118 @@
+"""What a person watching sees: bars on a terminal, a line now and then elsewhere.
+
+Steps report to a `Progress`; where it goes is decided once, by `open_progress`. Inside a pipeline task the reports
+travel as marked lines on standard output, from which `pipelines/local.py` draws all tasks together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Protocol
+
+EVENT_MARK = "@ddpm "  # begins a line that is an event, in the output of a pipeline task
+SECONDS_BETWEEN = {"events": 0.5, "lines": 10.0, "bars": 0.1}
+
+
+class Progress(Protocol):
+    """Where steps report. `task` names what is under way; the same name again updates it."""
+
+    def update(self, task: str, done: float, total: float, note: str = "") -> None:
+        """`done` of `total` is reached; may be called often, at no cost to speak of. done >= total ends the task."""
+
+    def say(self, text: str) -> None:
+        """A line worth keeping."""
+
+
+class Quiet:
+    """Reports nowhere."""
+
+    def update(self, task: str, done: float, total: float, note: str = "") -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+
+class Lines:
+    """A line now and then, on standard error."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def update(self, task: str, done: float, total: float, note: str = "") -> None:
+        now = time.monotonic()
+        if done >= total:
+            self._last.pop(task, None)
+        elif now - self._last.setdefault(task, now) < SECONDS_BETWEEN["lines"]:
+            return
+        else:
+            self._last[task] = now
+        self.say(f"{task}  {done / max(total, 1e-9):4.0%}  {note}".rstrip())
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+class Bars:
+    """Bars on a terminal, drawn by rich on standard error."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bars = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:3.0f}%"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=Console(stderr=True),
+        )
+        self._tasks: dict[str, int] = {}
+        self._bars.start()
+
+    def update(self, task: str, done: float, total: float, note: str = "") -> None:
+        if task not in self._tasks:
+            self._tasks[task] = self._bars.add_task(task, total=total, note=note)
+        self._bars.update(self._tasks[task], completed=done, total=total, note=note)  # type: ignore[arg-type]
+        if done >= total:
+            self._bars.remove_task(self._tasks.pop(task))  # type: ignore[arg-type]
+            self.say(f"✓ {task}  {note}".rstrip())
+
+    def say(self, text: str) -> None:
+        self._bars.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        self._bars.stop()
+
+
+class Events:
+    """Marked lines of JSON on standard output, for the program that runs this one."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def update(self, task: str, done: float, total: float, note: str = "") -> None:
+        now = time.monotonic()
+        if done < total and now - self._last.get(task, 0.0) < SECONDS_BETWEEN["events"]:
+            return
+        self._last[task] = now
+        self._send(task=task, done=done, total=total, note=note)
+
+    def say(self, text: str) -> None:
+        self._send(say=text)
+
+    def _send(self, **event: object) -> None:
+        # One write: lines of two tasks must not be cut into each other.
+        sys.stdout.write(EVENT_MARK + json.dumps(event) + "\n")
+        sys.stdout.flush()
+
+
+def open_progress() -> Progress:
+    """Events under a pipeline's local runner, bars on a terminal, lines elsewhere."""
+    if os.environ.get("DDPM_PROGRESS") == "events":
+        return Events()
+    return Bars() if sys.stderr.isatty() else Lines()

@@ -1,0 +1,96 @@
+"""What a person may set, and what is refused."""
+
+import dataclasses
+import importlib
+import inspect
+import json
+
+import pytest
+
+from ddpm.errors import WrongInput
+from ddpm.settings import PLACES, ROOMS, Plan, TrainSettings, load_preset, parameter_names
+
+HERE = {"run_name": "r", "store": "s", "tracking_uri": "sqlite:///x", "study_storage": "j"}
+PRESETS = ("digits", "flowers102", "dalle-dogs", "celeba", "cifar10", "quick")
+
+
+def plan(**changes):
+    return Plan.from_parameters({**HERE, **load_preset("digits"), **changes})
+
+
+def test_no_name_stands_in_two_classes():
+    names = parameter_names()
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_plans(name):
+    """Every name in a preset is a setting, and the whole is a plan that passes its checks."""
+    parameters = {**HERE, **load_preset(name)}
+    if name == "quick":
+        with pytest.raises(WrongInput, match="source"):
+            Plan.from_parameters(parameters)
+        parameters["source"] = "/some/folder"
+    made = Plan.from_parameters(parameters)
+    assert {key: made.parameters()[key] for key in parameters} == parameters
+
+
+def test_configure_component_has_every_setting_with_its_type():
+    """KFP needs the list written out; it must not drift from the settings."""
+    configure = importlib.import_module("components.configure").configure
+    signature = dict(inspect.signature(configure.python_func).parameters)
+    types = {place: "str" for place in PLACES} | {f.name: f.type for kind in ROOMS.values() for f in dataclasses.fields(kind)}
+    found = {name: p.annotation if isinstance(p.annotation, str) else p.annotation.__name__ for name, p in signature.items()}
+    assert {name: found[name] for name in types} == types
+    assert set(found) - set(types) == {"job_name", "plan"}
+
+
+def test_plan_survives_json():
+    made = plan(lr=3e-4, channel_mults="1-2")
+    assert Plan.from_json(made.to_json()) == made
+    with pytest.raises(WrongInput, match="format_version 2"):
+        Plan.from_json(json.dumps({**json.loads(made.to_json()), "format_version": 2}))
+
+
+def test_settings_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plan().train.lr = 1.0
+
+
+def test_text_from_a_command_line_becomes_typed():
+    made = plan(lr="1e-4", epochs="60", flip="true", patience="5.0")
+    assert (made.train.lr, made.train.epochs, made.train.flip, made.train.patience) == (1e-4, 60, True, 5)
+    assert isinstance(made.train.patience, int)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("channel_mults", "1-x-4", "1-2-4"), ("mults_choices", "1-2-4 1-x-4", "'1-x-4'"), ("mults_choices", " ", "one list or more"),
+        ("lr", 0, "above 0"), ("lr", -1e-4, "above 0"), ("lr", "fast", "not a number"), ("lr", "nan", "above 0"), ("lr", True, "not a number"),
+        ("epochs", 0, "at least 1"), ("epochs", 1.5, "not a whole number"), ("epochs", "inf", "not a whole number"), ("batch_size", 0, "at least 1"),
+        ("image_size", 10, "cannot be halved"), ("image_size", 0, "from 1"), ("held_out", 1, "below 1"), ("flip", "perhaps", "true or false"),
+        ("precision", "fp16", "fp32 or bf16"), ("objective", "magic", "epsilon"), ("schedule", "cosy", "linear"), ("sampler", "euler", "ddim"),
+        ("extractor", "resnet", "inception"), ("layer", 100, "768"), ("trials", 0, "at least 1"), ("lr_high", 1e-9, "from lr_low"),
+        ("trial_epochs", 61, "at most epochs"), ("dataset_name", "a/b", "letters"), ("model_name", "", "letters"), ("run_name", "../up", "letters"),
+        ("prune_every", 7, "multiple of held_out_every"), ("n", 3, "at least 16"), ("base_channels", 6, "multiple of 4"), ("dropout", 1, "below 1"),
+    ],
+)  # fmt: skip
+def test_wrong_values_are_named(name, value, says):
+    with pytest.raises(WrongInput) as problem:
+        plan(**{name: value})
+    assert says in str(problem.value) and "\n" not in str(problem.value)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(WrongInput, match="'learning_rate' is not a setting"):
+        plan(learning_rate=1)
+    with pytest.raises(WrongInput, match="none named 'roses'; there are celeba"):
+        load_preset("roses")
+    with pytest.raises(WrongInput, match="none named"):
+        load_preset("../presets/digits")
+
+
+def test_defaults_are_the_founding_recipe():
+    settings = TrainSettings()
+    assert (settings.lr, settings.epochs, settings.precision) == (7e-5, 100, "fp32")

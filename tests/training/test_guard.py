@@ -1,0 +1,39 @@
+"""Which steps the guard skips."""
+
+import torch
+
+from ddpm.training.guard import WARM, WINDOW, SpikeGuard
+
+
+def judged(norms, factor=10.0):
+    guard = SpikeGuard(factor, torch.device("cpu"))
+    return [bool(guard.judge(torch.tensor(float(norm)))) for norm in norms], guard
+
+
+def test_calm_steps_pass():
+    skipped, guard = judged([1 + 0.5 * (i % 3) for i in range(300)])
+    assert not any(skipped) and guard.skipped() == 0
+
+
+def test_not_finite_is_skipped_from_the_first_step():
+    skipped, guard = judged([float("nan"), float("inf"), 1.0])
+    assert skipped == [True, True, False] and guard.skipped() == 2
+
+
+def test_outliers_are_skipped_once_it_is_warm():
+    assert judged([100.0] + [1.0] * WARM + [9.0, 11.0])[0][-2:] == [False, True]
+    assert not any(judged([1.0] * (WARM - 1) + [1000.0])[0]), "too early to know what is ordinary"
+
+
+def test_a_burst_does_not_become_ordinary():
+    skipped, guard = judged([1.0] * 20 + [50.0] * 500 + [1.0])
+    assert skipped == [False] * 20 + [True] * 500 + [False] and guard.skipped() == 500
+
+
+def test_median_follows_a_slow_change():
+    assert not any(judged([1.02**i for i in range(600)])[0]), "growing by 2% a step is no spike"
+
+
+def test_window_forgets():
+    skipped, _ = judged([1.0] * 50 + [5.0] * (2 * WINDOW) + [40.0, 60.0])
+    assert skipped[-2:] == [False, True], "the median is now 5, and 40 is below ten times that"

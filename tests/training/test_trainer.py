@@ -1,0 +1,184 @@
+"""The loop: what it writes, how it resumes, what it refuses."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from ddpm.errors import Refused, WrongInput
+from ddpm.progress import Quiet
+from ddpm.settings import ModelSettings, TrainSettings
+from ddpm.store import open_store
+from ddpm.training.checkpoint import load_model, pointed, read_checkpoint
+from ddpm.training.trainer import NoObserver, Trainer
+
+MODEL = ModelSettings(channel_mults="1-2", base_channels=8, blocks=1, attention_resolution=4, dropout=0.1)
+SETTINGS = TrainSettings(lr=1e-3, epochs=4, batch_size=32, held_out_every=1, warmup_images=64, checkpoint_seconds=1e-6)
+CPU = torch.device("cpu")
+
+
+class Kept(NoObserver):
+    """Keeps what it hears; stops where told; fails where told."""
+
+    def __init__(self, stop_at=None, die_at=None):
+        self.heard, self.stop_at, self.die_at = [], stop_at, die_at
+
+    def metrics(self, values, images_seen):
+        self.heard.append((images_seen, {k: v for k, v in values.items() if k != "images_per_second"}))
+
+    def looked(self, epoch, images_seen, net):
+        if epoch == self.die_at:
+            raise KeyboardInterrupt
+        return epoch == self.stop_at
+
+
+def trainer(data, out, settings=SETTINGS, model=MODEL, start=None):
+    torch.set_num_threads(1)
+    return Trainer(model, settings, data, str(out), CPU, start)
+
+
+def state(out):
+    read = read_checkpoint(pointed(open_store(str(out)), "last"))
+    return {
+        f"{part}.{name}": tensor for part, tensors in read.tensors.items() for name, tensor in tensors.items()
+    }, read.facts
+
+
+def test_loss_falls_and_facts_are_kept(digits, tmp_path):
+    kept = Kept()
+    facts = trainer(digits, tmp_path).run(kept, Quiet())
+    losses = [values["held_out_loss"] for _, values in kept.heard if "held_out_loss" in values]
+    assert len(losses) == 4 and losses == sorted(losses, reverse=True) and losses[-1] < 0.85 * losses[0]
+    assert facts["images_seen"] == 4 * (len(digits.train) // 32) * 32
+    assert facts["skipped_steps"] == 0 and facts["held_out_loss"] == min(losses)
+    model = load_model(facts["checkpoint"])
+    assert model.settings == MODEL and model.image_size == 8
+    assert {"ema.safetensors", "weights.safetensors", "optimizer.safetensors"} == set(model.facts["sha256"])
+
+
+def test_stopped_anywhere_and_resumed_ends_with_the_same_bits(digits, tmp_path):
+    """Weights, average, optimizer, guard, and every figure that was logged."""
+    whole, parts = Kept(), Kept(die_at=2)
+    facts = trainer(digits, tmp_path / "whole").run(whole, Quiet())
+    with pytest.raises(KeyboardInterrupt):
+        trainer(digits, tmp_path / "parts").run(parts, Quiet())
+    parts.die_at = 3
+    with pytest.raises(KeyboardInterrupt):
+        trainer(digits, tmp_path / "parts").run(parts, Quiet())
+    parts.die_at = None
+    resumed = trainer(digits, tmp_path / "parts").run(parts, Quiet())
+    assert resumed["weights_sha256"] == facts["weights_sha256"]
+    (a, facts_a), (b, facts_b) = state(tmp_path / "whole"), state(tmp_path / "parts")
+    torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)  # the guard's empty slots are NaN
+    assert {k: facts_a[k] for k in ("best", "loss", "skipped_steps")} == {
+        k: facts_b[k] for k in ("best", "loss", "skipped_steps")
+    }
+    assert {i: v for i, v in whole.heard if "held_out_loss" in v} == {
+        i: v for i, v in parts.heard if "held_out_loss" in v
+    }
+
+
+def test_done_is_done(digits, tmp_path):
+    facts = trainer(digits, tmp_path).run(NoObserver(), Quiet())
+    before = sorted(open_store(str(tmp_path)).list(""))
+    assert trainer(digits, tmp_path).run(NoObserver(), Quiet()) == facts
+    assert sorted(open_store(str(tmp_path)).list("")) == before
+
+
+def test_branch_goes_on_from_a_checkpoint(digits, tmp_path):
+    """The winner trains on: same clock, weights, average and moments; the rate falls to 0 at the end."""
+    first = trainer(digits, tmp_path / "trial", dataclasses.replace(SETTINGS, epochs=2, decay_fraction=0.0)).run(
+        NoObserver(), Quiet()
+    )
+    kept = Kept()
+    branch = trainer(
+        digits, tmp_path / "final", dataclasses.replace(SETTINGS, decay_fraction=0.5), start=first["last_checkpoint"]
+    )
+    assert branch.images_seen == first["images_seen"]
+    facts = branch.run(kept, Quiet())
+    assert facts["images_seen"] == 2 * first["images_seen"]
+    rates = [values["lr"] for _, values in kept.heard if "lr" in values]
+    assert rates[-1] == 0 and max(rates) <= SETTINGS.lr
+
+
+def test_stops_when_nothing_improves(digits, tmp_path):
+    settings = dataclasses.replace(SETTINGS, lr=1e-9, epochs=50, patience=2, warmup_images=0)
+
+    class Worse(Kept):
+        def looked(self, epoch, images_seen, net):
+            for p in net.parameters():  # every look finds the averaged network worse than before
+                nn.init.normal_(p, std=float(epoch))
+            return False
+
+    facts = trainer(digits, tmp_path, settings).run(Worse(), Quiet())
+    assert facts["epochs"] < 10 and "no better held-out loss for 2 epochs" in facts["stopped"]
+    assert facts["checkpoint"] != facts["last_checkpoint"], "the best checkpoint is kept, and is not the last"
+    assert read_checkpoint(facts["checkpoint"]).facts["epoch"] == 1
+
+
+def test_spike_is_skipped_and_counted(digits, tmp_path):
+    """A batch with a poisoned picture gives gradients that are not finite: weights and moments stay as they were."""
+    run = trainer(digits, tmp_path)
+    for _ in range(3):
+        run._train_step()
+    before = {name: p.detach().clone() for name, p in run.net.named_parameters()}
+    moments = [run.optimizer.state[p]["exp_avg"].clone() for p in run.weights]
+    order, run.images = run.images, run.images.float() * float("nan")
+    run._train_step()
+    run.images = order
+    assert run.guard.skipped() == 1
+    assert all(torch.equal(before[name], p) for name, p in run.net.named_parameters())
+    assert all(torch.equal(m, run.optimizer.state[p]["exp_avg"]) for m, p in zip(moments, run.weights, strict=True))
+    run._train_step()
+    assert run.guard.skipped() == 1 and not torch.equal(before["head.weight"], run.net.head.weight)
+
+
+def test_weights_that_blew_up_are_refused(digits, tmp_path):
+    run = trainer(digits, tmp_path)
+    run.weights[0].data.fill_(float("nan"))
+    run.step = run.total_steps
+    with pytest.raises(Refused, match="lower lr"):
+        run.run(NoObserver(), Quiet())
+
+
+def test_other_settings_in_the_same_place_are_refused(digits, tmp_path):
+    trainer(digits, tmp_path, dataclasses.replace(SETTINGS, epochs=1)).run(NoObserver(), Quiet())
+    with pytest.raises(WrongInput, match="lr 0.001, not 0.002"):
+        trainer(digits, tmp_path, dataclasses.replace(SETTINGS, epochs=1, lr=2e-3))
+
+
+def test_damaged_checkpoint_is_found_out(digits, tmp_path):
+    facts = trainer(digits, tmp_path, dataclasses.replace(SETTINGS, epochs=1)).run(NoObserver(), Quiet())
+    path = tmp_path / facts["checkpoint"].split("/")[-2] / "ema.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(WrongInput, match="damaged"):
+        load_model(facts["checkpoint"])
+
+
+@pytest.mark.parametrize("text", ["not json", json.dumps({"a": 1}), json.dumps({"format_version": 99})])
+def test_what_is_no_checkpoint(tmp_path, text):
+    (tmp_path / "checkpoint.json").write_text(text)
+    with pytest.raises(WrongInput):
+        load_model(str(tmp_path / "checkpoint.json"))
+    with pytest.raises(WrongInput, match="there is no"):
+        load_model(str(tmp_path / "elsewhere"))
+
+
+def test_no_held_out_pictures_means_the_last_is_the_best(digits, tmp_path):
+    nothing = dataclasses.replace(digits.held_out, images=digits.held_out.images[:0], labels=digits.held_out.labels[:0])
+    facts = trainer(
+        dataclasses.replace(digits, held_out=nothing), tmp_path, dataclasses.replace(SETTINGS, epochs=2, patience=1)
+    ).run(NoObserver(), Quiet())
+    assert facts["held_out_loss"] is None and facts["checkpoint"] == facts["last_checkpoint"] and facts["epochs"] == 2
+
+
+def test_small_set_makes_a_small_batch(digits, tmp_path):
+    few = dataclasses.replace(digits.train, images=digits.train.images[:5], labels=digits.train.labels[:5])
+    facts = trainer(dataclasses.replace(digits, train=few), tmp_path, dataclasses.replace(SETTINGS, epochs=3)).run(
+        NoObserver(), Quiet()
+    )
+    assert facts["images_seen"] == 15
