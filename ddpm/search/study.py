@@ -1,0 +1,110 @@
+"""The Optuna study that workers share.
+
+All asked trials are queued when the study is made, the founding ones with fixed parameters, the others empty, to be
+filled by the sampler. Workers claim them one by one. So the study ends with the asked number of trials, whatever is
+killed and started again in between.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from ddpm.errors import WrongInput
+from ddpm.randomness import key
+from ddpm.search.space import first_trials
+from ddpm.settings import SearchSettings
+from ddpm.store import Store
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def open_storage(study_storage: str) -> BaseStorage:
+    """A database by its URL, or a journal file by its path (made where it is not there)."""
+    if "://" in study_storage:
+        return RDBStorage(study_storage)
+    path = Path(study_storage).expanduser().absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+    except OSError as problem:
+        raise WrongInput(
+            f"study_storage: {path} cannot be written ({problem.strerror}); name a path that can, or a database URL"
+        ) from None
+
+
+def create_study(study_storage: str, name: str, settings: SearchSettings) -> None:
+    """Make the study with all its trials queued, where it is not there yet. Call it once, before any worker starts.
+
+    A call that was cut off between two trials is completed by the next.
+    """
+    storage = open_storage(study_storage)
+    study = optuna.create_study(storage=storage, study_name=name, direction="minimize", load_if_exists=True)
+    for number, parameters in enumerate(first_trials(settings)):
+        if number >= len(study.get_trials(deepcopy=False)):
+            study.enqueue_trial(parameters)
+
+
+def open_study(study_storage: str, name: str, settings: SearchSettings, worker: int = 0) -> optuna.Study:
+    """The study, with the sampler and the pruner for this worker. Raises WrongInput where there is none."""
+    founding = min(len(settings.choices), settings.trials)
+    try:
+        return optuna.load_study(
+            storage=open_storage(study_storage),
+            study_name=name,
+            # constant_liar: workers must not all try the same place at once.
+            sampler=optuna.samplers.TPESampler(
+                seed=key("search", name, worker) % 2**32,
+                n_startup_trials=founding,
+                constant_liar=True,
+                multivariate=False,
+            ),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=founding)
+            if settings.prune_every
+            else optuna.pruners.NopPruner(),
+        )
+    except KeyError:
+        raise WrongInput(f"there is no study '{name}' in {study_storage}; configure the run first") from None
+
+
+def take_trials(study: optuna.Study, study_storage: str, claims: Store, worker: int) -> Iterator[Trial]:
+    """This worker's trials, one after the other, in the order of the queue.
+
+    A trial belongs to the worker whose name is in its claim, an object that only one writer can create. So a worker
+    that was killed and is started again takes up just the trials that are its own and unfinished.
+    """
+    storage = open_storage(study_storage)
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state.is_finished():
+            continue
+        claim = f"{trial.number:06d}.json"
+        mine = json.dumps({"worker": worker}).encode()
+        if claims.create(claim, mine) or claims.read(claim) == mine:
+            if trial.state == TrialState.WAITING:
+                storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+            yield Trial(study, trial._trial_id)
+
+
+def trial_row(trial: FrozenTrial) -> dict[str, Any]:
+    """A trial as the summary and the tables show it."""
+    done = trial.state == TrialState.COMPLETE
+    return {
+        "number": trial.number,
+        "channel_mults": trial.params.get("channel_mults"),
+        "lr": trial.params.get("lr"),
+        "state": trial.state.name,
+        "fid": trial.user_attrs["fid"] if done else None,
+        "kid": trial.user_attrs["kid"] if done else None,
+        "seconds": trial.user_attrs.get("seconds"),
+        "images_seen": trial.user_attrs.get("images_seen"),
+        "parameters": trial.user_attrs.get("parameters"),
+        "checkpoint": trial.user_attrs.get("checkpoint"),
+        "problem": trial.user_attrs.get("problem"),
+    }

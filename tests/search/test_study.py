@@ -1,0 +1,110 @@
+"""The study: its trials are run once each, by workers that race and are killed."""
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from ddpm.errors import WrongInput
+from ddpm.search.space import suggest
+from ddpm.search.study import create_study, open_study, take_trials
+from ddpm.settings import SearchSettings
+from ddpm.store import open_store
+
+SETTINGS = SearchSettings(trials=12, mults_choices="1-2-4-8 1-2-3-6 1-2-3 1-2-4", founding_lr=7e-5)
+
+
+def work(storage, claims, worker, ran, pause):
+    """A worker whose trials only wait; `ran` keeps who began and who ended what."""
+    study = open_study(storage, "s", SETTINGS, worker)
+    for trial in take_trials(study, storage, open_store(claims), worker):
+        chosen = suggest(trial, SETTINGS)
+        with open(ran, "a") as file:
+            file.write(f"{trial.number} {worker} {chosen['channel_mults']} {chosen['lr']!r}\n")
+        time.sleep(pause * random.random())
+        study.tell(trial, float(trial.number))
+
+
+def start(storage, claims, worker, ran, pause):
+    return subprocess.Popen([sys.executable, __file__, storage, claims, str(worker), str(ran), str(pause)])
+
+
+@pytest.fixture(params=["journal", "sqlite"])
+def storage(request, tmp_path):
+    place = str(tmp_path / "journal.log") if request.param == "journal" else f"sqlite:///{tmp_path}/study.db"
+    create_study(place, "s", SETTINGS)
+    return place
+
+
+def test_founding_lists_come_first_at_the_founding_rate(storage, tmp_path):
+    work(storage, str(tmp_path / "claims"), 0, tmp_path / "ran", 0)
+    trials = open_study(storage, "s", SETTINGS).trials
+    assert [t.params["channel_mults"] for t in trials[:4]] == ["1-2-4-8", "1-2-3-6", "1-2-3", "1-2-4"]
+    assert [t.params["lr"] for t in trials[:4]] == [7e-5] * 4
+    assert len(trials) == 12 and len({t.params["lr"] for t in trials[4:]}) == 8, "the others are the sampler's"
+    assert all(1e-5 <= t.params["lr"] <= 1e-3 for t in trials)
+
+
+def test_creating_again_changes_nothing(storage):
+    create_study(storage, "s", SETTINGS)
+    assert len(open_study(storage, "s", SETTINGS).trials) == 12
+
+
+def test_creation_that_was_cut_off_is_completed(tmp_path):
+    place = str(tmp_path / "journal.log")
+    study = optuna.create_study(storage=open_study_storage(place), study_name="s")
+    study.enqueue_trial({"channel_mults": "1-2-4-8", "lr": 7e-5})
+    create_study(place, "s", SETTINGS)
+    assert len(open_study(place, "s", SETTINGS).trials) == 12
+
+
+def open_study_storage(place):
+    from ddpm.search.study import open_storage
+
+    return open_storage(place)
+
+
+def test_racing_workers_run_each_trial_once(storage, tmp_path):
+    workers = [start(storage, str(tmp_path / "claims"), worker, tmp_path / "ran", 0.05) for worker in range(3)]
+    for worker in workers:
+        assert worker.wait(120) == 0
+    numbers = sorted(int(line.split()[0]) for line in (tmp_path / "ran").read_text().splitlines())
+    assert numbers == list(range(12))
+
+
+def test_killed_workers_started_again_finish_the_study(tmp_path):
+    """kill -9 at random moments: no trial is lost or doubled, and one that goes on keeps its parameters."""
+    storage, claims, ran = str(tmp_path / "journal.log"), str(tmp_path / "claims"), tmp_path / "ran"
+    create_study(storage, "s", SETTINGS)
+    rng = random.Random(0)
+    for _ in range(6):
+        workers = [start(storage, claims, worker, ran, 0.6) for worker in range(2)]
+        time.sleep(2.0 + rng.random())  # long enough to import and take a trial or two
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    for worker in [start(storage, claims, worker, ran, 0.0) for worker in range(2)]:
+        assert worker.wait(120) == 0
+    trials = open_study(storage, "s", SETTINGS).trials
+    assert [t.state for t in trials] == [TrialState.COMPLETE] * 12
+    assert [t.value for t in trials] == [float(i) for i in range(12)]
+    begun = [line.split() for line in ran.read_text().splitlines()]
+    assert {int(row[0]) for row in begun} == set(range(12))
+    assert len({tuple(row) for row in begun}) == 12, "a trial begun twice has the same worker and parameters"
+
+
+def test_no_study_is_one_line(tmp_path):
+    with pytest.raises(WrongInput, match="no study 'other'"):
+        open_study(str(tmp_path / "journal.log"), "other", SETTINGS)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WrongInput, match="study_storage"):
+        create_study(str(tmp_path / "file" / "journal.log"), "s", SETTINGS)
+
+
+if __name__ == "__main__":
+    work(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]), float(sys.argv[5]))
