@@ -1,0 +1,89 @@
+# `make` or `make help` lists what there is. Everything is set up on first use, in this folder, without root.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+PYTHON ?= python3
+UV ?= $(shell command -v uv || echo .venv-uv/bin/uv)
+DOCKER ?= docker
+
+PRESET ?= $(if $(filter submit,$(MAKECMDGOALS)),flowers102,digits)
+DATA ?=
+RUN_NAME ?=
+RUNNER ?= subprocess
+SET ?=
+IMAGE ?=
+BASE ?=
+BUILD_FLAGS ?=
+ENDPOINT ?= $(KFP_ENDPOINT)
+TESTS ?=
+
+# A stamp is touched only when all before it has worked: an installation that was cut off is done again.
+VENV := .venv/.installed
+DEV := .venv/.installed-dev
+OURS = --preset "$(PRESET)" --data "$(DATA)" --run-name "$(RUN_NAME)"
+
+.PHONY: help run ui test lint format types check-compiled compile image submit clean
+
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV) ## the whole pipeline here: make run [PRESET=quick] [DATA=/class/folders] [RUN_NAME=…] [RUNNER=docker] [SET='lr=1e-4 trials=4']
+	@.venv/bin/python -m pipelines.local $(OURS) --runner "$(RUNNER)" $(SET)
+
+ui: $(VENV) ## MLflow's pages, with all runs: make ui [PORT=5000]
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" sh mlflow/serve.sh
+
+test: $(DEV) ## the tests: make test [TESTS='tests/pipelines -k local']
+	@.venv/bin/python -m pytest $(TESTS)
+
+lint: $(DEV) ## ruff, and whether all is formatted
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+
+format: $(DEV) ## format all, and mend what ruff can
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+types: $(DEV) ## mypy
+	@.venv/bin/mypy
+
+compile: $(VENV) ## pipelines/ddpm.yaml from the code: make compile [IMAGE=registry/name@sha256:…]
+	@.venv/bin/python -m pipelines.pipeline $(if $(IMAGE),--image "$(IMAGE)")
+
+check-compiled: $(VENV) ## whether pipelines/ddpm.yaml is what the code compiles to
+	@.venv/bin/python -m pipelines.pipeline --check
+
+image: ## the tasks' image: make image [BASE=python:3.11-slim-bookworm] [IMAGE=…] [DOCKER=…] [BUILD_FLAGS=…]
+	@DOCKER_BUILDKIT=1 $(DOCKER) build $(BUILD_FLAGS) --file docker/Containerfile $(if $(BASE),--build-arg "BASE=$(BASE)") --tag "$(or $(IMAGE),$(shell sed -n 's/^IMAGE = "\(.*\)".*/\1/p' components/__init__.py))" .
+
+submit: $(VENV) ## the pipeline on a cluster: make submit ENDPOINT=http://… [PRESET=flowers102] [RUN_NAME=…] [IMAGE=…] [SET='…']
+	@.venv/bin/python -m pipelines.submit $(OURS) --endpoint "$(ENDPOINT)" $(if $(IMAGE),--image "$(IMAGE)") $(SET)
+
+clean: ## remove the environments and caches (var/, with all runs, stays)
+	rm -rf .venv .venv-uv build .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment: exact versions, checked against their hashes; then this project itself, editable.
+define install
+	@echo "setting up .venv from $(1) (once; about 5 GB)" >&2
+	@rm -f $(VENV) $(DEV)
+	@test -x .venv/bin/python || $(UV) venv --quiet --allow-existing --python "$(PYTHON)" .venv
+	@$(UV) pip sync --quiet --require-hashes --python .venv/bin/python $(1)
+	@$(UV) pip install --quiet --python .venv/bin/python --offline --no-deps --no-build-isolation --editable .
+endef
+
+$(VENV): requirements.lock pyproject.toml | uv
+	$(call install,requirements.lock)
+	@touch $(VENV)
+
+# The tests' environment holds all of the other one.
+$(DEV): requirements-dev.lock pyproject.toml | uv
+	$(call install,requirements-dev.lock)
+	@touch $(VENV) $(DEV)
+
+.PHONY: uv
+uv:
+	@command -v "$(UV)" >/dev/null || { \
+	  echo "setting up uv in .venv-uv" >&2; rm -rf .venv-uv; \
+	  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; say which with PYTHON=…" >&2; exit 2; }; \
+	  "$(PYTHON)" -m venv .venv-uv && .venv-uv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock; }

@@ -1,0 +1,14 @@
+"""One worker of the search: it shares the study with the others and pulls trials from it."""
+
+from kfp import dsl
+
+from components import component
+
+
+@component
+def search(
+    plan: dsl.Input[dsl.Artifact], dataset: dsl.Input[dsl.Artifact], worker: int, trials: dsl.Output[dsl.Artifact]
+):
+    from ddpm.steps import search as step
+
+    step.task(plan.path, dataset.path, worker, trials.path)

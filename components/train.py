@@ -1,0 +1,19 @@
+"""The trials' winner, trained on to the full budget."""
+
+from typing import List
+
+from kfp import dsl
+
+from components import component
+
+
+@component
+def train(
+    plan: dsl.Input[dsl.Artifact],
+    dataset: dsl.Input[dsl.Artifact],
+    trials: dsl.Input[List[dsl.Artifact]],
+    checkpoint: dsl.Output[dsl.Artifact],
+):
+    from ddpm.steps import train as step
+
+    step.task(plan.path, dataset.path, checkpoint.path)

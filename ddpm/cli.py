@@ -1,0 +1,354 @@
+"""`ddpm STEP`: every step by hand, on the same functions as the pipeline's components.
+
+`--json` prints one JSON object on standard output; progress goes to standard error. Exit status: 0 done, 2 wrong input,
+3 refused by a gate or a check, 1 failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ddpm.errors import Refused, WrongInput
+from ddpm.places import default_places
+from ddpm.progress import Bars, Progress, open_progress
+from ddpm.settings import (
+    PLACES,
+    ROOMS,
+    EvaluateSettings,
+    IngestSettings,
+    ModelSettings,
+    RegistrySettings,
+    SearchSettings,
+    TrainSettings,
+    load_preset,
+    pick,
+)
+
+Facts = dict[str, Any]
+
+
+def ingest(arguments: argparse.Namespace, progress: Progress) -> Facts:
+    from ddpm.data.ingest import ingest
+    from ddpm.store import open_store
+
+    return ingest(pick(IngestSettings, _settings(arguments)), open_store(arguments.store), progress, arguments.workers)
+
+
+def verify(arguments: argparse.Namespace, progress: Progress) -> Facts:
+    from ddpm.data.verify import verify
+
+    facts = verify(arguments.uri)
+    if not facts["ok"]:
+        _print(facts, arguments.json)
+        first = facts["bad"][0]
+        raise Refused(f"{len(facts['bad'])} bad objects, the first {first['object']}: {first['reason']}")
+    return facts
+
+
+def train(arguments: argparse.Namespace, progress: Progress) -> Facts:
+    from ddpm.steps.train import train
+
+    chosen = _settings(arguments)
+    return train(
+        pick(ModelSettings, chosen),
+        pick(TrainSettings, chosen),
+        arguments.dataset,
+        arguments.out,
+        progress,
+        arguments.start,
+    )
+
+
+def search(arguments: argparse.Namespace, progress: Progress) -> Facts:
+    from ddpm.data.dataset import open_dataset
+    from ddpm.steps.configure import configure, open_tracker
+    from ddpm.steps.search import choose, search
+
+    data = open_dataset(arguments.dataset)
+    places = {place: getattr(arguments, place) for place in PLACES}
+    of_data = {"source": arguments.dataset, "dataset_name": data.name, "image_size": data.image_size}
+    plan = configure({**_settings(arguments), **of_data, **places}, progress)
+    ran = search(plan, arguments.dataset, arguments.worker, open_tracker(plan), progress)
+    try:
+        return choose(plan)
+    except Refused as unfinished:
+        progress.say(str(unfinished))
+        return ran
+
+
+def sample(arguments: argparse.Namespace, progress: Progress) -> Facts:
+    from ddpm.steps.sample import sample
+
+    return sample(
+        arguments.model, arguments.n, arguments.seed, arguments.out, arguments.tracking_uri, progress,
+        arguments.sampler, arguments.sampling_steps, arguments.sample_batch,
+    )  # fmt: skip
+
+
+def evaluate(arguments: argparse.Namespace, progress: Progress) -> Facts:
+    from ddpm.steps.evaluate import evaluate
+    from ddpm.store import open_store
+
+    settings = pick(EvaluateSettings, _settings(arguments))
+    return evaluate(
+        arguments.generated, arguments.dataset, settings, open_store(arguments.store), arguments.tracking_uri, progress
+    )
+
+
+def compare(arguments: argparse.Namespace, progress: Progress) -> Facts:
+    from ddpm.evaluation.protocol import compare
+
+    return compare(_read_json(arguments.a), _read_json(arguments.b))
+
+
+def rank(arguments: argparse.Namespace, progress: Progress) -> Facts:
+    from ddpm.search.ranking import explain, rank
+
+    ranked = rank(_read_candidates(Path(arguments.file)))
+    rows = [
+        {"model": r.candidate.model, "fid_rank": r.fid_rank, "kid_rank": r.kid_rank, "mean_rank": r.mean_rank}
+        for r in ranked
+    ]
+    return {"best": ranked[0].candidate.model, "why": explain(ranked), "ranking": rows}
+
+
+def register(arguments: argparse.Namespace, progress: Progress) -> Facts:
+    from ddpm.registry.version import register
+
+    name = pick(RegistrySettings, _settings(arguments)).model_name
+    report = _read_json(arguments.report)
+    return {"name": name, "version": register(arguments.tracking_uri, name, arguments.checkpoint, report, None, {})}
+
+
+def promote(arguments: argparse.Namespace, progress: Progress) -> Facts:
+    from ddpm.steps.promote import promote
+    from ddpm.store import open_store
+
+    facts = promote(
+        open_store(arguments.store), arguments.tracking_uri, arguments.model_name, arguments.version, arguments.dataset,
+        pick(EvaluateSettings, _settings(arguments)), progress,
+    )  # fmt: skip
+    if "champion" not in facts["aliases"]:
+        _print(facts, arguments.json)
+        raise Refused(facts["decision"])
+    return facts
+
+
+def rollback(arguments: argparse.Namespace, progress: Progress) -> Facts:
+    from ddpm.registry.promotion import rollback
+    from ddpm.store import open_store
+
+    return rollback(open_store(arguments.store), arguments.tracking_uri, arguments.model_name, why=arguments.why)
+
+
+def history(arguments: argparse.Namespace, progress: Progress) -> Facts:
+    from ddpm.registry.promotion import entries
+    from ddpm.store import open_store
+
+    return {"name": arguments.model_name, "entries": entries(open_store(arguments.store), arguments.model_name)}
+
+
+# -- what the commands read ----------------------------------------------------------------------------------------
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The preset's parameters, and over them whatever was given as a flag."""
+    preset = load_preset(arguments.preset) if arguments.preset else {}
+    names = {spec.name for kind in ROOMS.values() for spec in dataclasses.fields(kind)}
+    return {**preset, **{name: value for name, value in vars(arguments).items() if name in names and value is not None}}
+
+
+def _read_json(path: str) -> dict[str, Any]:
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise WrongInput(f"there is no file {path}; give a report that `ddpm evaluate --json` printed") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError):
+        raise WrongInput(f"{path} is not JSON; give a report that `ddpm evaluate --json` printed") from None
+
+
+def _read_candidates(path: Path) -> list[Any]:
+    from ddpm.search.ranking import Candidate
+
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError):
+        raise WrongInput(
+            f"{path} is no CSV file; give one with the columns model, fid, kid and, if you like, parameters"
+        ) from None
+    try:
+        return [
+            Candidate(row["model"], float(row["fid"]), float(row["kid"]), int(row.get("parameters") or 0))
+            for row in rows
+        ]
+    except (KeyError, TypeError):
+        raise WrongInput(f"{path} lacks a column; it needs model, fid, kid and, if you like, parameters") from None
+    except ValueError as problem:
+        raise WrongInput(f"{path}: {problem}; fid and kid are numbers, parameters a whole one") from None
+
+
+# -- the command line ----------------------------------------------------------------------------------------------
+
+
+def _flags(parser: argparse.ArgumentParser, *kinds: type, without: tuple[str, ...] = ()) -> None:
+    """A flag for every field of the settings, `--like-this` or `--like_this`; and --preset."""
+    parser.add_argument("--preset", metavar="NAME", help="take settings from pipelines/presets/NAME.yaml")
+    for kind in kinds:
+        group = parser.add_argument_group(kind.__doc__.split("\n")[0] if kind.__doc__ else kind.__name__)
+        for spec in dataclasses.fields(kind):
+            if spec.name not in without:
+                names = [f"--{spec.name.replace('_', '-')}"] + ([f"--{spec.name}"] if "_" in spec.name else [])
+                group.add_argument(
+                    *names, dest=spec.name, metavar=str(spec.type).upper(), help=f"default: {spec.default}"
+                )
+
+
+def _place_flags(parser: argparse.ArgumentParser, *names: str) -> None:
+    texts = {
+        "store": "object store: a folder or s3://BUCKET/PREFIX", "tracking_uri": "MLflow", "run_name": "the run's name; given again, it resumes",
+        "study_storage": "Optuna: a journal file's path or a database URL",
+    }  # fmt: skip
+    defaults = default_places()
+    for name in names:
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", f"--{name}", dest=name, default=defaults.get(name), required=name not in defaults,
+            help=f"{texts[name]} (default: {defaults.get(name, 'none')})",
+        )  # fmt: skip
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ddpm", description=__doc__.split("\n")[0])
+    steps = parser.add_subparsers(title="steps", metavar="STEP", required=True)
+
+    def step(work: Callable[[argparse.Namespace, Progress], Facts], text: str) -> argparse.ArgumentParser:
+        added = steps.add_parser(work.__name__, help=text, description=text)
+        added.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+        added.set_defaults(work=work)
+        return added
+
+    p = step(ingest, "publish pictures as a data set")
+    p.add_argument(
+        "source",
+        help="a named source (digits, flowers102, dalle-dogs, celeba, cifar10; NAME:PATH from disk), or a folder of pictures",
+    )
+    p.add_argument("--name", "--dataset-name", dest="dataset_name", required=True)
+    p.add_argument("--workers", type=int, default=0, help="processes that decode; 0: one a core")
+    _place_flags(p, "store")
+    _flags(p, IngestSettings, without=("source", "dataset_name"))
+
+    p = step(verify, "read every byte of a data set again and check it against its manifest")
+    p.add_argument("uri", help="the data set's manifest")
+
+    p = step(train, "train a model; the same --out again resumes")
+    p.add_argument("--dataset", required=True, metavar="URI")
+    p.add_argument("--out", required=True, metavar="URI", help="where checkpoints go")
+    p.add_argument("--start", metavar="URI", help="a checkpoint to go on from")
+    _flags(p, ModelSettings, TrainSettings)
+
+    p = step(search, "one worker of a study over learning rate and multipliers")
+    p.add_argument("--dataset", required=True, metavar="URI")
+    p.add_argument("--worker", type=int, default=0, help="this worker's number; start several with different ones")
+    _place_flags(p, *PLACES)
+    _flags(p, ModelSettings, TrainSettings, SearchSettings, EvaluateSettings)
+
+    p = step(sample, "draw pictures from a model")
+    p.add_argument(
+        "--model", required=True, metavar="REF", help="a checkpoint's URI, models:/NAME@ALIAS or models:/NAME/VERSION"
+    )
+    p.add_argument("--n", type=int, default=16)
+    p.add_argument("--seed", type=int, default=0, help="pictures SEED to SEED+N-1")
+    p.add_argument("--out", required=True, metavar="DIR")
+    p.add_argument("--sampler", help="default: the registered version's own")
+    p.add_argument("--sampling-steps", "--sampling_steps", type=int, help="default: the registered version's own")
+    p.add_argument("--sample-batch", "--sample_batch", type=int, default=16)
+    _place_flags(p, "tracking_uri")
+
+    p = step(evaluate, "FID and KID of a folder of pictures, a checkpoint or a registered model")
+    p.add_argument("--generated", required=True, metavar="REF-or-DIR")
+    p.add_argument("--dataset", required=True, metavar="URI")
+    _place_flags(p, "store", "tracking_uri")
+    _flags(p, EvaluateSettings)
+
+    p = step(compare, "two evaluations side by side")
+    p.add_argument("a", metavar="A.json")
+    p.add_argument("b", metavar="B.json")
+
+    p = step(rank, "the best of several models by the mean of their ranks by FID and KID")
+    p.add_argument("file", metavar="FILE.csv", help="columns model, fid, kid and, if you like, parameters")
+
+    p = step(register, "a checkpoint and its report as a version in MLflow's registry")
+    p.add_argument("--checkpoint", required=True, metavar="URI")
+    p.add_argument("--report", required=True, metavar="FILE", help="what `ddpm evaluate --json` printed")
+    _place_flags(p, "tracking_uri")
+    _flags(p, RegistrySettings)
+
+    p = step(promote, "a version to champion, if it is better than the one there is")
+    p.add_argument("--model-name", "--model_name", required=True)
+    p.add_argument("--version", type=int, required=True)
+    p.add_argument(
+        "--dataset",
+        required=True,
+        metavar="URI",
+        help="where the champion is measured again if it was measured otherwise",
+    )
+    _place_flags(p, "store", "tracking_uri")
+    _flags(p, EvaluateSettings)
+
+    for work, text in (
+        (rollback, "the previous champion back in its place"),
+        (history, "who was promoted when, and why"),
+    ):
+        p = step(work, text)
+        p.add_argument("--model-name", "--model_name", required=True)
+        _place_flags(p, "store", "tracking_uri")
+        if work is rollback:
+            p.add_argument("--why", required=True, help="kept in the promotion log")
+    return parser
+
+
+def _print(facts: Facts, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            print(f"{name}:")
+            for row in value:
+                print("   " + "  ".join(f"{key} {cell}" for key, cell in row.items()))
+        else:
+            print(f"{name}: {json.dumps(value) if isinstance(value, (dict, list)) else value}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    progress = open_progress()
+    try:
+        facts = arguments.work(arguments, progress)
+    except WrongInput as problem:
+        status, problem_line = 2, str(problem)
+    except Refused as problem:
+        status, problem_line = 3, str(problem)
+    except KeyboardInterrupt:
+        status, problem_line = 130, "stopped; the same command carries on"
+    else:
+        status, problem_line = 0, ""
+    finally:
+        if isinstance(progress, Bars):
+            progress.close()
+    if status:
+        print(f"ddpm: {problem_line}", file=sys.stderr)
+    else:
+        _print(facts, arguments.json)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""The settings of a run, checked before anything else starts, and the places that its tasks will share."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ddpm import tracking
+from ddpm.data.sources import check_source
+from ddpm.errors import WrongInput
+from ddpm.progress import Progress
+from ddpm.search.study import create_study
+from ddpm.settings import Plan
+from ddpm.steps.task import perform, run_store
+from ddpm.store import Missing
+
+
+def configure(parameters: dict[str, Any], progress: Progress) -> Plan:
+    """Check everything that can be checked cheaply, then open the run: its plan, its MLflow run, its study.
+
+    A run name that is known resumes that run. Raises WrongInput where it was configured otherwise.
+    """
+    plan = Plan.from_parameters(parameters)
+    check_source(plan.ingest.source)
+    store = run_store(plan)
+    if not store.create("plan.json", plan.to_json().encode()):
+        require_same_plan(plan)
+        progress.say(f"carrying on with run {plan.run_name}")
+    create_study(plan.study_storage, plan.run_name, plan.search)
+    open_tracker(plan).open(plan.parameters())
+    return plan
+
+
+def require_same_plan(plan: Plan) -> None:
+    """Raise WrongInput where a run of this name was configured otherwise; nothing where there is none."""
+    store = run_store(plan)
+    try:
+        before = json.loads(store.read("plan.json"))
+    except Missing:
+        return
+    for name, value in plan.parameters().items():
+        if before.get(name) != value:
+            raise WrongInput(
+                f"run_name: run {plan.run_name} has {name} {before.get(name)!r}, not {value!r}; give another run_name, or the same settings"
+            )
+
+
+def open_tracker(plan: Plan) -> tracking.Tracker:
+    """MLflow's side of the run: the experiment is named after the data set."""
+    return tracking.Tracker(plan.tracking_uri, plan.run_name, plan.ingest.dataset_name)
+
+
+def task(parameters: dict[str, Any], output: str) -> None:
+    def work(progress: Progress) -> tuple[Plan, dict[str, Any]]:
+        plan = configure(parameters, progress)
+        return plan, {"plan": json.loads(plan.to_json())}
+
+    perform("configure", work, output)

@@ -1,0 +1,180 @@
+"""One worker of the search: trains, samples and scores trials until none is left; and the choice among them."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import optuna
+import torch
+from optuna.trial import TrialState
+from torch import nn
+
+from ddpm.data.dataset import PictureSet, open_dataset
+from ddpm.device import pick_device
+from ddpm.errors import Refused
+from ddpm.evaluation.fidelity import Reference, Scores, open_reference
+from ddpm.model.sampling import generate
+from ddpm.progress import Progress
+from ddpm.search.ranking import Candidate, Ranked, explain, rank
+from ddpm.search.space import suggest
+from ddpm.search.study import open_study, take_trials, trial_row
+from ddpm.settings import ModelSettings, Plan, TrainSettings
+from ddpm.steps.configure import open_tracker
+from ddpm.steps.task import load_plan, perform, read_pointer
+from ddpm.steps.watch import Recorder
+from ddpm.store import open_store
+from ddpm.tracking import NoTracker, Tracker
+from ddpm.training.trainer import Trainer
+
+
+def search(
+    plan: Plan, dataset_uri: str, worker: int, tracker: Tracker | NoTracker, progress: Progress
+) -> dict[str, Any]:
+    """Pull trials from the plan's study until none is left for this worker. Returns the rows of those it ran.
+
+    A trial trains at a constant rate, samples from its averaged weights, is scored by FID and KID, and leaves its
+    checkpoints in the store. One whose weights blow up is marked as failed, and the search goes on.
+    """
+    device = pick_device()
+    data = open_dataset(dataset_uri)
+    store = open_store(plan.store)
+    reference = open_reference(plan.evaluate, data, store, str(device), progress)
+    study = open_study(plan.study_storage, plan.run_name, plan.search, worker)
+    claims = open_store(f"{store.root}/runs/{plan.run_name}/claims")
+    ran = []
+    for trial in take_trials(study, plan.study_storage, claims, worker):
+        _run_trial(plan, study, trial, data, reference, device, tracker, progress)
+        ran.append(trial.number)
+    return {"worker": worker, "trials": [trial_row(t) for t in study.get_trials(deepcopy=False) if t.number in ran]}
+
+
+def _run_trial(
+    plan: Plan, study: optuna.Study, trial: optuna.Trial, data: PictureSet, reference: Reference, device: torch.device,
+    tracker: Tracker | NoTracker, progress: Progress,
+) -> None:  # fmt: skip
+    began = time.monotonic()
+    chosen = suggest(trial, plan.search)
+    model = dataclasses.replace(plan.model, channel_mults=chosen["channel_mults"])
+    settings = trial_settings(plan, chosen["lr"])
+    name = f"trial {trial.number}"
+    task = f"{name} · {model.channel_mults} · lr {settings.lr:.2g}"
+    params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
+    with tracker.child(name, params, {"kind": "trial", "trial": str(trial.number)}) as run:
+        watcher = _TrialWatcher(
+            plan, trial, Recorder(run, model, data.image_size, plan.search.score_steps, device), reference
+        )
+        out = f"{plan.store.rstrip('/')}/runs/{plan.run_name}/trials/{trial.number:03d}"
+        try:
+            trainer = Trainer(model, settings, data, out, device)
+            facts = trainer.run(watcher, progress, task)
+            scores = watcher.score(trainer.ema_net) if not watcher.pruned else None
+        except Refused as problem:
+            trial.set_user_attr("problem", str(problem))
+            progress.say(f"{task}: failed: {problem}")
+            study.tell(trial, state=TrialState.FAIL)
+            run.finish("FAILED")
+            return
+        for fact in ("images_seen", "parameters", "skipped_steps"):
+            trial.set_user_attr(fact, facts[fact])
+        trial.set_user_attr("checkpoint", facts["last_checkpoint"])
+        trial.set_user_attr("seconds", round(time.monotonic() - began, 2))
+        if scores is None:
+            study.tell(trial, state=TrialState.PRUNED)
+            progress.say(f"{task}: pruned after {facts['epochs']:g} epochs")
+            return
+        run.metrics({"fid": scores.fid, "kid": scores.kid, "parameters": facts["parameters"]}, facts["images_seen"])
+        trial.set_user_attr("fid", scores.fid)
+        trial.set_user_attr("kid", scores.kid)
+        study.tell(trial, scores.fid)
+        progress.say(f"{task}: FID {scores.fid:.2f}  KID {scores.kid:.4f}  ({scores.metric}, {scores.n} pictures)")
+
+
+class _TrialWatcher:
+    """Records, and from time to time scores, a trial: a hopeless one is pruned."""
+
+    def __init__(self, plan: Plan, trial: optuna.Trial, recorder: Recorder, reference: Reference) -> None:
+        self.plan, self.trial, self.recorder, self.reference = plan, trial, recorder, reference
+        self.pruned = False
+
+    def metrics(self, values: dict[str, float], images_seen: int) -> None:
+        self.recorder.metrics(values, images_seen)
+
+    def looked(self, epoch: int, images_seen: int, net: nn.Module) -> bool:
+        self.recorder.looked(epoch, images_seen, net)
+        search = self.plan.search
+        if search.prune_every and epoch % search.prune_every == 0 and epoch < search.trial_epochs:
+            scores = self.score(net)
+            self.recorder.metrics({"interim_fid": scores.fid, "interim_kid": scores.kid}, images_seen)
+            self.trial.report(scores.fid, epoch)
+            self.pruned = self.trial.should_prune()
+        return self.pruned
+
+    def score(self, net: nn.Module) -> Scores:
+        """The averaged network's pictures of seeds 0 … score_n - 1, the same for every trial, against the reference."""
+        recorder, search = self.recorder, self.plan.search
+        drawn = generate(
+            net, recorder.model, recorder.image_size, range(search.score_n), "dpm-solver++", search.score_steps,
+            self.plan.evaluate.sample_batch, recorder.device,
+        )  # fmt: skip
+        return self.reference.score(torch.cat(list(drawn)))
+
+
+def trial_settings(plan: Plan, lr: float) -> TrainSettings:
+    """How a trial trains: the plan's way, at its own constant rate, for the trials' budget."""
+    return dataclasses.replace(plan.train, lr=lr, epochs=plan.search.trial_epochs, decay_fraction=0.0, patience=0)
+
+
+def choose(plan: Plan) -> dict[str, Any]:
+    """The study's trials and the best of them by mean rank: `trials`, `best` (a number), `best_why`, `ranking`.
+
+    Raises Refused while trials are unfinished, or where none was completed.
+    """
+    study = open_study(plan.study_storage, plan.run_name, plan.search)
+    trials = study.get_trials(deepcopy=False)
+    rows = [trial_row(trial) for trial in trials]
+    unfinished = [trial.number for trial in trials if not trial.state.is_finished()]
+    if unfinished:
+        raise Refused(
+            f"trial {unfinished[0]} is not finished; give the run as many search workers as it began with, and it will be"
+        )
+    ranked = rank_rows(rows)
+    if not ranked:
+        raise Refused(
+            f"none of {len(rows)} trials was completed: {rows[0]['problem'] or 'all were pruned'}; widen or lower the search's rates"
+        )
+    return {
+        "trials": rows,
+        "best": int(ranked[0].candidate.model.removeprefix("trial ")),
+        "best_why": explain(ranked),
+        "ranking": [
+            {"trial": r.candidate.model, "fid_rank": r.fid_rank, "kid_rank": r.kid_rank, "mean_rank": r.mean_rank}
+            for r in ranked
+        ],
+    }
+
+
+def rank_rows(rows: list[dict[str, Any]]) -> list[Ranked]:
+    """The completed trials, the best first; empty where there is none."""
+    completed = [row for row in rows if row["state"] == "COMPLETE"]
+    return (
+        rank([Candidate(f"trial {row['number']}", row["fid"], row["kid"], row["parameters"]) for row in completed])
+        if completed
+        else []
+    )
+
+
+def winner_settings(plan: Plan, row: dict[str, Any]) -> tuple[ModelSettings, TrainSettings]:
+    """How the winner trains on: its own multipliers and rate, for the full budget."""
+    return dataclasses.replace(plan.model, channel_mults=row["channel_mults"]), dataclasses.replace(
+        plan.train, lr=row["lr"]
+    )
+
+
+def task(plan_path: str, dataset_path: str, worker: int, output: str) -> None:
+    def work(progress: Progress) -> tuple[Plan, dict[str, Any]]:
+        plan = load_plan(plan_path)
+        return plan, search(plan, read_pointer(dataset_path)["uri"], worker, open_tracker(plan), progress)
+
+    perform("search", work, output, f"-{worker}")

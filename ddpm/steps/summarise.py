@@ -1,0 +1,61 @@
+"""The exit task: gathers what a run's steps left, whether it succeeded or not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ddpm.settings import Plan
+from ddpm.steps.configure import open_tracker
+from ddpm.steps.task import read_facts, run_store
+from ddpm.store import Missing, open_store
+
+STEPS = ("configure", "ingest", "search", "train", "evaluate", "register", "promote")
+
+
+def summarise(run_name: str, store: str, state: str, error: str = "") -> dict[str, Any]:
+    """Write `runs/RUN_NAME/summary.json` and close the MLflow run; returns the summary.
+
+    It holds what there is: after a failure, the facts of the steps that ended. Raises Missing for an unknown run.
+    """
+    folder = open_store(f"{store.rstrip('/')}/runs/{run_name}")
+    plan = Plan.from_json(folder.read("plan.json").decode())
+    facts = {step: read_facts(folder, step) for step in STEPS}
+    workers = [json.loads(folder.read(key)) for key in folder.list("") if key.startswith("search-")]
+    summary: dict[str, Any] = {"run_name": run_name, "state": state, "seconds": {}}
+    if error:
+        summary["error"] = error
+    if dataset := facts["ingest"]:
+        summary["dataset"] = {key: dataset[key] for key in ("name", "uri", "digest", "n", "held_out")}
+    if trained := facts["train"]:
+        keys = ("number", "channel_mults", "lr", "state", "fid", "kid", "seconds", "images_seen")
+        summary["trials"] = [{key: row[key] for key in keys} for row in trained["trials"]]
+        summary["best"], summary["best_why"] = trained["best"], trained["best_why"]
+        summary["final"] = {"checkpoint": trained["checkpoint"], "skipped_steps": trained["skipped_steps"]}
+    if report := facts["evaluate"]:
+        figures = ("metric", "fid", "fid_std", "kid", "kid_std", "noise_floor", "recognisable")
+        summary["final"] = {**summary.get("final", {}), **{key: report[key] for key in figures}}
+        summary["protocol"], summary["grid"] = report["protocol"], report["grid"]
+    if version := facts["promote"] or facts["register"]:
+        summary["model"] = {
+            "aliases": [],
+            **{key: version[key] for key in ("name", "version", "aliases", "decision") if key in version},
+        }
+    for step, known in facts.items():
+        if known:
+            summary["seconds"][step] = known["seconds"]
+    if workers:
+        summary["seconds"]["search"] = max(worker["seconds"] for worker in workers)
+    run_store(plan).write("summary.json", json.dumps(summary, indent=1).encode())
+    with open_tracker(plan).parent() as run:
+        run.file("summary.json", json.dumps(summary, indent=1).encode())
+        run.finish("FINISHED" if state == "SUCCEEDED" else "FAILED")
+    return summary
+
+
+def task(run_name: str, store: str, state: str, error: str | None) -> None:
+    try:
+        summarise(run_name, store, state, error or "")
+    except Missing:
+        # The run was refused before it had a plan: its own task has said why, and there is nothing to gather.
+        print(f"run {run_name} has no plan; nothing to summarise", flush=True)

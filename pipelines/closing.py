@@ -1,0 +1,87 @@
+"""What a person reads at the end of a run: the trials, the choice, the figures, the version, and what to try next."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ddpm.settings import Plan
+
+
+def short(path: str | Path) -> str:
+    """A path as seen from here, where that is shorter."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A figure with so many digits that matter; a dash for none."""
+    return "–" if value is None else f"{value:.{digits}g}"
+
+
+def show(summary: dict[str, Any], plan: Plan) -> None:
+    """Print the summary (`var/last-run.json`) on standard output."""
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
+    console.print()
+    console.print(trials_table(summary))
+    for line in lines(summary, plan):
+        console.print(line, soft_wrap=True)
+
+
+def trials_table(summary: dict[str, Any]) -> Table:
+    """The study, one row a trial; the chosen one marked."""
+    title = f"{len(summary['trials'])} trials of run {summary['run_name']}"
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    table.add_column("")
+    table.add_column("trial", justify="right")
+    table.add_column("channel_mults")
+    for name in ("lr", "FID", "KID", "images seen", "seconds"):
+        table.add_column(name, justify="right")
+    table.add_column("state")
+    for trial in summary["trials"]:
+        best = trial["number"] == summary["best"]
+        table.add_row(
+            "★" if best else "", str(trial["number"]), str(trial["channel_mults"] or "–"), number(trial["lr"], 3),
+            number(trial["fid"]), number(trial["kid"], 3), number(trial["images_seen"], 7), number(trial["seconds"], 3),
+            trial["state"].lower(), style="bold" if best else None,
+        )  # fmt: skip
+    return table
+
+
+def lines(summary: dict[str, Any], plan: Plan) -> list[str]:
+    """What stands below the table."""
+    final, model, dataset = summary["final"], summary["model"], summary["dataset"]
+    floor, measurement = final["noise_floor"], summary["protocol"]["measurement"]
+    aliases = ", ".join(model["aliases"]) or "no alias"
+    reference = f"{model['name']}@{model['aliases'][0]}" if model["aliases"] else f"{model['name']}/{model['version']}"
+    measured = ", ".join(
+        f"{name} {measurement[name]}" for name in ("extractor", "layer", "n") if measurement.get(name) is not None
+    )
+    text = [
+        f"chosen     trial {summary['best']}" + (f": {summary['best_why']}" if summary.get("best_why") else ""),
+        f"final      FID {number(final['fid'])} (noise floor {number(floor['fid'])})   "
+        f"KID {number(final['kid'], 3)} (noise floor {number(floor['kid'], 3)})   {measured}",
+        f"data set   {dataset['name']}, {dataset['n']:,} pictures, {dataset['digest'][:12]}",
+        f"version    {model['name']} {model['version']} ({aliases})"
+        + (f": {model['decision']}" if model.get("decision") else ""),
+    ]
+    if summary.get("grid"):
+        text.append(f"pictures   {short(summary['grid'])}")
+    seconds = summary["seconds"]
+    text.append("seconds    " + ", ".join(f"{step} {value:.0f}" for step, value in seconds.items()))
+    tracking = f" --tracking-uri {plan.tracking_uri}" if not plan.tracking_uri.startswith("sqlite") else ""
+    text += [
+        "",
+        "to go on",
+        "  make ui                      all runs, figures and pictures in MLflow",
+        f"  .venv/bin/ddpm sample --model models:/{reference} --n 16 --seed 0 --out var/samples{tracking}",
+        f"  .venv/bin/ddpm history {model['name']}{tracking}",
+        "  make run                     once more: the data set is recognised, and the new version meets the champion",
+    ]
+    return [escape(line) for line in text]

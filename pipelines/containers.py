@@ -1,0 +1,114 @@
+"""Tasks in containers of a Docker engine: what they see of this machine, how they are started, followed and removed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from ddpm.errors import WrongInput
+from ddpm.settings import Plan
+
+LABEL = "ddpm.run"  # on every container, so that whoever ends the run finds them
+PASSED_ON = ("AWS_", "MLFLOW_TRACKING_", "PGPASSWORD", "HF_")  # variables of ours that a container is given
+T = TypeVar("T")
+
+
+def check_engine() -> None:
+    """Raise WrongInput unless an engine answers and has the image."""
+    import docker
+
+    from components import IMAGE
+
+    try:
+        client = docker.from_env()
+        client.images.get(IMAGE)
+        client.close()
+    except docker.errors.ImageNotFound:
+        raise WrongInput(f"RUNNER=docker: the engine has no image {IMAGE}; make it with `make image`") from None
+    except docker.errors.DockerException:
+        raise WrongInput(
+            "RUNNER=docker: no Docker engine answers; start one (DOCKER_HOST says where), or leave RUNNER out"
+        ) from None
+
+
+def variables() -> dict[str, str]:
+    """The environment of every container: credentials of ours, and the way in which tasks report."""
+    ours = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+    # The user in the container is ours, who has no home there.
+    return {**ours, "HOME": "/tmp", "DDPM_PROGRESS": "events", "PYTHONUNBUFFERED": "1"}
+
+
+def mounts(plan: Plan, var: Path) -> dict[str, str]:
+    """Folders that the tasks see at the same path, with their mode: var and places to write, pictures and weights to read."""
+    found = {str(var): "rw"}
+    written = (plan.store, str(Path(plan.study_storage).parent), str(Path(urlsplit(plan.tracking_uri).path).parent))
+    read = (plan.ingest.source, plan.ingest.source.partition(":")[2], plan.evaluate.weights)
+    for path in written:
+        if path.startswith("/") and path != "/" and not Path(path).is_relative_to(var):
+            Path(path).mkdir(parents=True, exist_ok=True)
+            found[path] = "rw"
+    for path in read:
+        if path.startswith("/") and Path(path).exists():
+            found.setdefault(path, "ro")
+    return found
+
+
+def run(
+    image: str,
+    command: list[str],
+    environment: dict[str, str],
+    mounted: dict[str, str],
+    run_name: str,
+    follow: Callable[[Iterable[str]], T],
+) -> tuple[T, int]:
+    """Run a command in a container, which is removed whatever happens; what `follow` made of its lines, and its status."""
+    import docker
+
+    client: Any = docker.from_env()
+    with_gpu = "nvidia" in client.info()["Runtimes"]
+    container = client.containers.run(
+        image,
+        command,
+        detach=True,
+        init=True,  # passes signals on, and buries what the task leaves
+        labels={LABEL: run_name},
+        environment=environment,
+        volumes={path: {"bind": path, "mode": mode} for path, mode in mounted.items()},
+        user=f"{os.getuid()}:{os.getgid()}",  # so that what it writes is ours
+        network_mode="host",
+        shm_size="1g",
+        device_requests=[docker.types.DeviceRequest(count=-1, capabilities=[["gpu"]])] if with_gpu else [],
+    )
+    try:
+        followed = follow(whole_lines(container.logs(stream=True, follow=True)))
+        return followed, container.wait()["StatusCode"]
+    finally:
+        container.remove(force=True)
+        client.close()
+
+
+def whole_lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Lines from the engine's chunks, which end anywhere, also within a character."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line.decode(errors="replace") for line in whole)
+    if rest:
+        yield rest.decode(errors="replace")
+
+
+def remove_all(run_name: str) -> None:
+    """End and remove the run's containers."""
+    import docker
+
+    try:
+        client = docker.from_env()
+        for container in client.containers.list(all=True, filters={"label": f"{LABEL}={run_name}"}):
+            container.remove(force=True)
+        client.close()
+    except docker.errors.DockerException as problem:
+        print(f"the containers of run {run_name} could not all be removed: {problem}", file=sys.stderr, flush=True)

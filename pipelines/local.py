@@ -1,0 +1,317 @@
+"""`make run`: the compiled pipeline on this machine.
+
+    python -m pipelines.local [--preset digits] [--data DATA] [--run-name NAME] [--runner docker] [NAME=VALUE …]
+
+Checks everything that can be checked, then runs `pipelines/ddpm.yaml` in a process group of its own
+(`pipelines/runner.py`), shows what goes on, and ends with the table of `pipelines/closing.py`. What kfp and the
+libraries print goes to `var/runs/RUN_NAME/log.txt`. Exit status: 0 done, 2 wrong input, 3 refused by a check, 1
+failed, 130 stopped by the person at the keyboard or by SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from ddpm.data.sources import check_source
+
+from ddpm.errors import WrongInput
+from ddpm.progress import EVENT_MARK, Bars, Progress, open_progress
+from ddpm.settings import Plan
+from ddpm.store import FileStore, Missing, open_store
+from pipelines import closing, containers, request
+from pipelines.runner import Job
+
+ROOT = Path(__file__).absolute().parent.parent
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # each ends the run
+SECONDS_TO_END = 3.0
+
+
+class Stopped(BaseException):
+    """A signal asked for the end."""
+
+
+@dataclass
+class Failure:
+    """Why a step failed, in its own words."""
+
+    step: str
+    words: str
+    status: int
+
+
+@dataclass
+class Watched:
+    """What came through from the runner so far."""
+
+    failures: list[Failure] = field(default_factory=list)
+    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=8))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run happens on this machine."""
+
+    var: Path  # holds all that runs leave
+    package: Path  # the compiled file
+    runner: str  # "subprocess" or "docker"
+
+    def defaults(self) -> dict[str, str]:
+        """Where a run keeps things, unless SET says otherwise."""
+        return {
+            "store": str(self.var / "store"),
+            "tracking_uri": f"sqlite:///{self.var / 'mlflow' / 'mlflow.db'}",
+            "study_storage": str(self.var / "optuna" / "journal.log"),
+        }
+
+
+def check(plan: Plan, runner: str) -> None:
+    """Raise WrongInput for what would only come to light after the start."""
+    check_source(plan.ingest.source)
+    if open_store(plan.store).exists(f"runs/{plan.run_name}/plan.json"):
+        from ddpm.steps.configure import require_same_plan
+
+        require_same_plan(plan)
+    if runner == "docker":
+        containers.check_engine()
+
+
+def make_job(plan: Plan, workers: list[int], place: Place, folder: Path) -> Job:
+    """The plan as a job for the runner, with what its tasks need in a container."""
+    side_by_side = min(len(workers), 2)  # kfp's local runner runs two of a loop at a time
+    in_containers = place.runner == "docker"
+    return Job(
+        package=str(place.package),
+        parameters={**plan.parameters(), request.WORKERS: workers},
+        root=str(folder / "kfp"),
+        runner=place.runner,
+        run_name=plan.run_name,
+        search_threads=max(1, (os.cpu_count() or 1) // side_by_side),
+        mounts=containers.mounts(plan, place.var) if in_containers else {},
+        environment=containers.variables() if in_containers else {},
+    )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The run's own folder, made, and ours alone for the while. Raises WrongInput where another has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise WrongInput(
+                f"run_name: {folder.name} is running already; wait for it, or give another RUN_NAME"
+            ) from None
+        yield
+
+
+def new_name(preset: str, runs: Path) -> str:
+    """A name that no run has yet: the preset's and the time."""
+    base = name = f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    number = 1
+    while (runs / name).exists():
+        number += 1
+        name = f"{base}-{number}"
+    return name
+
+
+def start(job: Job, folder: Path) -> subprocess.Popen[str]:
+    """Start the runner. It ends by itself when our end of its standard input closes, however that comes about."""
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    environment = {**os.environ, "DDPM_PROGRESS": "events", "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.runner"], cwd=ROOT, env=environment, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", bufsize=1,
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write(job.to_json() + "\n")
+    process.stdin.flush()
+    return process
+
+
+def end(process: subprocess.Popen[str], job: Job) -> None:
+    """End the runner and everything that it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        deadline = time.monotonic() + SECONDS_TO_END
+        while time.monotonic() < deadline and _lives(process):
+            time.sleep(0.05)
+    process.wait()
+    if job.runner == "docker":
+        containers.remove_all(job.run_name)
+
+
+def _lives(process: subprocess.Popen[str]) -> bool:
+    process.poll()
+    try:
+        os.killpg(process.pid, 0)
+        return True
+    except ProcessLookupError:
+        return False
+
+
+def watch(lines: Iterable[str], progress: Progress, log: IO[str]) -> Watched:
+    """Show the runner's events, and keep all else in the log, until it ends."""
+    seen = Watched()
+    for line in lines:
+        if not line.startswith(EVENT_MARK):
+            log.write(line)
+            if line.strip():
+                seen.last_lines.append(line.rstrip())
+            continue
+        event: dict[str, Any] = json.loads(line[len(EVENT_MARK) :])
+        if "task" in event:
+            progress.update(event["task"], event["done"], event["total"], event.get("note", ""))
+            continue
+        text = words_for(event)
+        log.write(f"--- {text}\n")
+        if "error" in event:
+            seen.failures.append(Failure(event["step"], event["error"], event["status"]))
+        if event.get("state") != "failed":  # its error has been shown
+            progress.say(text)
+    return seen
+
+
+def words_for(event: dict[str, Any]) -> str:
+    """An event of a step as a line."""
+    if "error" in event:
+        return f"✗ {event['step']}: {event['error']}"
+    if "say" in event:
+        return f"  {event['say']}"
+    return {
+        "started": f"▸ {event['step']}",
+        "done": f"✓ {event['step']}  {event.get('seconds', 0):.1f} s",
+        "failed": f"✗ {event['step']} failed",
+    }[event["state"]]
+
+
+def run(plan: Plan, workers: list[int], place: Place, again: str) -> int:
+    """Run the plan and show it; the exit status."""
+    folder = place.var / "runs" / plan.run_name
+    log_path = folder / "log.txt"
+    job = make_job(plan, workers, place, folder)
+    with locked(folder), open(log_path, "a", buffering=1) as log:
+        log.write(f"=== {time.strftime('%Y-%m-%d %H:%M:%S')}  {again}\n")
+        print(f"run {plan.run_name}   log {closing.short(log_path)}", file=sys.stderr, flush=True)
+        process = start(job, folder)
+        progress = open_progress()
+        try:
+            assert process.stdout is not None
+            seen = watch(process.stdout, progress, log)
+            status = process.wait()
+        except Stopped:
+            log.write("=== stopped\n")
+            raise
+        finally:
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)  # what follows is short, and must be whole
+            end(process, job)
+            if isinstance(progress, Bars):
+                progress.close()
+            shutil.rmtree(folder / "tmp", ignore_errors=True)
+        log.write(f"=== ended with status {status}\n")
+    return finish(plan, place.var) if status == 0 else report_failure(seen, status, log_path, again)
+
+
+def report_failure(seen: Watched, status: int, log_path: Path, again: str) -> int:
+    """Say why the run failed and how to carry on; the exit status."""
+    print(file=sys.stderr)
+    if not seen.failures:
+        print(f"the pipeline's runner ended with status {status}; its last lines were:", file=sys.stderr)
+        print(*(f"  {line}" for line in seen.last_lines), sep="\n", file=sys.stderr)
+        status = 1
+    else:
+        first = seen.failures[0]
+        print(f"{first.step}: {first.words}", file=sys.stderr)
+        status = first.status if first.status in (2, 3) else 1
+    print(f"log: {closing.short(log_path)}", file=sys.stderr)
+    if status != 2:  # what was wrong must be put right first
+        print(f"carry on from there with: {again}", file=sys.stderr)
+    return status
+
+
+def finish(plan: Plan, var: Path) -> int:
+    """Copy the run's summary to var/last-run.json, and print it."""
+    try:
+        summary = open_store(plan.store).read(f"runs/{plan.run_name}/summary.json")
+    except Missing:
+        print(f"the run ended well, but left no summary in {plan.store}/runs/{plan.run_name}", file=sys.stderr)
+        return 1
+    FileStore(var).write("last-run.json", summary)
+    closing.show(json.loads(summary), plan)
+    return 0
+
+
+def _stop(number: int, frame: Any) -> None:
+    raise Stopped
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.local", description="Run the compiled pipeline on this machine."
+    )
+    parser.add_argument(
+        "--preset", default="digits", help="a file of pipelines/presets/, without .yaml (default digits)"
+    )
+    parser.add_argument(
+        "--data", default="", help="a named source, a folder of pictures, or NAME:FOLDER (default: the preset's)"
+    )
+    parser.add_argument(
+        "--run-name", default="", help="a name; given again, the run carries on (default: PRESET-date-time)"
+    )
+    parser.add_argument(
+        "--runner",
+        choices=("subprocess", "docker"),
+        default="subprocess",
+        help="where its tasks run (default subprocess)",
+    )
+    parser.add_argument(
+        "--var", type=Path, default=ROOT / "var", help="the folder for all that runs leave (default var)"
+    )
+    parser.add_argument(
+        "--package",
+        type=Path,
+        default=ROOT / "pipelines" / "ddpm.yaml",
+        help="the compiled file (default pipelines/ddpm.yaml)",
+    )
+    parser.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="settings other than the preset's")
+    options = parser.parse_args(arguments)
+    place = Place(options.var.absolute(), options.package.absolute(), options.runner)
+    again = ""
+    for number in SIGNALS:
+        signal.signal(number, _stop)
+    try:
+        changes = request.parse_changes(options.changes)
+        name = options.run_name or new_name(options.preset, place.var / "runs")
+        plan, workers = request.gather(options.preset, options.data, name, changes, place.defaults())
+        check(plan, options.runner)
+        again = request.words_of(options.preset, options.data, name, changes, options.runner)
+        return run(plan, workers, place, again)
+    except WrongInput as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    except Stopped:
+        print("\nstopped" + (f"; carry on with: {again}" if again else ""), file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""The pipeline: how the steps are wired together, and what each asks of a cluster.
+
+    configure ─ ingest ─┬─ search (worker 0) ─┬─ train ─ evaluate ─ register ─ promote
+                        └─ search (worker 1) ─┘
+    summarise, whatever happens
+
+1. configure   checks all settings and opens the run
+2. ingest      turns pictures into a data set in the object store
+3. search      workers share one study and pull trials from it
+4. train       takes the best trial on to the full budget
+5. evaluate    draws pictures from the final checkpoint and measures them
+6. register    makes the checkpoint and its report a version of the model
+7. promote     gives the version the alias that its figures allow
+8. summarise   gathers the run's facts, also when a step has failed
+
+`python -m pipelines.pipeline` compiles it to `pipelines/ddpm.yaml`, which is what runs, here and on a cluster alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import compiler, dsl, kubernetes
+from kfp.dsl.base_component import BaseComponent
+
+from components import IMAGE
+from components.configure import configure
+from components.evaluate import evaluate
+from components.ingest import ingest
+from components.promote import promote
+from components.register import register
+from components.search import search
+from components.summarise import summarise
+from components.train import train
+from ddpm.settings import PLACES, ROOMS, load_preset
+
+COMPILED = Path(__file__).parent / "ddpm.yaml"
+DEFAULT_PRESET = "digits"
+WORKERS = [0, 1]  # the search's workers, by number: one task each
+
+GPU = "nvidia.com/gpu"
+SHARED_MEMORY = "8Gi"  # data loaders and collectives pass tensors through /dev/shm; a container's default is 64 MB
+USER = 10001  # the image's own user, as in docker/Containerfile
+SECRET = "ddpm"  # optional, and so is each key in it: a cluster with workload identity needs none
+SECRET_ENV = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_ENDPOINT_URL",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    "PGPASSWORD",
+)
+HOUR = 3600
+RETRIES = 3  # every step carries on where it was stopped, so a lost node costs minutes
+
+
+def _place(task: dsl.PipelineTask, name: str, hours: int) -> dsl.PipelineTask:
+    """What every task gets: a name to show, no cache, credentials, an ordinary user, and an end."""
+    task.set_display_name(name)
+    # KFP's cache is keyed by argument strings and image names; the steps themselves look whether their result is there.
+    task.set_caching_options(False)
+    kubernetes.use_secret_as_env(task, SECRET, {name: name for name in SECRET_ENV}, optional=True)
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    kubernetes.set_timeout(task, hours * HOUR)
+    return task
+
+
+def _place_on_gpu(task: dsl.PipelineTask, name: str, hours: int) -> dsl.PipelineTask:
+    """As `_place`, and a GPU, shared memory, and new attempts after a failure."""
+    _place(task, name, hours)
+    task.set_accelerator_type(GPU).set_accelerator_limit(1)
+    kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", "Memory", SHARED_MEMORY)
+    task.set_retry(RETRIES, backoff_duration="60s", backoff_factor=2.0, backoff_max_duration="600s")
+    return task
+
+
+def _ddpm(search_workers: Any, **settings: Any) -> None:
+    name, store = settings["run_name"], settings["store"]
+
+    ended = summarise(run_name=name, store=store, job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER)
+    _place(ended, "Summarise", hours=1)
+
+    with dsl.ExitHandler(ended, name="run"):
+        plan = configure(**settings, job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER)
+        _place(plan, "Configure", hours=1)
+
+        dataset = ingest(plan=plan.output)
+        _place(dataset, "Ingest", hours=12)
+
+        with dsl.ParallelFor(search_workers, name="workers") as worker:
+            found = search(plan=plan.output, dataset=dataset.output, worker=worker)
+            _place_on_gpu(found, "Search", hours=72)
+
+        checkpoint = train(plan=plan.output, dataset=dataset.output, trials=dsl.Collected(found.output))
+        _place_on_gpu(checkpoint, "Train", hours=72)
+
+        report = evaluate(plan=plan.output, dataset=dataset.output, checkpoint=checkpoint.output)
+        _place_on_gpu(report, "Evaluate", hours=12)
+
+        version = register(plan=plan.output, dataset=dataset.output, checkpoint=checkpoint.output, report=report.output)
+        _place(version, "Register", hours=1)
+
+        decision = promote(plan=plan.output, dataset=dataset.output, version=version.output)
+        # A champion that was measured otherwise is measured again here.
+        _place_on_gpu(decision, "Promote", hours=12)
+
+
+def parameters() -> list[inspect.Parameter]:
+    """The pipeline's parameters: every setting, with the default preset's value, and the search's workers.
+
+    The places (object store, MLflow, the study's storage) have no default: a cluster has no place that is right for all.
+    """
+    preset = load_preset(DEFAULT_PRESET)
+    types = {"str": str, "int": int, "float": float, "bool": bool}
+    places = [_parameter(name, str, "" if name == "run_name" else inspect.Parameter.empty) for name in PLACES]
+    fields = [spec for kind in ROOMS.values() for spec in dataclasses.fields(kind)]
+    chosen = [_parameter(spec.name, types[str(spec.type)], preset.get(spec.name, spec.default)) for spec in fields]
+    return [*places, *chosen, _parameter("search_workers", list[int], WORKERS)]
+
+
+def _parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    if kind in (int, float, str) and default is not inspect.Parameter.empty:
+        default = kind(default)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def build() -> BaseComponent:
+    """The pipeline, its signature made from the settings so that a setting is written down in one place only."""
+
+    def ddpm(*values: Any) -> None:
+        _ddpm(**dict(zip((parameter.name for parameter in parameters()), values, strict=True)))
+
+    ddpm.__signature__ = inspect.Signature(parameters(), return_annotation=None)  # type: ignore[attr-defined]
+    return dsl.pipeline(
+        name="ddpm",
+        display_name="Free Midjourney",
+        description="From pictures to a registered, promoted diffusion model.",
+    )(ddpm)
+
+
+def set_image(text: str, image: str) -> str:
+    """The compiled file `text` with every task's image replaced by `image`."""
+    spec, *rest = yaml.safe_load_all(text)
+    for executor in spec["deploymentSpec"]["executors"].values():
+        executor["container"]["image"] = image
+    return yaml.safe_dump_all([spec, *rest], sort_keys=True)
+
+
+def compiled(image: str = IMAGE) -> str:
+    """The pipeline as YAML: KFP's own document, and the platform's."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "ddpm.yaml")
+        compiler.Compiler().compile(build(), str(path))
+        text = path.read_text()
+    return text if image == IMAGE else set_image(text, image)
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two compiled files say the same. Comments may differ: recompiling words a dictionary's default otherwise."""
+    return list(yaml.safe_load_all(one)) == list(yaml.safe_load_all(other))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.pipeline", description="Compile the pipeline.")
+    parser.add_argument("--image", default=IMAGE, help=f"the image of every task (default {IMAGE})")
+    parser.add_argument("--output", type=Path, default=COMPILED, help="where to write it (default pipelines/ddpm.yaml)")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 unless the file says what the code says"
+    )
+    options = parser.parse_args(arguments)
+    text = compiled(options.image)
+    if options.check:
+        if options.output.is_file() and same(options.output.read_text(), text):
+            return 0
+        print(f"{options.output} is not what the code compiles to; run `make compile` and commit it", file=sys.stderr)
+        return 1
+    options.output.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""What a person asked for, `PRESET=… DATA=… SET='lr=1e-4 trials=4'`, as the pipeline's parameters."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ddpm.errors import WrongInput
+from ddpm.settings import Plan, load_preset
+
+WORKERS = "search_workers"
+
+
+def parse_changes(words: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE` words as a dictionary; a name said twice, or a word of another form, is refused."""
+    changes: dict[str, str] = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign or not name.isidentifier():
+            raise WrongInput(f"'{word}' is not NAME=VALUE, as in lr=1e-4 (values with spaces in quotes)")
+        if name in changes:
+            raise WrongInput(f"{name}: given twice; say it once")
+        changes[name] = value
+    return changes
+
+
+def parse_workers(value: str) -> list[int]:
+    """How many search workers (`2`), or which (`[0, 1]`), as the list that the pipeline loops over."""
+    try:
+        found = json.loads(value)
+    except json.JSONDecodeError:
+        found = None
+    if isinstance(found, int) and not isinstance(found, bool) and found >= 1:
+        return list(range(found))
+    if (
+        isinstance(found, list)
+        and found
+        and all(isinstance(item, int) and item >= 0 for item in found)
+        and len(set(found)) == len(found)
+    ):
+        return found
+    raise WrongInput(f"{WORKERS}: {value!r} will not do; write how many, as in 2, or their numbers, as in [0,1]")
+
+
+def gather(
+    preset: str, data: str, run_name: str, changes: dict[str, str], places: dict[str, str]
+) -> tuple[Plan, list[int]]:
+    """The checked plan, and the search's workers: the preset, over it DATA, over that SET.
+
+    Args:
+        places: defaults for store, tracking_uri and study_storage; SET may name others.
+    """
+    changes = dict(changes)
+    workers = parse_workers(changes.pop(WORKERS, "2"))
+    for name in ("run_name", "source"):
+        if name in changes:
+            raise WrongInput(f"SET names {name}; give it as {'RUN_NAME' if name == 'run_name' else 'DATA'}=… instead")
+    settings: dict[str, Any] = load_preset(preset)
+    if data:
+        settings.update(_from_data(data))
+    return Plan.from_parameters({**places, **settings, **changes, "run_name": run_name}), workers
+
+
+def _from_data(data: str) -> dict[str, str]:
+    """The source, and names for its data set and its model: another source must not go by the preset's names."""
+    kind, colon, path = data.partition(":")
+    if colon:
+        source = f"{kind}:{Path(path).expanduser().absolute()}"
+    else:
+        source = str(Path(data).expanduser().absolute()) if _is_path(data) else data
+    folder = Path(source.partition(":")[2] if colon else source).name
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", kind if colon and kind != "folder" else folder).strip("-._") or "pictures"
+    return {"source": source, "dataset_name": name, "model_name": f"ddpm-{name}"}
+
+
+def _is_path(data: str) -> bool:
+    return "/" in data or data.startswith((".", "~")) or Path(data).exists()
+
+
+def words_of(preset: str, data: str, run_name: str, changes: dict[str, str], runner: str) -> str:
+    """The command that asks for the same again."""
+    words = ["make run", f"PRESET={preset}", f"RUN_NAME={run_name}"]
+    if data:
+        words.append(f"DATA={shlex.quote(data)}")
+    if changes:
+        inner = (f'{name}="{value}"' if " " in value else f"{name}={value}" for name, value in changes.items())
+        words.append(f"SET={shlex.quote(' '.join(inner))}")
+    if runner != "subprocess":
+        words.append(f"RUNNER={runner}")
+    return " ".join(words)

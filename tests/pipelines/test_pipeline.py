@@ -1,0 +1,125 @@
+"""The compiled pipeline: what it declares, and what it asks of a cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from components import IMAGE
+from ddpm.settings import PLACES, Plan, load_preset, parameter_names
+from pipelines import pipeline
+
+GPU_STEPS = {"search", "train", "evaluate", "promote"}
+STEPS = GPU_STEPS | {"configure", "ingest", "register", "summarise"}
+
+
+@pytest.fixture(scope="module")
+def documents() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(pipeline.COMPILED.read_text()))
+
+
+@pytest.fixture
+def executors(documents: list[dict[str, Any]]) -> dict[str, Any]:
+    return documents[0]["deploymentSpec"]["executors"]
+
+
+@pytest.fixture
+def placed(documents: list[dict[str, Any]]) -> dict[str, Any]:
+    return documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+def test_the_committed_file_is_what_the_code_compiles_to(capsys: pytest.CaptureFixture[str]) -> None:
+    assert pipeline.main(["--check"]) == 0, capsys.readouterr().err
+
+
+def test_a_file_that_drifted_is_noticed(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    drifted = tmp_path / "ddpm.yaml"
+    drifted.write_text(pipeline.COMPILED.read_text().replace("NUMBER_INTEGER", "STRING", 1))
+    assert pipeline.main(["--check", "--output", str(drifted)]) == 1
+    assert "make compile" in capsys.readouterr().err
+
+
+def test_comments_are_no_drift() -> None:
+    text = pipeline.COMPILED.read_text()
+    assert pipeline.same(text, "# a comment\n" + text)
+
+
+def test_every_setting_is_a_parameter_with_its_type_and_the_default_preset_s_value(documents) -> None:
+    declared = documents[0]["root"]["inputDefinitions"]["parameters"]
+    assert set(declared) == {*parameter_names(), "search_workers"}
+    plan = Plan.from_parameters({**dict.fromkeys(PLACES, "x"), **load_preset(pipeline.DEFAULT_PRESET)})
+    kinds = {str: "STRING", int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", bool: "BOOLEAN"}
+    for name, value in plan.parameters().items():
+        assert declared[name]["parameterType"] == kinds[type(value)], name
+        if name not in PLACES:
+            assert declared[name]["defaultValue"] == value, name
+
+
+def test_places_must_be_named(documents) -> None:
+    declared = documents[0]["root"]["inputDefinitions"]["parameters"]
+    for name in ("store", "tracking_uri", "study_storage"):
+        assert "defaultValue" not in declared[name]
+
+
+def test_the_steps_are_all_there_in_the_one_image_and_install_nothing(executors) -> None:
+    assert {name.removeprefix("exec-") for name in executors} == STEPS
+    for executor in executors.values():
+        assert executor["container"]["image"] == IMAGE
+        assert "pip install" not in " ".join(executor["container"]["command"])
+
+
+def test_no_step_is_cached(documents) -> None:
+    def tasks(node: Any):
+        if isinstance(node, dict):
+            yield from node.get("tasks", {}).values()
+            for value in node.values():
+                yield from tasks(value)
+
+    found = [task for task in tasks(documents[0]) if "cachingOptions" in task]
+    names = {task["componentRef"]["name"].removeprefix("comp-") for task in found}
+    assert names >= STEPS
+    for task in found:
+        if task["componentRef"]["name"].removeprefix("comp-") in STEPS:
+            assert not task["cachingOptions"].get("enableCache")
+
+
+def test_steps_that_compute_ask_for_one_gpu_and_shared_memory(executors, placed) -> None:
+    for step in STEPS:
+        accelerator = executors[f"exec-{step}"]["container"].get("resources", {}).get("accelerator")
+        mounts = placed[f"exec-{step}"].get("emptyDirMounts", [])
+        if step in GPU_STEPS:
+            assert accelerator["resourceType"] == "nvidia.com/gpu"
+            assert accelerator["resourceCount"] == "1"
+            assert [(mount["mountPath"], mount["medium"]) for mount in mounts] == [("/dev/shm", "Memory")]
+        else:
+            assert accelerator is None
+            assert mounts == []
+
+
+def test_every_step_runs_as_an_ordinary_user_with_optional_secrets_and_an_end(placed) -> None:
+    for step in STEPS:
+        facts = placed[f"exec-{step}"]
+        assert facts["securityContext"] == {"runAsUser": "10001", "runAsGroup": "10001", "runAsNonRoot": True}
+        assert all(secret["optional"] for secret in facts["secretAsEnv"])
+        assert int(facts["activeDeadlineSeconds"]) > 0
+
+
+def test_steps_that_compute_are_tried_again_with_growing_pauses(documents) -> None:
+    body = documents[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    policy = body["train"]["retryPolicy"]
+    assert (policy["maxRetryCount"], policy["backoffFactor"]) == (3, 2.0)
+
+
+def test_the_exit_task_takes_the_run_s_state_and_waits_for_everything(documents) -> None:
+    summarise = documents[0]["root"]["dag"]["tasks"]["summarise"]
+    assert summarise["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+
+
+def test_another_image_replaces_all(tmp_path) -> None:
+    output = tmp_path / "ddpm.yaml"
+    assert pipeline.main(["--image", "registry.example/ddpm@sha256:0", "--output", str(output)]) == 0
+    spec = next(yaml.safe_load_all(output.read_text()))
+    images = {executor["container"]["image"] for executor in spec["deploymentSpec"]["executors"].values()}
+    assert images == {"registry.example/ddpm@sha256:0"}
