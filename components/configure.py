@@ -49,6 +49,7 @@ def configure(
     extractor: str,
     layer: int,
     weights: str,
+    weights_sha256: str,
     n: int,
     sampler: str,
     sampling_steps: int,

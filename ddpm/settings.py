@@ -210,6 +210,7 @@ class EvaluateSettings(_Typed):
     extractor: str = "inception"
     layer: int = 2048  # Inception's feature layer; the classifier has one layer only
     weights: str = ""  # Inception's weights: a path or URI; empty: downloaded once into the store
+    weights_sha256: str = ""  # what the weights file must have; empty: any file, and its digest is in the protocol
     n: int = 0  # generated pictures; 0: as many as there are training pictures
     sampler: str = "ddim"
     sampling_steps: int = 250
@@ -219,6 +220,12 @@ class EvaluateSettings(_Typed):
     def check(self) -> None:
         _require(self.extractor in EXTRACTORS, "extractor", self.extractor, f"one of {', '.join(EXTRACTORS)}")
         _require(self.layer in INCEPTION_LAYERS, "layer", self.layer, f"one of {', '.join(map(str, INCEPTION_LAYERS))}")
+        _require(
+            bool(re.fullmatch(r"([0-9a-f]{64})?", self.weights_sha256)),
+            "weights_sha256",
+            self.weights_sha256,
+            "64 hexadecimal digits, or empty",
+        )
         _require(self.n == 0 or self.n >= 16, "n", self.n, "0 (as many as training pictures) or at least 16")
         _require(self.sampler in SAMPLERS, "sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
         _require(self.sampling_steps >= 1, "sampling_steps", self.sampling_steps, "at least 1")

@@ -20,7 +20,6 @@ T = TypeVar("T")
 def check_engine() -> None:
     """Raise WrongInput unless an engine answers and has the image."""
     import docker
-
     from components import IMAGE
 
     try:

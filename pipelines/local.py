@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from ddpm.data.sources import check_source
-
 from ddpm.errors import WrongInput
+from ddpm.places import default_places
 from ddpm.progress import EVENT_MARK, Bars, Progress, open_progress
 from ddpm.settings import Plan
 from ddpm.store import FileStore, Missing, open_store
@@ -68,14 +68,6 @@ class Place:
     var: Path  # holds all that runs leave
     package: Path  # the compiled file
     runner: str  # "subprocess" or "docker"
-
-    def defaults(self) -> dict[str, str]:
-        """Where a run keeps things, unless SET says otherwise."""
-        return {
-            "store": str(self.var / "store"),
-            "tracking_uri": f"sqlite:///{self.var / 'mlflow' / 'mlflow.db'}",
-            "study_storage": str(self.var / "optuna" / "journal.log"),
-        }
 
 
 def check(plan: Plan, runner: str) -> None:
@@ -301,7 +293,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         changes = request.parse_changes(options.changes)
         name = options.run_name or new_name(options.preset, place.var / "runs")
-        plan, workers = request.gather(options.preset, options.data, name, changes, place.defaults())
+        plan, workers = request.gather(options.preset, options.data, name, changes, default_places(place.var))
         check(plan, options.runner)
         again = request.words_of(options.preset, options.data, name, changes, options.runner)
         return run(plan, workers, place, again)

@@ -39,8 +39,10 @@ def test_configure_component_has_every_setting_with_its_type():
     """KFP needs the list written out; it must not drift from the settings."""
     configure = importlib.import_module("components.configure").configure
     signature = dict(inspect.signature(configure.python_func).parameters)
-    types = {place: "str" for place in PLACES} | {f.name: f.type for kind in ROOMS.values() for f in dataclasses.fields(kind)}
-    found = {name: p.annotation if isinstance(p.annotation, str) else p.annotation.__name__ for name, p in signature.items()}
+    types = dict.fromkeys(PLACES, "str") | {f.name: f.type for kind in ROOMS.values() for f in dataclasses.fields(kind)}
+    found = {
+        name: p.annotation if isinstance(p.annotation, str) else p.annotation.__name__ for name, p in signature.items()
+    }
     assert {name: found[name] for name in types} == types
     assert set(found) - set(types) == {"job_name", "plan"}
 

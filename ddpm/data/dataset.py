@@ -64,7 +64,9 @@ def read_manifest(uri: str) -> tuple[Store, dict[str, Any]]:
     """
     parts = uri.rsplit("/", 3)
     if len(parts) != 4 or parts[1] != "datasets" or not parts[3].endswith(".json"):
-        raise WrongInput(f"'{uri}' is not a data set's URI; give STORE/datasets/NAME/DIGEST.json, as `ddpm ingest` prints it")
+        raise WrongInput(
+            f"'{uri}' is not a data set's URI; give STORE/datasets/NAME/DIGEST.json, as `ddpm ingest` prints it"
+        )
     store = open_store(parts[0] or "/")
     data = store.read("/".join(parts[1:]))
     digest = parts[3].removesuffix(".json")
@@ -72,7 +74,9 @@ def read_manifest(uri: str) -> tuple[Store, dict[str, Any]]:
         raise WrongInput(f"{uri} is damaged: its sha256 is not the digest in its name; ingest it again")
     manifest = json.loads(data)
     if manifest.get("format_version") != FORMAT_VERSION:
-        raise WrongInput(f"{uri}: format_version {manifest.get('format_version')} is not known here; this release reads {FORMAT_VERSION}")
+        raise WrongInput(
+            f"{uri}: format_version {manifest.get('format_version')} is not known here; this release reads {FORMAT_VERSION}"
+        )
     return store, manifest
 
 
@@ -101,4 +105,6 @@ def _open_split(store: Store, manifest: dict[str, Any], split: str) -> Split:
     size = manifest["image_size"]
     if not images:
         return Split(torch.zeros(0, 3, size, size, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
-    return Split(images[0] if len(images) == 1 else torch.cat(images), labels[0] if len(labels) == 1 else torch.cat(labels))
+    return Split(
+        images[0] if len(images) == 1 else torch.cat(images), labels[0] if len(labels) == 1 else torch.cat(labels)
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ddpm import tracking
 from ddpm.data.sources import check_source
 from ddpm.errors import WrongInput
 from ddpm.progress import Progress
@@ -13,6 +12,7 @@ from ddpm.search.study import create_study
 from ddpm.settings import Plan
 from ddpm.steps.task import perform, run_store
 from ddpm.store import Missing
+from ddpm.tracking import Tracker
 
 
 def configure(parameters: dict[str, Any], progress: Progress) -> Plan:
@@ -45,9 +45,9 @@ def require_same_plan(plan: Plan) -> None:
             )
 
 
-def open_tracker(plan: Plan) -> tracking.Tracker:
+def open_tracker(plan: Plan) -> Tracker:
     """MLflow's side of the run: the experiment is named after the data set."""
-    return tracking.Tracker(plan.tracking_uri, plan.run_name, plan.ingest.dataset_name)
+    return Tracker(plan.tracking_uri, plan.run_name, plan.ingest.dataset_name)
 
 
 def task(parameters: dict[str, Any], output: str) -> None:

@@ -137,7 +137,7 @@ def task(plan_path: str, dataset_path: str, checkpoint_path: str, output: str) -
         report = evaluate(trained["checkpoint"], dataset["uri"], plan.evaluate, store, plan.tracking_uri, progress)
         floor = report["noise_floor"]
         progress.say(
-            f"{report['metric']} {report['fid']:.2f} (noise floor {floor['fid']:.2f}), KID {report['kid']:.4f} (noise floor {floor['kid']:.4f})"
+            f"{report['metric']} {report['fid']:.4g} (noise floor {floor['fid']:.4g}), KID {report['kid']:.4g} (noise floor {floor['kid']:.4g})"
         )
         with open_tracker(plan).child("final", {}, {}) as run:
             run.metrics({"fid": report["fid"], "kid": report["kid"]}, trained["images_seen"])

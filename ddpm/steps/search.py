@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from torch import nn
 
 from ddpm.data.dataset import PictureSet, open_dataset
-from ddpm.device import pick_device
+from ddpm.device import device_name, pick_device
 from ddpm.errors import Refused
 from ddpm.evaluation.fidelity import Reference, Scores, open_reference
 from ddpm.model.sampling import generate
@@ -25,13 +25,11 @@ from ddpm.steps.configure import open_tracker
 from ddpm.steps.task import load_plan, perform, read_pointer
 from ddpm.steps.watch import Recorder
 from ddpm.store import open_store
-from ddpm.tracking import NoTracker, Tracker
+from ddpm.tracking import Tracker
 from ddpm.training.trainer import Trainer
 
 
-def search(
-    plan: Plan, dataset_uri: str, worker: int, tracker: Tracker | NoTracker, progress: Progress
-) -> dict[str, Any]:
+def search(plan: Plan, dataset_uri: str, worker: int, tracker: Tracker, progress: Progress) -> dict[str, Any]:
     """Pull trials from the plan's study until none is left for this worker. Returns the rows of those it ran.
 
     A trial trains at a constant rate, samples from its averaged weights, is scored by FID and KID, and leaves its
@@ -52,7 +50,7 @@ def search(
 
 def _run_trial(
     plan: Plan, study: optuna.Study, trial: optuna.Trial, data: PictureSet, reference: Reference, device: torch.device,
-    tracker: Tracker | NoTracker, progress: Progress,
+    tracker: Tracker, progress: Progress,
 ) -> None:  # fmt: skip
     began = time.monotonic()
     chosen = suggest(trial, plan.search)
@@ -61,7 +59,9 @@ def _run_trial(
     name = f"trial {trial.number}"
     task = f"{name} · {model.channel_mults} · lr {settings.lr:.2g}"
     params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
-    with tracker.child(name, params, {"kind": "trial", "trial": str(trial.number)}) as run:
+    with tracker.child(
+        name, params, {"kind": "trial", "trial": str(trial.number), "device": device_name(device)}
+    ) as run:
         watcher = _TrialWatcher(
             plan, trial, Recorder(run, model, data.image_size, plan.search.score_steps, device), reference
         )
@@ -88,7 +88,7 @@ def _run_trial(
         trial.set_user_attr("fid", scores.fid)
         trial.set_user_attr("kid", scores.kid)
         study.tell(trial, scores.fid)
-        progress.say(f"{task}: FID {scores.fid:.2f}  KID {scores.kid:.4f}  ({scores.metric}, {scores.n} pictures)")
+        progress.say(f"{task}: FID {scores.fid:.4g}  KID {scores.kid:.4g}  ({scores.metric}, {scores.n} pictures)")
 
 
 class _TrialWatcher:
@@ -118,7 +118,7 @@ class _TrialWatcher:
             net, recorder.model, recorder.image_size, range(search.score_n), "dpm-solver++", search.score_steps,
             self.plan.evaluate.sample_batch, recorder.device,
         )  # fmt: skip
-        return self.reference.score(torch.cat(list(drawn)))
+        return self.reference.score(torch.cat(list(drawn)), intervals=False)
 
 
 def trial_settings(plan: Plan, lr: float) -> TrainSettings:

@@ -8,6 +8,7 @@ runs/RUN_NAME/summary.json   all of them, written by the exit task
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -49,6 +50,7 @@ def perform(step: str, work: Callable[[Progress], tuple[Plan, dict[str, Any]]], 
     """
     progress = open_progress()
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, _stop)  # the end of a run: leave contexts as after Ctrl-C, so that MLflow knows
     try:
         plan, facts = work(progress)
         facts = {**facts, "seconds": round(time.monotonic() - began, 2)}
@@ -58,6 +60,10 @@ def perform(step: str, work: Callable[[Progress], tuple[Plan, dict[str, Any]]], 
         status = 2 if isinstance(problem, WrongInput) else 3
         print(EVENT_MARK + json.dumps({"error": str(problem), "status": status, "step": step}), flush=True)
         sys.exit(status)
+
+
+def _stop(number: int, frame: Any) -> None:
+    sys.exit(128 + number)
 
 
 def load_plan(path: str) -> Plan:

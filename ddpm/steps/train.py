@@ -53,7 +53,9 @@ def task(plan_path: str, dataset_path: str, output: str) -> None:
         model, settings = winner_settings(plan, row)
         params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
         out = f"{plan.store.rstrip('/')}/runs/{plan.run_name}/final"
-        with open_tracker(plan).child("final", params, {"kind": "final", "trial": str(row["number"])}) as run:
+        with open_tracker(plan).child(
+            "final", params, {"kind": "final", "trial": str(row["number"]), "device": device_name(pick_device())}
+        ) as run:
             run.dataset(dataset, context="training")
             facts = train(
                 model,

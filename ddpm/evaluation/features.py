@@ -1,0 +1,199 @@
+"""Feature extractors, all of them torch-fidelity's or registered with it.
+
+Pictures go in as uint8 [n,3,h,w]; features come out as float32 [n,d], on the CPU. Importing torch_fidelity takes ten
+seconds, so it is imported by what needs it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ddpm.data.sources import cache_folder
+from ddpm.errors import WrongInput
+from ddpm.evaluation.classifier import FEATURES, Classifier
+from ddpm.progress import Progress
+from ddpm.store import FileStore, Missing, Store, open_object
+
+CLASSIFIER = "ddpm-classifier"  # the name under which torch-fidelity knows it
+INCEPTION = "inception-v3-compat"
+INCEPTION_KEY = "weights/inception-2015-12-05.pth"
+INCEPTION_SHA256_PREFIX = "6726825d"  # stands in the file's published name
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A way from pictures to features, and what names it in a protocol."""
+
+    name: str
+    layer: int
+    weights_sha256: str
+    extract: Callable[[Tensor], Tensor]  # uint8 [b,3,h,w] to float32 [b,d]
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        """float32 [n,d] of uint8 [n,3,h,w], in batches of one size so that a picture's features are its own."""
+        return torch.cat([self.extract(batch) for batch in images.split(BATCH)])
+
+
+def register_classifier() -> None:
+    """Let torch-fidelity's own functions use the classifier by its name; its weights are a safetensors file."""
+    from torch_fidelity import register_feature_extractor
+    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+    from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+
+    if CLASSIFIER in FEATURE_EXTRACTORS_REGISTRY:
+        return
+
+    class ClassifierExtractor(FeatureExtractorBase):
+        def __init__(
+            self, name: str, features_list: list[str], feature_extractor_weights_path: str | None = None, **others: Any
+        ) -> None:
+            super().__init__(name, features_list)
+            if feature_extractor_weights_path is None:
+                raise WrongInput(f"{CLASSIFIER}: give feature_extractor_weights_path, a classifier's safetensors file")
+            weights = load_file(feature_extractor_weights_path)
+            self.network = Classifier(len(weights["head.bias"]))
+            self.network.load_state_dict(weights)
+            self.requires_grad_(False)
+            self.eval()
+
+        @staticmethod
+        def get_provided_features_list() -> tuple[str, ...]:
+            return (str(FEATURES),)
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric: str) -> str:
+            return str(FEATURES)
+
+        @staticmethod
+        def can_be_compiled() -> bool:
+            return True
+
+        @staticmethod
+        def get_dummy_input_for_compile() -> Tensor:
+            return torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+
+        def forward(self, input: Tensor) -> tuple[Tensor]:
+            return (self.network.features(input),)
+
+    register_feature_extractor(CLASSIFIER, ClassifierExtractor)
+
+
+def _create(name: str, layer: int, path: Path, sha256: str, device: str) -> Extractor:
+    from torch_fidelity.utils import create_feature_extractor
+
+    network = create_feature_extractor(
+        name, [str(layer)], feature_extractor_weights_path=str(path), cuda=device.startswith("cuda"), verbose=False
+    )
+
+    def extract(batch: Tensor) -> Tensor:
+        return network(batch.to(device))[0].float().cpu()
+
+    return Extractor(name, layer, sha256, extract)
+
+
+def classifier_extractors(sha256s: list[str], store: Store, device: str) -> list[Extractor]:
+    """The published classifiers as extractors."""
+    register_classifier()
+    return [
+        _create(CLASSIFIER, FEATURES, store.local(f"classifiers/{sha256}.safetensors", sha256), sha256, device)
+        for sha256 in sha256s
+    ]
+
+
+def inception_extractor(
+    layer: int, weights: str, sha256: str, store: Store, device: str, progress: Progress
+) -> Extractor:
+    """Inception-v3 as FID defines it (Heusel et al. 2017), from a weights file, or from the one in the store."""
+    path, digest = inception_weights(weights, sha256, store, progress)
+    return _create(INCEPTION, layer, path, digest, device)
+
+
+def inception_weights(weights: str, sha256: str, store: Store, progress: Progress) -> tuple[Path, str]:
+    """A weights file on this disk, with its digest: one that is named, or the published one, downloaded once into the store.
+
+    Args:
+        sha256: what the file must have, if named. The published file is always checked.
+    Raises: WrongInput, also where the file holds anything but tensors: torch-fidelity itself would unpickle it.
+    """
+    path = _fetch(weights) if weights else _published(store, progress)
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 and digest != sha256:
+        raise WrongInput(
+            f"weights: {weights or INCEPTION_KEY} has sha256 {digest}, not {sha256} as weights_sha256 says"
+        )
+    _require_inception(path, weights)
+    return path, digest
+
+
+def _fetch(weights: str) -> Path:
+    if "://" not in weights:
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            raise WrongInput(
+                f"weights: there is no file {path}; name Inception's weights as torch-fidelity loads them, or leave weights out"
+            )
+        return path
+    source, key = open_object(weights)
+    if isinstance(source, FileStore):
+        if not source.exists(key):
+            raise Missing(f"weights: there is no object {weights}")
+        return source.path(key)
+    data = source.read(key)
+    name = f"{hashlib.sha256(data).hexdigest()}.pth"
+    FileStore(cache_folder()).create(name, data)
+    return cache_folder() / name
+
+
+def _published(store: Store, progress: Progress) -> Path:
+    """The file of torch-fidelity's release, from the store, where the first use puts it."""
+    if not store.exists(INCEPTION_KEY):
+        from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+        progress.say("downloading Inception's weights into the store, once (91 MB)")
+        folder = tempfile.mkdtemp()
+        try:
+            path = Path(folder, "weights.pth")
+            torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), INCEPTION_SHA256_PREFIX, progress=False)
+            store.create(INCEPTION_KEY, path.read_bytes())
+        except (OSError, RuntimeError) as problem:
+            words = " ".join(str(problem).split())[:160]
+            raise WrongInput(
+                f"weights: Inception's could not be downloaded ({words}); fetch them by hand and give weights=PATH"
+            ) from None
+        finally:
+            shutil.rmtree(folder)
+    data = store.read(INCEPTION_KEY)
+    digest = hashlib.sha256(data).hexdigest()
+    if not digest.startswith(INCEPTION_SHA256_PREFIX):
+        raise WrongInput(
+            f"{store.uri(INCEPTION_KEY)} is damaged (sha256 {digest[:12]}…); delete it, and it will be downloaded again"
+        )
+    return store.local(INCEPTION_KEY, digest)
+
+
+def _require_inception(path: Path, weights: str) -> None:
+    """Refuse a file that holds more than tensors, or other ones than Inception's."""
+    import pickle
+
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        known = "Mixed_6e.branch1x1.conv.weight" in state
+    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError):
+        known = False
+    if not known:
+        raise WrongInput(
+            f"weights: {weights or path} is no state dict of torch-fidelity's Inception-v3; give the file of its release, or leave weights out"
+        )

@@ -1,0 +1,211 @@
+"""What a registered version holds, and how a reference becomes a model.
+
+weights.safetensors   the averaged weights
+settings.json         the network's and the process's settings, picture size, default sampler, digests
+report.json           figures with their protocol
+MLmodel, pyfunc.py    for `mlflow models serve` where ddpm is installed; nothing here needs pickle
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ddpm.errors import WrongInput
+from ddpm.settings import FORMAT_VERSION, ModelSettings, pick
+from ddpm.store import FileStore
+from ddpm.tracking import open_client, open_experiment
+from ddpm.training.checkpoint import Model, checkpoint_uri, load_model, read_facts
+
+FILES = ("weights.safetensors", "settings.json", "report.json")
+WEIGHTS_TAG = "weights_sha256"
+PYFUNC = Path(__file__).parent / "pyfunc.py"
+_REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
+
+
+def register(
+    tracking_uri: str, name: str, checkpoint: str, report: dict[str, Any], run_id: str | None, tags: dict[str, str]
+) -> int:
+    """Make a checkpoint's averaged weights and their report a version of `name`; returns its number.
+
+    Weights that are a version of that name already are not registered again. Raises WrongInput where the report is
+    of other weights.
+    """
+    from mlflow.exceptions import MlflowException
+
+    from ddpm.store import open_store
+
+    uri = checkpoint_uri(checkpoint)
+    facts = read_facts(uri)
+    sha256 = facts["sha256"]["ema.safetensors"]
+    protocol = report.get("protocol", {})
+    measured = protocol.get("generation", {}).get("weights_sha256")
+    if measured != sha256:
+        raise WrongInput(
+            f"report: it is of weights {str(measured)[:12]}…, and the checkpoint has {sha256[:12]}…; evaluate this checkpoint"
+        )
+    client = open_client(tracking_uri)
+    with contextlib.suppress(MlflowException):  # the name is there already
+        client.create_registered_model(name)
+    for version in client.search_model_versions(f"name = '{name}'"):
+        if version.tags.get(WEIGHTS_TAG) == sha256:
+            return int(version.version)
+    if run_id is None:
+        experiment = open_experiment(client, tracking_uri, name)
+        run_id = client.create_run(experiment, run_name="registered by hand").info.run_id
+        client.set_terminated(run_id)
+    store = open_store(uri.rpartition("/")[0])
+    weights = store.read("ema.safetensors")
+    if hashlib.sha256(weights).hexdigest() != sha256:
+        raise WrongInput(
+            f"{store.uri('ema.safetensors')} is damaged: its sha256 is not the one in its manifest; use another checkpoint"
+        )
+    generation = protocol["generation"]
+    settings = {
+        "format_version": FORMAT_VERSION,
+        "settings": asdict(pick(ModelSettings, facts["settings"])),
+        "image_size": facts["image_size"],
+        "sampler": generation["sampler"],
+        "sampling_steps": generation["sampling_steps"],
+        "images_seen": facts["images_seen"],
+        "dataset_digest": facts.get("dataset_digest"),
+        "checkpoint": uri,
+        WEIGHTS_TAG: sha256,
+    }
+    contents = {"weights.safetensors": weights, "settings.json": _as_json(settings), "report.json": _as_json(report)}
+    with _model_folder(contents) as folder:
+        client.log_artifacts(run_id, str(folder), f"model-{sha256[:12]}")
+    source = f"{client.get_run(run_id).info.artifact_uri}/model-{sha256[:12]}"
+    figures = {metric: f"{report[metric]:.6g}" for metric in ("fid", "kid")}
+    created = client.create_model_version(
+        name, source, run_id, tags={**tags, **figures, "metric": report["metric"], WEIGHTS_TAG: sha256}
+    )
+    return int(created.version)
+
+
+def _as_json(facts: dict[str, Any]) -> bytes:
+    return json.dumps(facts, indent=1, sort_keys=True).encode()
+
+
+@contextlib.contextmanager
+def _model_folder(contents: dict[str, bytes]) -> Iterator[Path]:
+    """A temporary folder in MLflow's model format: our files as artifacts, the pyfunc as code."""
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Array
+
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("long", "n"), ColSpec("long", "seed")]),
+        outputs=Schema([ColSpec("long", "seed"), ColSpec(Array(DataType.string), "images_png_b64")]),
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        files = FileStore(Path(temporary, "files"))
+        for file, data in contents.items():
+            files.write(file, data)
+        folder = Path(temporary, "model")
+        mlflow.pyfunc.save_model(
+            str(folder), python_model=str(PYFUNC), artifacts={file: str(files.path(file)) for file in contents},
+            signature=signature, pip_requirements=["ddpm"],
+        )  # fmt: skip
+        yield folder
+
+
+def resolve(reference: str, tracking_uri: str) -> Model:
+    """The model that a reference names: a checkpoint's URI, models:/NAME@ALIAS or models:/NAME/VERSION.
+
+    `facts` holds at least sha256 (by file), checkpoint, and, of a registered version, model, sampler, sampling_steps.
+    Raises WrongInput, saying what there is.
+    """
+    if not reference.startswith("models:"):
+        return load_model(reference)
+    client = open_client(tracking_uri)
+    version = _find(client, reference)
+    folder = _download(client, version)
+    try:
+        return load_version(folder / "artifacts", f"models:/{version.name}/{version.version}")
+    finally:
+        shutil.rmtree(folder)
+
+
+def figures(tracking_uri: str, name: str, version: int) -> dict[str, Any]:
+    """The report of a registered version."""
+    client = open_client(tracking_uri)
+    folder = _download(client, _find(client, f"models:/{name}/{version}"))
+    try:
+        return json.loads((folder / "artifacts" / "report.json").read_text())
+    finally:
+        shutil.rmtree(folder)
+
+
+def _find(client: Any, reference: str) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    parts = _REFERENCE.fullmatch(reference)
+    if not parts:
+        raise WrongInput(f"model: '{reference}' is no reference; write models:/NAME@champion or models:/NAME/1")
+    try:
+        if parts["alias"]:
+            return client.get_model_version_by_alias(parts["name"], parts["alias"])
+        return client.get_model_version(parts["name"], parts["version"])
+    except MlflowException:
+        raise WrongInput(f"model: there is no {reference}; {_what_there_is(client, parts['name'])}") from None
+
+
+def _what_there_is(client: Any, name: str) -> str:
+    versions = sorted(int(found.version) for found in client.search_model_versions(f"name = '{name}'"))
+    if versions:
+        aliases = client.get_registered_model(name).aliases
+        named = "".join(f", @{alias} is {version}" for alias, version in sorted(aliases.items()))
+        return f"{name} has versions {', '.join(map(str, versions))}{named}"
+    names = sorted(model.name for model in client.search_registered_models())
+    return f"the registered models are {', '.join(names)}" if names else "no model is registered there"
+
+
+def _download(client: Any, version: Any) -> Path:
+    """The version's folder, copied to a temporary one of ours."""
+    import mlflow.artifacts
+
+    folder = tempfile.mkdtemp(prefix="ddpm-version-")
+    try:
+        uri = client.get_model_version_download_uri(version.name, str(version.version))
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=client.tracking_uri))
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+
+
+def load_version(folder: Path, name: str) -> Model:
+    """The model in a version's folder of files. Raises WrongInput where they are not ours, or damaged."""
+    from safetensors.torch import load as load_tensors
+
+    from ddpm.model.unet import UNet
+
+    missing = [file for file in FILES if not (folder / file).is_file()]
+    if missing:
+        raise WrongInput(
+            f"model: {name} holds no {missing[0]}; it was not registered by ddpm, and nothing else is loaded"
+        )
+    known = json.loads((folder / "settings.json").read_text())
+    if known.get("format_version") != FORMAT_VERSION:
+        raise WrongInput(
+            f"model: {name} has format_version {known.get('format_version')}; this release reads {FORMAT_VERSION}"
+        )
+    data = (folder / "weights.safetensors").read_bytes()
+    if hashlib.sha256(data).hexdigest() != known[WEIGHTS_TAG]:
+        raise WrongInput(
+            f"model: {name} is damaged: its weights' sha256 is not the one in settings.json; register it again"
+        )
+    settings = pick(ModelSettings, known["settings"])
+    net = UNet(settings, known["image_size"])
+    net.load_state_dict(load_tensors(data))
+    facts = {**known, "model": name, "sha256": {"ema.safetensors": known[WEIGHTS_TAG]}}
+    return Model(net.eval(), settings, known["image_size"], facts)

@@ -1,0 +1,22 @@
+# MLflow's pages on this machine, for `make ui [PORT=5000]`. Settings that differ from MLflow's own, and why:
+#
+#   --workers 1, no job execution   two processes and 0.5 GB in place of ten and 1.9 GB
+#   --host 127.0.0.1                nobody else sees it; a shared server needs accounts, which this one has not
+#   no telemetry, no pickle         models here are safetensors and JSON; anything else is refused
+
+port=${PORT:-5000}
+place=${MLFLOW_TRACKING_URI:-sqlite:///$PWD/var/mlflow/mlflow.db}
+
+case $place in
+http*) echo "runs are kept on $place: look there" && exit 0 ;;
+esac
+if [ ! -f "${place#sqlite:///}" ]; then
+  echo "there are no runs in $place yet; make some with: make run" >&2
+  exit 2
+fi
+
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
+export MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false
+export MLFLOW_DISABLE_TELEMETRY=true
+echo "MLflow will be at http://127.0.0.1:$port in some seconds; Ctrl-C ends it"
+exec mlflow server --backend-store-uri "$place" --host 127.0.0.1 --port "$port" --workers 1
