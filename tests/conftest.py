@@ -8,8 +8,9 @@ def digits():
     """256 training and 64 held-out digits at 8x8, as ingest publishes them."""
     import numpy as np
     import torch
-    from ddpm.data.dataset import PictureSet, Split
     from sklearn.datasets import load_digits
+
+    from ddpm.data.dataset import PictureSet, Split
 
     raw = load_digits()
     grey = torch.from_numpy(np.round(raw.images * 255 / 16).astype(np.uint8))

@@ -9,10 +9,10 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
 import pandas
 import torch
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 from ddpm.device import pick_device
 from ddpm.model.sampling import generate

@@ -1,0 +1,251 @@
+"""Pictures to a data set: exactly once, the same everywhere, and nothing half-published."""
+
+import io
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ddpm.data.dataset import open_dataset
+from ddpm.data.ingest import ingest
+from ddpm.data.sources import NAMED, check_source, open_source
+from ddpm.data.verify import verify
+from ddpm.errors import WrongInput
+from ddpm.progress import Quiet
+from ddpm.settings import IngestSettings
+from ddpm.store import Missing, open_store
+
+
+def photographs(folder, classes=("a", "b"), each=20, seed=0):
+    rng = np.random.default_rng(seed)
+    for name in classes:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(each):
+            picture = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(folder / name / f"{number:03d}.png")
+    return folder
+
+
+def publish(source, store, **settings):
+    chosen = IngestSettings(source=str(source), **{"dataset_name": "set", "image_size": 8, **settings})
+    return ingest(chosen, open_store(str(store)), Quiet(), workers=2)
+
+
+def test_class_folders_become_a_data_set(tmp_path):
+    facts = publish(photographs(tmp_path / "in"), tmp_path / "store", held_out=0.25)
+    data = open_dataset(facts["uri"])
+    assert (data.name, data.classes, data.image_size, data.digest) == ("set", ["a", "b"], 8, facts["digest"])
+    assert len(data.train) == facts["n"]
+    assert len(data.held_out) == facts["held_out"] > 0
+    assert facts["n"] + facts["held_out"] == 40
+    assert data.train.images.dtype == torch.uint8
+    assert data.train.images.shape[1:] == (3, 8, 8)
+    assert torch.cat([data.train.labels, data.held_out.labels]).bincount().tolist() == [20, 20]
+    assert verify(facts["uri"]) == {"ok": True, "bad": []}
+
+
+def test_the_same_pictures_give_the_same_digest_elsewhere_and_are_recognised_here(tmp_path):
+    one = publish(photographs(tmp_path / "in"), tmp_path / "one")
+    other = publish(photographs(tmp_path / "elsewhere" / "copy"), tmp_path / "two")
+    assert one["digest"] == other["digest"]
+    again = publish(tmp_path / "in", tmp_path / "one")
+    assert again["reused"]
+    assert not one["reused"]
+    assert {**again, "reused": False} == one
+
+
+def test_a_changed_picture_gives_another_digest(tmp_path):
+    before = publish(photographs(tmp_path / "in"), tmp_path / "store")
+    Image.new("RGB", (9, 9)).save(tmp_path / "in" / "a" / "000.png")
+    after = publish(tmp_path / "in", tmp_path / "store")
+    assert after["digest"] != before["digest"]
+    assert open_dataset(before["uri"]).digest == before["digest"], "the old one stays"
+
+
+def test_the_held_out_split_is_stable_as_the_set_grows(tmp_path):
+    before = open_dataset(publish(photographs(tmp_path / "in"), tmp_path / "store", held_out=0.3)["uri"])
+    photographs(tmp_path / "in", classes=("c",), seed=1)
+    after = open_dataset(publish(tmp_path / "in", tmp_path / "store", held_out=0.3)["uri"])
+    known = {picture.numpy().tobytes() for picture in after.held_out.images}
+    assert all(picture.numpy().tobytes() in known for picture in before.held_out.images)
+
+
+def test_flat_folders_have_no_classes(tmp_path):
+    photographs(tmp_path, classes=(".",))
+    facts = publish(tmp_path, tmp_path / "store")
+    assert facts["classes"] == 0
+    assert open_dataset(facts["uri"]).train.labels.unique().tolist() == [-1]
+
+
+def test_bad_files_are_quarantined_by_name_and_duplicates_reported(tmp_path):
+    photographs(tmp_path / "in", each=40)
+    (tmp_path / "in" / "a" / "broken.jpg").write_bytes(b"not a picture at all")
+    (tmp_path / "in" / "b" / "empty.png").write_bytes(b"")
+    (tmp_path / "in" / "b" / "notes.txt").write_text("nothing to see")
+    twin = (tmp_path / "in" / "a" / "000.png").read_bytes()
+    (tmp_path / "in" / "b" / "twin.png").write_bytes(twin)
+    facts = publish(tmp_path / "in", tmp_path / "store")
+    assert facts["quarantined"] == [
+        {"name": "a/broken.jpg", "reason": "not a picture"}, {"name": "b/empty.png", "reason": "empty file"},
+    ]  # fmt: skip
+    assert facts["duplicates"] == [["a/000.png", "b/twin.png"]]
+    assert facts["n"] + facts["held_out"] == 81
+
+
+def test_too_many_bad_files_are_refused_and_nothing_is_published(tmp_path):
+    photographs(tmp_path / "in")
+    for number in range(5):
+        (tmp_path / "in" / "a" / f"bad{number}.jpg").write_bytes(b"?")
+    with pytest.raises(WrongInput, match=r"5 of 45 pictures cannot be used.*bad0\.jpg"):
+        publish(tmp_path / "in", tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_max_pictures_takes_some_of_every_class(tmp_path):
+    photographs(tmp_path / "in", classes=("a", "b", "c", "d"), each=30)
+    facts = publish(tmp_path / "in", tmp_path / "store", max_pictures=40, held_out=0)
+    labels = open_dataset(facts["uri"]).train.labels
+    assert len(labels) == 40
+    assert labels.bincount().min() >= 3
+
+
+def test_digits_keep_their_native_pixels(tmp_path):
+    from sklearn.datasets import load_digits
+
+    facts = publish("digits", tmp_path / "store", held_out=0.1)
+    data = open_dataset(facts["uri"])
+    assert facts["n"] + facts["held_out"] == 1797
+    native = {np.rint(picture * 255 / 16).astype(np.uint8).tobytes() for picture in load_digits().images}
+    assert all(picture[0].numpy().tobytes() in native for picture in data.train.images[:50])
+
+
+def test_a_damaged_data_set_is_found_and_mended_by_ingesting_again(tmp_path):
+    facts = publish(photographs(tmp_path / "in"), tmp_path / "store")
+    blob = max((tmp_path / "store" / "blobs").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    data = bytearray(blob.read_bytes())
+    data[-1] ^= 1
+    blob.write_bytes(data)
+    found = verify(facts["uri"])
+    assert not found["ok"]
+    assert blob.name in found["bad"][0]["object"]
+    with pytest.raises(WrongInput, match="damaged"):
+        open_dataset(facts["uri"])
+    assert publish(tmp_path / "in", tmp_path / "store")["uri"] == facts["uri"]
+    assert verify(facts["uri"])["ok"]
+
+
+def test_a_data_set_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(Missing, match="datasets/none/0000"):
+        open_dataset(f"{tmp_path}/datasets/none/0000.json")
+    with pytest.raises(WrongInput, match="not a data set's URI"):
+        open_dataset(str(tmp_path / "folder"))
+
+
+def test_a_manifest_that_was_changed_is_refused(tmp_path):
+    facts = publish(photographs(tmp_path / "in"), tmp_path / "store")
+    with open(facts["uri"], "r+") as file:
+        manifest = json.load(file)
+        manifest["n"] = 1
+        file.seek(0)
+        file.truncate()
+        json.dump(manifest, file)
+    with pytest.raises(WrongInput, match="damaged"):
+        open_dataset(facts["uri"])
+
+
+def test_killed_while_ingesting_it_leaves_nothing_that_can_be_taken_for_a_data_set(tmp_path):
+    photographs(tmp_path / "in", each=150)
+    whole = publish(tmp_path / "in", tmp_path / "whole")
+    command = [
+        sys.executable,
+        "-m",
+        "ddpm.cli",
+        "ingest",
+        str(tmp_path / "in"),
+        "--name",
+        "set",
+        "--image-size",
+        "8",
+        "--store",
+    ]
+    began = time.monotonic()
+    assert subprocess.run([*command, str(tmp_path / "timing")], capture_output=True, check=False).returncode == 0
+    took = time.monotonic() - began
+    for part in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9):
+        process = subprocess.Popen(
+            [*command, str(tmp_path / "store")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(took * part)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for manifest in (tmp_path / "store" / "datasets").rglob("[!.]*.json"):
+            assert verify(str(manifest))["ok"]
+    assert publish(tmp_path / "in", tmp_path / "store")["digest"] == whole["digest"]
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("", "source: missing"),
+        ("rainbow", "none named 'rainbow'.*digits"),
+        ("zip:thing", "no kind 'zip'"),
+        ("/no/such/folder", "no folder /no/such/folder"),
+        ("flowers102:/no/such/folder", "no folder /no/such/folder"),
+        ("folder:", "names no folder"),
+        (__file__, "is a file"),
+    ],
+)
+def test_wrong_sources(source, words):
+    with pytest.raises(WrongInput, match=words):
+        check_source(source)
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(WrongInput, match="holds no pictures"):
+        check_source(str(tmp_path))
+
+
+def test_named_sources_from_disk(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+    from scipy.io import savemat
+
+    pictures = [Image.new("RGB", (16, 16), (10 * n, 0, 0)) for n in range(3)]
+    flowers = tmp_path / "flowers"
+    (flowers / "jpg").mkdir(parents=True)
+    for number, picture in enumerate(pictures, 1):
+        picture.save(flowers / "jpg" / f"image_{number:05d}.jpg")
+    savemat(flowers / "imagelabels.mat", {"labels": np.array([[77, 1, 102]])})
+    found = open_source(f"flowers102:{flowers}")
+    assert [picture.label for picture in found.pictures] == [76, 0, 101]
+    assert len(found.classes) == 102
+
+    celeba = tmp_path / "celeba" / "img_align_celeba"
+    celeba.mkdir(parents=True)
+    pictures[0].save(celeba / "000001.jpg")
+    assert [picture.name for picture in open_source(f"celeba:{tmp_path}/celeba").pictures] == ["000001.jpg"]
+
+    dogs = tmp_path / "dogs"
+    dogs.mkdir()
+    cells = []
+    for picture in pictures:
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        cells.append({"bytes": buffer.getvalue(), "path": None})
+    table = pyarrow.table({"text": ["x"] * 3, "image": cells})
+    pyarrow.parquet.write_table(table, dogs / "train-00000.parquet")
+    assert [picture.read() for picture in open_source(f"dalle-dogs:{dogs}").pictures] == [
+        cell["bytes"] for cell in cells
+    ]
+
+    photographs(tmp_path / "cifar", classes=("cat", "dog"), each=2)
+    assert open_source(f"cifar10:{tmp_path}/cifar").classes == ["cat", "dog"]
+    assert set(NAMED) == {"digits", "flowers102", "dalle-dogs", "celeba", "cifar10"}

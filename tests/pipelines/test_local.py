@@ -1,0 +1,223 @@
+"""`make run`'s program, end to end on a tiny budget: killed, carried on, run again, stopped; and each wrong input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ddpm.data.dataset import open_dataset
+from ddpm.registry.promotion import entries
+from ddpm.store import open_store
+from ddpm.tracking import open_client
+from ddpm.training.checkpoint import read_facts
+
+ROOT = Path(__file__).parent.parent.parent
+TINY = (
+    "trials=3 trial_epochs=1 epochs=2 held_out_every=1 score_n=64 score_steps=4 n=64 sampler=ddim sampling_steps=4 base_channels=8"
+).split()
+
+
+def command(var, *more):
+    return [sys.executable, "-m", "pipelines.local", "--var", str(var), *more]
+
+
+def start(var, *more):
+    return subprocess.Popen(
+        command(var, *more),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(var, *more):
+    return subprocess.run(command(var, *more), cwd=ROOT, capture_output=True, text=True, check=False, timeout=400)
+
+
+def processes_of(var):
+    """Everything that still runs for a run below `var`."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        words = " ".join(process.info["cmdline"] or []) + (process.info["environ"] or {}).get("TMPDIR", "")
+        if str(var) in words and process.pid != os.getpid():
+            found.append(process)
+    return found
+
+
+def wait_until_gone(var, seconds=20):
+    deadline = time.monotonic() + seconds
+    while (left := processes_of(var)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that was killed -9 while its trials trained, and carried on. What it printed, and its var."""
+    var = tmp_path_factory.mktemp("var")
+    first = start(var, "--run-name", "one", *TINY)
+    for line in first.stdout:
+        if "trial 0" in line:
+            break
+    first.kill()
+    first.wait()
+    assert wait_until_gone(var) == [], "when local.py is gone, so are the tasks"
+    assert not (var / "last-run.json").exists()
+    again = run(var, "--run-name", "one", *TINY)
+    assert again.returncode == 0, again.stdout + again.stderr
+    return var, again
+
+
+def test_a_killed_run_carries_on_to_the_end(finished):
+    var, again = finished
+    summary = json.loads((var / "last-run.json").read_text())
+    assert (summary["run_name"], summary["state"]) == ("one", "SUCCEEDED")
+    assert "found published, not ingested again" in again.stderr
+    assert [trial["number"] for trial in summary["trials"]] == [0, 1, 2]
+    assert {trial["state"] for trial in summary["trials"]} == {"COMPLETE"}
+    assert [trial["channel_mults"] for trial in summary["trials"]] == ["1-2-4-8", "1-2-3-6", "1-2-3"]
+    for trial in summary["trials"]:
+        assert trial["fid"] > 0
+        assert trial["images_seen"] == 1600
+        assert trial["seconds"] > 0
+    assert (
+        summary["trials"][summary["best"]]["fid"] == min(trial["fid"] for trial in summary["trials"])
+        or summary["best_why"]
+    )
+    assert set(summary["seconds"]) == {"configure", "ingest", "search", "train", "evaluate", "register", "promote"}
+    assert summary["final"]["fid"] > summary["final"]["noise_floor"]["fid"] > 0
+    assert summary["protocol"]["measurement"]["n"] == 64
+    assert summary["protocol"]["generation"]["sampler"] == "ddim"
+    assert (summary["model"]["version"], summary["model"]["aliases"]) == (1, ["champion"])
+
+
+def test_what_the_summary_names_is_there(finished):
+    var, _ = finished
+    summary = json.loads((var / "last-run.json").read_text())
+    data = open_dataset(summary["dataset"]["uri"])
+    assert len(data.train) == summary["dataset"]["n"] == 1605
+    facts = read_facts(summary["final"]["checkpoint"])
+    assert facts["settings"]["channel_mults"] == summary["trials"][summary["best"]]["channel_mults"]
+    assert facts["dataset_digest"] == summary["dataset"]["digest"]
+    assert Path(summary["grid"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_a_person_reads(finished):
+    _, again = finished
+    for words in ("chosen", "noise floor", "ddpm-digits 1 (champion)", "pictures", "make ui", "ddpm sample --model"):
+        assert words in again.stdout, words
+    assert "executor" not in again.stderr + again.stdout, "kfp's own output is in the log"
+    assert "{" not in again.stderr
+
+
+def test_mlflow_has_it_all(finished):
+    var, _ = finished
+    client = open_client(f"sqlite:///{var}/mlflow/mlflow.db")
+    experiment = client.get_experiment_by_name("digits")
+    found = client.search_runs([experiment.experiment_id])
+    parents = [one for one in found if "mlflow.parentRunId" not in one.data.tags]
+    children = [one for one in found if one.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
+    assert len(parents) == 1
+    assert sorted(one.info.run_name for one in children) == ["final", "trial 0", "trial 1", "trial 2"]
+    assert {one.info.status for one in found} == {"FINISHED"}
+    assert parents[0].data.params["mults_choices"] == "1-2-4-8 1-2-3-6 1-2-3 1-2-4"
+    assert parents[0].inputs.dataset_inputs or any(one.inputs.dataset_inputs for one in children)
+    for one in children:
+        assert {"loss", "grad_norm", "lr", "skipped_steps", "images_per_second", "held_out_loss", "fid", "kid"} <= set(
+            one.data.metrics
+        )
+        assert one.data.params["channel_mults"]
+        assert "device" in one.data.tags
+        assert client.list_artifacts(one.info.run_id, "images"), "a sample grid at each look"
+    final = next(one for one in children if one.info.run_name == "final")
+    assert {"noising.png", "denoising.png"} <= {file.path for file in client.list_artifacts(final.info.run_id)}
+
+
+def test_a_second_run_recognises_the_data_set_and_challenges(finished):
+    var, _ = finished
+    again = run(var, "--run-name", "two", *TINY, "train_seed=1")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "found published, not ingested again" in again.stderr
+    summary = json.loads((var / "last-run.json").read_text())
+    assert summary["model"]["version"] == 2
+    log = entries(open_store(str(var / "store")), "ddpm-digits")
+    assert [entry["to"] for entry in log] == [1, 2]
+    assert log[1]["action"] in ("challenge", "promote")
+    assert summary["model"]["decision"] == log[1]["why"]
+    if log[1]["action"] == "challenge":
+        assert summary["model"]["aliases"] == ["challenger"]
+
+
+def test_ctrl_c_ends_everything_at_once(tmp_path):
+    process = start(tmp_path / "var", "--run-name", "stopped", *TINY)
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if "▸ ingest" in line:
+            break
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, seen + rest
+    assert time.monotonic() - began < 15
+    assert "carry on with: make run PRESET=digits RUN_NAME=stopped" in rest
+    assert "Traceback" not in rest
+    assert wait_until_gone(tmp_path / "var", 5) == []
+    assert not list((tmp_path / "var").rglob(".writing-*"))
+
+
+def test_one_run_name_runs_once_at_a_time(tmp_path):
+    import fcntl
+
+    folder = tmp_path / "runs" / "busy"
+    folder.mkdir(parents=True)
+    with open(folder / "lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = run(tmp_path, "--run-name", "busy", *TINY)
+    assert found.returncode == 2
+    assert "busy is running already" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--preset", "rainbow"], "preset: there is none named 'rainbow'; there are celeba"),
+        (["--data", "/no/such/folder"], "there is no folder /no/such/folder"),
+        (["--data", "EMPTY"], "holds no pictures"),
+        (["--preset", "quick"], "source: missing"),
+        (["mults_choices=1-x-4"], "'1-x-4' is not a list of multipliers; write whole numbers from 1 up, as in 1-2-4"),
+        (["lr=0"], "lr: 0.0 will not do; it must be above 0"),
+        (["founding_lr=0"], "founding_lr: 0.0 will not do"),
+        (["image_size=9"], "image_size: 9 cannot be halved 3 times"),
+        (["image_size=12", "mults_choices=1-2-4-8"], "the nearest size that can is"),
+        (["nonsense=1"], "'nonsense' is not a setting"),
+        (["trials=many"], "trials: 'many' is not a whole number"),
+        (["trials"], "not NAME=VALUE"),
+        (["lr=1", "lr=2"], "given twice"),
+        (["search_workers=0"], "search_workers"),
+        (["trial_epochs=100"], "trial_epochs: 100 will not do"),
+    ],
+)
+def test_wrong_input_is_one_line_before_anything_starts(arguments, words, tmp_path):
+    (tmp_path / "empty").mkdir()
+    arguments = [str(tmp_path / "empty") if word == "EMPTY" else word for word in arguments]
+    found = run(tmp_path / "var", *arguments)
+    assert found.returncode == 2
+    assert words in found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "var" / "store").exists()
+
+
+def test_the_same_name_with_other_settings_is_refused(finished):
+    var, _ = finished
+    found = run(var, "--run-name", "one", *TINY[:-1], "base_channels=12")
+    assert found.returncode == 2
+    assert "run_name: run one has base_channels 8, not 12; give another run_name, or the same settings" in found.stderr

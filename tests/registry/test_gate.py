@@ -1,0 +1,47 @@
+"""Who may take the champion's place."""
+
+import math
+
+import pytest
+
+from ddpm.errors import Refused
+from ddpm.registry.gate import decide
+
+
+def report(fid, kid, **measurement):
+    return {
+        "fid": fid, "fid_std": 0.1, "kid": kid, "kid_std": 0.01,
+        "protocol": {"measurement": {"extractor": "classifier", "n": 512, **measurement}, "generation": {}},
+    }  # fmt: skip
+
+
+def test_the_first_is_promoted():
+    assert decide(report(9, 9), None).promote
+
+
+def test_better_by_one_and_not_worse_by_the_other_is_promoted():
+    assert decide(report(1.0, 0.20), report(2.0, 0.20)).promote
+    assert "better by FID" in decide(report(1.0, 0.20), report(2.0, 0.20)).why
+
+
+def test_within_the_intervals_nothing_changes():
+    decision = decide(report(1.95, 0.195), report(2.0, 0.2))
+    assert not decision.promote
+    assert "not better beyond the intervals" in decision.why
+
+
+def test_worse_by_one_is_not_promoted_however_good_the_other():
+    decision = decide(report(1.0, 0.30), report(2.0, 0.20))
+    assert not decision.promote
+    assert "worse by KID" in decision.why
+
+
+@pytest.mark.parametrize("champion", [None, report(2, 0.2)])
+def test_what_is_not_a_number_never_passes(champion):
+    assert not decide(report(math.nan, 0.1), champion).promote
+    assert not decide({**report(1, 0.1), "kid_std": math.inf}, champion).promote
+
+
+def test_another_measurement_is_refused():
+    with pytest.raises(Refused, match="differ in n"):
+        decide(report(1, 0.1), report(2, 0.2, n=64))

@@ -1,0 +1,134 @@
+"""The promotion log and its projection."""
+
+import subprocess
+import sys
+
+import pytest
+
+from ddpm.errors import Refused
+from ddpm.progress import Quiet
+from ddpm.registry.promotion import append, entries, project_aliases, rollback, standing
+from ddpm.registry.version import register
+from ddpm.settings import EvaluateSettings
+from ddpm.steps.promote import promote
+from ddpm.store import open_store
+from ddpm.tracking import open_client
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(str(tmp_path / "store"))
+
+
+def decide_on(store, place, version):
+    return promote(store, place, "m", version, "unused", EvaluateSettings(), Quiet())
+
+
+def aliases(place):
+    return {alias: int(version) for alias, version in open_client(place).get_registered_model("m").aliases.items()}
+
+
+def test_first_champion_then_challenger_then_only_the_better(checkpoints, place, store, report_of):
+    register(place, "m", checkpoints[0], report_of(checkpoints[0], fid=2.0), None, {})
+    first = decide_on(store, place, 1)
+    assert (first["promoted"], first["aliases"]) == (True, ["champion"])
+    register(place, "m", checkpoints[1], report_of(checkpoints[1], fid=2.05), None, {})
+    second = decide_on(store, place, 2)
+    assert (second["promoted"], second["aliases"], second["champion"]) == (False, ["challenger"], 1)
+    assert "not better beyond the intervals" in second["decision"]
+    assert aliases(place) == {"champion": 1, "challenger": 2}
+    assert [entry["action"] for entry in entries(store, "m")] == ["promote", "challenge"]
+
+
+def test_a_better_one_takes_its_place_and_rollback_gives_it_back(checkpoints, place, store, report_of):
+    for number, uri in enumerate(checkpoints, 1):
+        register(place, "m", uri, report_of(uri, fid=3.0 - number), None, {})
+        assert decide_on(store, place, number)["promoted"]
+    assert aliases(place) == {"champion": 2, "previous": 1}
+    entry = rollback(store, place, "m", why="it draws nothing but noise")
+    assert (entry["action"], entry["from"], entry["to"], entry["number"]) == ("rollback", 2, 1, 3)
+    assert aliases(place) == {"champion": 1, "previous": 2}
+    assert entries(store, "m")[-1]["why"] == "it draws nothing but noise"
+
+
+def test_deciding_again_writes_nothing(checkpoints, place, store, report_of):
+    for number, uri in enumerate(checkpoints, 1):
+        register(place, "m", uri, report_of(uri), None, {})
+        one, other = decide_on(store, place, number), decide_on(store, place, number)
+        assert one == other
+    assert len(entries(store, "m")) == 2
+
+
+def test_aliases_can_be_set_again_from_the_log(checkpoints, place, store, report_of):
+    for number, uri in enumerate(checkpoints, 1):
+        register(place, "m", uri, report_of(uri, fid=3.0 - number), None, {})
+        decide_on(store, place, number)
+    client = open_client(place)
+    client.set_registered_model_alias("m", "champion", "1")
+    client.set_registered_model_alias("m", "challenger", "2")
+    client.delete_registered_model_alias("m", "previous")
+    project_aliases(store, place, "m")
+    assert aliases(place) == {"champion": 2, "previous": 1}
+
+
+def test_without_a_previous_champion_there_is_nothing_to_go_back_to(checkpoints, place, store, report_of):
+    register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {})
+    decide_on(store, place, 1)
+    with pytest.raises(Refused, match="no previous champion"):
+        rollback(store, place, "m", why="x")
+
+
+def test_a_champion_of_another_size_cannot_be_compared(checkpoints, place, store, report_of):
+    register(place, "m", checkpoints[0], report_of(checkpoints[0], image_size=16), None, {})
+    decide_on(store, place, 1)
+    register(place, "m", checkpoints[1], report_of(checkpoints[1], fid=0.1), None, {})
+    found = decide_on(store, place, 2)
+    assert (found["promoted"], found["decision"]) == (
+        False, "the champion draws 16 px and this version 8 px: they cannot be measured alike",
+    )  # fmt: skip
+
+
+def test_a_champion_that_was_measured_otherwise_is_measured_again(checkpoints, place, store, report_of, monkeypatch):
+    """Against another data set its old figures say nothing: the real evaluation runs, on the candidate's terms."""
+    seen = []
+
+    def evaluate(generated, dataset_uri, settings, *rest):
+        seen.append((generated, dataset_uri))
+        return report_of(checkpoints[0], fid=9.0)
+
+    register(place, "m", checkpoints[0], report_of(checkpoints[0], fid=0.5, dataset_digest="older"), None, {})
+    decide_on(store, place, 1)
+    register(place, "m", checkpoints[1], report_of(checkpoints[1]), None, {})
+    monkeypatch.setattr("ddpm.steps.promote.evaluate", evaluate)
+    assert promote(store, place, "m", 2, "the-data-set", EvaluateSettings(), Quiet())["promoted"]
+    assert seen == [("models:/m/1", "the-data-set")]
+
+
+def test_racing_writers_lose_no_entry(store):
+    code = (
+        "import sys; from ddpm.registry.promotion import append; from ddpm.store import open_store\n"
+        "for i in range(10):\n"
+        "    append(open_store(sys.argv[1]), 'm', lambda log: {'action': 'challenge', 'from': None, 'to': int(sys.argv[2]) * 100 + i,"
+        " 'why': str(len(log)), 'figures': None})\n"
+    )
+    racers = [subprocess.Popen([sys.executable, "-c", code, store.root, str(number)]) for number in range(3)]
+    assert [racer.wait(60) for racer in racers] == [0, 0, 0]
+    log = entries(store, "m")
+    assert [entry["number"] for entry in log] == list(range(1, 31))
+    assert sorted(entry["to"] for entry in log) == sorted(n * 100 + i for n in range(3) for i in range(10))
+    assert [entry["why"] for entry in log] == [str(i) for i in range(30)], "each decided on the log as it was"
+
+
+def test_who_has_which_alias_follows_from_the_log():
+    def entry(action, came, to):
+        return {"action": action, "from": came, "to": to}
+
+    log = [entry("promote", None, 1), entry("challenge", 1, 2), entry("challenge", 1, 3), entry("promote", 1, 3)]
+    assert standing(log[:2]) == {"champion": 1, "challenger": 2}
+    assert standing(log) == {"champion": 3, "previous": 1}
+    assert standing([*log, entry("rollback", 3, 1)]) == {"champion": 1, "previous": 3}
+
+
+def test_append_of_nothing_is_nothing(store):
+    assert append(store, "m", lambda log: None) is None
+    assert entries(store, "m") == []

@@ -1,0 +1,121 @@
+"""What a registered version holds, and how a reference becomes a model."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ddpm.errors import WrongInput
+from ddpm.progress import Quiet
+from ddpm.registry.version import figures, register, resolve
+from ddpm.steps.sample import sample
+from ddpm.tracking import open_client
+
+
+def test_a_version_holds_safetensors_settings_and_figures_and_no_pickle(checkpoints, place, report_of):
+    report = report_of(checkpoints[0])
+    assert register(place, "m", checkpoints[0], report, None, {"run_name": "r"}) == 1
+    files = [path for path in Path(place.removeprefix("sqlite:///")).parent.rglob("*") if path.is_file()]
+    names = {path.name for path in files}
+    assert {"weights.safetensors", "settings.json", "report.json", "MLmodel", "pyfunc.py"} <= names
+    assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
+    assert figures(place, "m", 1) == report
+    version = open_client(place).get_model_version("m", "1")
+    assert version.tags["metric"] == "fid_classifier"
+    assert (version.tags["fid"], version.tags["run_name"]) == ("2", "r")
+
+
+def test_the_same_weights_are_one_version(checkpoints, place, report_of):
+    numbers = [register(place, "m", uri, report_of(uri), None, {}) for uri in (*checkpoints, *checkpoints)]
+    assert numbers == [1, 2, 1, 2]
+
+
+def test_references_give_the_same_pictures_as_the_checkpoint(checkpoints, place, report_of, tmp_path):
+    register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {})
+    open_client(place).set_registered_model_alias("m", "champion", "1")
+    drawn = []
+    for number, reference in enumerate([checkpoints[0], "models:/m/1", "models:/m@champion"]):
+        facts = sample(reference, 3, 7, str(tmp_path / str(number)), place, Quiet(), "ddim", 5)
+        drawn.append([Path(file).read_bytes() for file in [*facts["files"], facts["grid"]]])
+    assert drawn[0] == drawn[1] == drawn[2]
+    found = resolve("models:/m@champion", place)
+    assert (found.facts["sampler"], found.facts["sampling_steps"], found.facts["model"]) == ("ddim", 5, "models:/m/1")
+
+
+def test_what_is_not_there_is_said_with_what_is(checkpoints, place, report_of):
+    with pytest.raises(WrongInput, match="no model is registered"):
+        resolve("models:/m@champion", place)
+    register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {})
+    with pytest.raises(WrongInput, match="m has versions 1"):
+        resolve("models:/m@champion", place)
+    with pytest.raises(WrongInput, match="m has versions 1"):
+        resolve("models:/m/9", place)
+    with pytest.raises(WrongInput, match="the registered models are m"):
+        resolve("models:/other/1", place)
+    with pytest.raises(WrongInput, match="no reference"):
+        resolve("models:/m", place)
+    with pytest.raises(WrongInput, match="no checkpoint"):
+        resolve("/no/such/folder", place)
+
+
+def test_another_checkpoints_report_is_refused(checkpoints, place, report_of):
+    with pytest.raises(WrongInput, match="evaluate this checkpoint"):
+        register(place, "m", checkpoints[0], report_of(checkpoints[1]), None, {})
+
+
+def test_flipped_bytes_are_refused(checkpoints, place, report_of):
+    register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {})
+    weights = next(Path(place.removeprefix("sqlite:///")).parent.rglob("artifacts/weights.safetensors"))
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(WrongInput, match="damaged"):
+        resolve("models:/m/1", place)
+
+
+def test_a_model_that_is_not_ours_is_refused(place, tmp_path):
+    client = open_client(place)
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    (folder / "MLmodel").write_text("flavors: {}\n")
+    (folder / "model.pkl").write_bytes(b"\x80\x04.")
+    client.create_registered_model("foreign")
+    client.create_model_version("foreign", folder.as_uri())
+    with pytest.raises(WrongInput, match="not registered by ddpm"):
+        resolve("models:/foreign/1", place)
+
+
+def test_mlflows_own_server_format_draws_the_same_pictures(checkpoints, place, report_of, tmp_path):
+    """As `mlflow models serve` does it, in a process that may not unpickle: load the pyfunc, and predict."""
+    register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {})
+    code = (
+        "import json, mlflow, pandas, sys\n"
+        "mlflow.set_tracking_uri(sys.argv[1])\n"
+        "model = mlflow.pyfunc.load_model('models:/m/1')\n"
+        "found = model.predict(pandas.DataFrame({'n': [2, 1], 'seed': [7, 9]}))\n"
+        "print('@' + found.to_json(orient='records'))\n"
+    )
+    environment = {**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    ran = subprocess.run(
+        [sys.executable, "-c", code, place], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    rows = json.loads(next(line for line in ran.stdout.splitlines() if line.startswith("@"))[1:])
+    facts = sample("models:/m/1", 3, 7, str(tmp_path / "out"), place, Quiet())
+    expected = [base64.b64encode(Path(file).read_bytes()).decode() for file in facts["files"]]
+    assert rows == [
+        {"seed": 7, "images_png_b64": expected[:2]}, {"seed": 9, "images_png_b64": expected[2:]},
+    ]  # fmt: skip
+
+
+def test_registering_leaves_no_temporary_folders(checkpoints, place, report_of, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "t"))
+    (tmp_path / "t").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", None)
+    register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {})
+    resolve("models:/m/1", place)
+    assert [path.name for path in (tmp_path / "t").iterdir() if path.name.startswith("ddpm")] == []

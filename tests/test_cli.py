@@ -1,0 +1,198 @@
+"""Every step by hand, as a person types it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+TINY = "--base-channels 8 --blocks 1 --attention-resolution 4 --channel-mults 1-2 --flip false".split()
+
+
+def ddpm(*words, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "ddpm.cli", *map(str, words)], capture_output=True, text=True, check=False, cwd=cwd
+    )
+
+
+def facts_of(*words, cwd=None, status=0):
+    found = ddpm(*words, "--json", cwd=cwd)
+    assert found.returncode == status, found.stderr
+    assert len(found.stdout.splitlines()) == 1, "one JSON object and nothing else"
+    return json.loads(found.stdout)
+
+
+@pytest.fixture(scope="module")
+def by_hand(tmp_path_factory):
+    """The whole way by hand, in a folder of its own: the facts of each step."""
+    folder = tmp_path_factory.mktemp("by-hand")
+    facts = {"folder": folder}
+    facts["ingest"] = facts_of(
+        "ingest", "digits", "--name", "digits", "--image-size", 8, "--store", "store", cwd=folder
+    )
+    uri = facts["ingest"]["uri"]
+    train = ["train", "--dataset", uri, "--out", folder / "out", *TINY, "--epochs", 1, "--lr", "1e-3"]
+    facts["train"] = facts_of(*train, cwd=folder)
+    facts["again"] = facts_of(*train, cwd=folder)
+    measure = [
+        "--dataset",
+        uri,
+        "--extractor",
+        "classifier",
+        "--store",
+        "store",
+        "--sampler",
+        "ddim",
+        "--sampling-steps",
+        4,
+        "--n",
+        64,
+    ]
+    facts["measure"] = measure
+    facts["evaluate"] = facts_of("evaluate", "--generated", folder / "out", *measure, cwd=folder)
+    (folder / "report.json").write_text(json.dumps(facts["evaluate"]))
+    facts["register"] = facts_of(
+        "register",
+        "--checkpoint",
+        facts["train"]["checkpoint"],
+        "--report",
+        "report.json",
+        "--model-name",
+        "m",
+        cwd=folder,
+    )
+    facts["promote"] = facts_of(
+        "promote", "--model-name", "m", "--version", 1, "--store", "store", *measure[:4], cwd=folder
+    )
+    return facts
+
+
+def test_training_again_says_that_it_is_done(by_hand):
+    assert by_hand["again"] == by_hand["train"]
+    assert by_hand["train"]["images_seen"] == 1600
+    assert by_hand["train"]["skipped_steps"] == 0
+    assert len(by_hand["train"]["weights_sha256"]) == 64
+
+
+def test_registered_and_promoted(by_hand):
+    assert by_hand["register"] == {"name": "m", "version": 1}
+    assert by_hand["promote"]["aliases"] == ["champion"]
+    found = facts_of("history", "--model-name", "m", "--store", "store", cwd=by_hand["folder"])
+    assert [entry["action"] for entry in found["entries"]] == ["promote"]
+    refused = ddpm("rollback", "--model-name", "m", "--store", "store", "--why", "x", cwd=by_hand["folder"])
+    assert refused.returncode == 3
+
+
+def test_samples_belong_to_their_seeds(by_hand):
+    folder = by_hand["folder"]
+
+    def draw(name, n, seed, *more):
+        return facts_of(
+            "sample", "--model", "models:/m@champion", "--n", n, "--seed", seed, "--out", name, *more, cwd=folder
+        )
+
+    one, other, later = draw("one", 16, 0), draw("other", 16, 0, "--sample-batch", 16), draw("later", 2, 3)
+    names = [Path(file).name for file in one["files"]]
+    assert names == [f"{number:04d}.png" for number in range(16)]
+    assert {path.name for path in (folder / "one").iterdir()} == {*names, "grid.png"}
+    assert [Path(a).read_bytes() for a in one["files"]] == [Path(b).read_bytes() for b in other["files"]]
+    assert Path(one["grid"]).read_bytes() == Path(other["grid"]).read_bytes()
+    assert Path(later["files"][0]).read_bytes() == Path(one["files"][3]).read_bytes()
+    assert Image.open(one["files"][0]).size == (8, 8)
+    assert one["model"] == "models:/m/1"
+
+
+def test_a_folder_of_pictures_is_evaluated_like_the_model_that_drew_them(by_hand):
+    folder = by_hand["folder"]
+    facts_of(
+        "sample", "--model", "models:/m/1", "--n", 64, "--seed", 0, "--out", "drawn", "--sample-batch", 256, cwd=folder
+    )
+    found = facts_of("evaluate", "--generated", "drawn", *by_hand["measure"], cwd=folder)
+    assert found["fid"] == pytest.approx(by_hand["evaluate"]["fid"], rel=1e-6)
+    assert found["kid"] == pytest.approx(by_hand["evaluate"]["kid"], rel=1e-6)
+    (folder / "b.json").write_text(json.dumps(found))
+    side_by_side = facts_of("compare", "report.json", "b.json", cwd=folder)
+    assert side_by_side["fid"]["low"] <= 0 <= side_by_side["fid"]["high"]
+
+
+def test_figures_of_another_measurement_do_not_compare(by_hand):
+    folder = by_hand["folder"]
+    other = facts_of("evaluate", "--generated", "out", *by_hand["measure"][:-1], 32, cwd=folder)
+    (folder / "other.json").write_text(json.dumps(other))
+    refused = ddpm("compare", "report.json", "other.json", cwd=folder)
+    assert refused.returncode == 3
+    assert "differ in kid_subset_size" in refused.stderr
+
+
+def test_the_founding_table(tmp_path):
+    (tmp_path / "table.csv").write_text(
+        "model,fid,kid\n1-2-4-8,24.92,0.334\n1-2-3-6,27.13,0.328\n1-2-3,18.30,0.393\n1-2-4,24.49,0.296\n"
+    )
+    found = facts_of("rank", "table.csv", cwd=tmp_path)
+    assert found["best"] == "1-2-4"
+    assert {row["model"]: row["mean_rank"] for row in found["ranking"]} == {
+        "1-2-4": 1.5,
+        "1-2-3": 2.5,
+        "1-2-4-8": 3.0,
+        "1-2-3-6": 3.0,
+    }
+
+
+def test_a_search_by_hand(by_hand):
+    folder = by_hand["folder"]
+    search = [
+        "search", "--dataset", by_hand["ingest"]["uri"], "--run-name", "by-hand", "--store", "store", "--trials", 2,
+        "--trial-epochs", 1, "--epochs", 1, "--held-out-every", 1, "--score-n", 64, "--score-steps", 2, "--extractor", "classifier",
+        "--base-channels", 8, "--blocks", 1, "--attention-resolution", 4, "--flip", "false", "--founding-lr", "1e-3",
+    ]  # fmt: skip
+    found = facts_of(*search, cwd=folder)
+    assert found["best"] in (0, 1)
+    assert [trial["state"] for trial in found["trials"]] == ["COMPLETE", "COMPLETE"]
+    assert facts_of(*search, cwd=folder) == found, "again, it finds the trials done"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train --dataset {uri} --out x --lr 0", "lr: 0.0 will not do"),
+        ("train --dataset {uri} --out x --channel-mults 1-x-4", "'1-x-4' is not a list of multipliers"),
+        ("train --dataset {uri} --out x --channel-mults 1-2-4-8-16", "image_size: 8 cannot be halved 4 times"),
+        ("train --dataset {uri}x --out x", "not a data set's URI"),
+        ("train --dataset store/datasets/digits/00.json --out x", "there is no object"),
+        ("train --dataset {uri} --out x --preset rainbow", "preset: there is none named 'rainbow'"),
+        ("ingest /no/such/folder --name x --store y", "there is no folder /no/such/folder"),
+        ("ingest digits --name x/y --store z", "dataset_name"),
+        ("sample --model nothing --out x", "there is no checkpoint"),
+        ("sample --model models:/m@nobody --out x", "m has versions 1"),
+        ("sample --model models:/m/1 --n 0 --out x", "n: 0 pictures"),
+        ("sample --model models:/m/1 --sampler magic --out x", "sampler: 'magic'"),
+        ("evaluate --generated out --dataset {uri} --store store --extractor magic", "extractor: 'magic'"),
+        (
+            "evaluate --generated out --dataset {uri} --store store --weights /no/weights.pth",
+            "there is no file /no/weights.pth",
+        ),
+        ("rank nothing.csv", "no CSV file"),
+        ("compare report.json nothing.json", "there is no file nothing.json"),
+        ("register --checkpoint out --report nothing.json --model-name m", "there is no file nothing.json"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(by_hand, words, said):
+    found = ddpm(*words.format(uri=by_hand["ingest"]["uri"]).split(), cwd=by_hand["folder"])
+    assert found.returncode == 2, found.stderr
+    assert said in found.stderr
+    last = found.stderr.strip().splitlines()[-1]
+    assert last.startswith("ddpm: ")
+    assert "Traceback" not in found.stderr
+    assert not (by_hand["folder"] / "x").exists()
+
+
+def test_a_damaged_data_set_is_refused_by_verify(tmp_path):
+    facts = facts_of("ingest", "digits", "--name", "d", "--image-size", 8, "--store", tmp_path)
+    assert facts_of("verify", facts["uri"])["ok"]
+    blob = next(path for path in (tmp_path / "blobs").rglob("*") if path.is_file())
+    blob.write_bytes(blob.read_bytes()[:-1])
+    found = facts_of("verify", facts["uri"], status=3)
+    assert not found["ok"]
+    assert blob.name in found["bad"][0]["object"]

@@ -1,0 +1,114 @@
+"""Runs in MLflow, as a person finds them there."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ddpm.errors import WrongInput
+from ddpm.tracking import Tracker, open_client
+
+
+@pytest.fixture
+def place(tmp_path):
+    return f"sqlite:///{tmp_path}/deep/mlflow.db"
+
+
+def runs(place, experiment="digits"):
+    client = open_client(place)
+    return client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+
+
+def test_a_run_with_trials(place, tmp_path):
+    tracker = Tracker(place, "run-1", "digits")
+    parent = tracker.open({"lr": 0.001, "channel_mults": "1-2-4"})
+    with tracker.child("trial 0", {"lr": 0.002}, {"kind": "trial"}) as run:
+        run.metrics({"loss": 0.5, "fid": None}, 64)
+        run.metrics({"loss": 0.4}, 128)
+        run.picture("samples", np.zeros((8, 8, 3), dtype=np.uint8), step=64)
+        run.picture("noising", np.zeros((8, 8, 3), dtype=np.uint8))
+        run.file("report.json", b"{}")
+        run.dataset(
+            {"name": "digits", "digest": "d" * 64, "uri": "/store/datasets/digits/d.json", "n": 3, "held_out": 1}
+        )
+    client = open_client(place)
+    trial = client.get_run(run.run_id)
+    assert trial.info.status == "FINISHED"
+    assert trial.data.tags["mlflow.parentRunId"] == parent
+    assert trial.data.params == {"lr": "0.002"}
+    assert [(m.step, m.value) for m in client.get_metric_history(run.run_id, "loss")] == [(64, 0.5), (128, 0.4)]
+    assert "fid" not in trial.data.metrics
+    files = {file.path for file in client.list_artifacts(run.run_id)}
+    assert {"images", "noising.png", "report.json"} <= files
+    entered = trial.inputs.dataset_inputs[0].dataset
+    assert (entered.name, entered.digest) == ("digits", "d" * 36)
+    assert trial.data.tags["dataset_digest"] == "d" * 64
+    whole = client.get_run(parent)
+    assert whole.data.params == {"lr": "0.001", "channel_mults": "1-2-4"}
+    assert len(whole.data.tags["git_commit"]) >= 7
+    assert whole.data.tags["version.torch"]
+    assert whole.info.artifact_uri.startswith((tmp_path / "deep" / "artifacts").as_uri())
+
+
+def test_the_same_names_again_continue_the_same_runs(place):
+    for attempt in range(2):
+        tracker = Tracker(place, "run-1", "digits")
+        tracker.open({"lr": 0.001})
+        with tracker.child("trial 0", {"lr": 0.002}, {}) as run:
+            run.metrics({"loss": 1.0}, attempt)
+        with tracker.parent() as parent:
+            parent.metrics({"fid": 1.0}, 0)
+    assert len(runs(place)) == 2
+    other = Tracker(place, "run-2", "digits")
+    other.open({"lr": 0.5})
+    assert len(runs(place)) == 3
+
+
+def test_failing_and_stopping_are_told_apart(place):
+    tracker = Tracker(place, "run-1", "digits")
+    ids = {}
+    for name, problem in (("failed", RuntimeError), ("stopped", KeyboardInterrupt), ("ended", SystemExit)):
+        with pytest.raises(problem), tracker.child(name, {}, {}) as run:
+            ids[name] = run.run_id
+            run.metrics({"loss": 1.0}, 0)
+            raise problem
+    client = open_client(place)
+    assert {name: client.get_run(run_id).info.status for name, run_id in ids.items()} == {
+        "failed": "FAILED", "stopped": "KILLED", "ended": "KILLED",
+    }  # fmt: skip
+    assert client.get_run(ids["failed"]).data.metrics == {"loss": 1.0}, "what waited was sent"
+
+
+def test_more_params_and_metrics_than_one_batch_takes(place):
+    tracker = Tracker(place, "run-1", "digits")
+    run_id = tracker.open({f"p{i}": i for i in range(230)})
+    with tracker.parent() as run:
+        for step in range(1200):
+            run.metrics({"loss": step}, step)
+    client = open_client(place)
+    assert len(client.get_run(run_id).data.params) == 230
+    assert len(client.get_metric_history(run_id, "loss")) == 1200
+    assert client.get_run(run_id).info.status == "RUNNING", "the parent ends when it is told to"
+
+
+def test_processes_that_open_a_fresh_database_at_once(place):
+    code = "import sys; from ddpm.tracking import Tracker; print(Tracker(sys.argv[1], sys.argv[2], 'digits').open({'a': 1}))"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, place, f"run-{number}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for number in range(3)
+    ]
+    for process in started:
+        _, problems = process.communicate(timeout=120)
+        assert process.returncode == 0, problems.decode()[-2000:]
+    assert len(runs(place)) == 3
+
+
+@pytest.mark.parametrize("uri", ["mlflow.db", "http://127.0.0.1:9", "gopher://x"])
+def test_a_place_that_cannot_be_used_is_one_line(uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(WrongInput, match="tracking_uri: ") as problem:
+        open_client(uri)
+    assert "\n" not in str(problem.value)
