@@ -77,18 +77,22 @@ class FileStore(Store):
             raise Missing(f"there is no object {self.uri(key)}") from None
 
     def _finished_file(self, path: Path, data: bytes) -> str:
+        """A temporary file beside `path` with all of the data on disk. Raises WrongInput where it cannot be written."""
+        name = ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-        except (PermissionError, FileExistsError, NotADirectoryError) as problem:
-            raise WrongInput(f"cannot write {path}: {problem.strerror}; name a folder that can be written") from None
-        try:
             with open(handle, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        except BaseException:
-            os.unlink(name)
+        except BaseException as problem:
+            if name:
+                os.unlink(name)
+            if isinstance(problem, OSError):
+                raise WrongInput(
+                    f"cannot write {path}: {problem.strerror}; name a folder that can be written and has room"
+                ) from None
             raise
         return name
 

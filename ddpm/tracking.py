@@ -29,6 +29,7 @@ from ddpm.errors import WrongInput
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 RUN_NAME, CHILD = "ddpm.run_name", "ddpm.child"
 PACKAGES = ("ddpm", "kfp", "mlflow", "numpy", "optuna", "torch", "torch-fidelity", "torchvision")

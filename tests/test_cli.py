@@ -1,20 +1,37 @@
 """Every step by hand, as a person types it."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from ddpm.cli import main
+
 TINY = "--base-channels 8 --blocks 1 --attention-resolution 4 --channel-mults 1-2 --flip false".split()
 
 
+@dataclass
+class Ended:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 def ddpm(*words, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "ddpm.cli", *map(str, words)], capture_output=True, text=True, check=False, cwd=cwd
-    )
+    """The command, in this process: its imports take ten seconds."""
+    with (
+        contextlib.chdir(cwd or "."),
+        contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as err,
+    ):
+        status = main([str(word) for word in words])
+    return Ended(status, out.getvalue(), err.getvalue())
 
 
 def facts_of(*words, cwd=None, status=0):
@@ -196,3 +213,15 @@ def test_a_damaged_data_set_is_refused_by_verify(tmp_path):
     found = facts_of("verify", facts["uri"], status=3)
     assert not found["ok"]
     assert blob.name in found["bad"][0]["object"]
+
+
+def test_the_installed_command(tmp_path):
+    command = Path(sys.executable).parent / "ddpm"
+    listed = subprocess.run([command, "--help"], capture_output=True, text=True, check=True).stdout
+    for step in "ingest verify train search sample evaluate compare rank register promote rollback history".split():
+        assert step in listed
+    refused = subprocess.run(
+        [command, "ingest", "rainbow", "--name", "x", "--store", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("ddpm: source: there is none named 'rainbow'")

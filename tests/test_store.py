@@ -90,10 +90,12 @@ def test_a_root_that_means_nothing_is_refused(uri):
         open_store(uri)
 
 
-def test_a_bucket_that_is_not_there_is_one_line(store):
+def test_a_place_that_cannot_be_used_is_one_line(store, tmp_path):
     if not store.root.startswith("s3"):
-        with pytest.raises(WrongInput, match="cannot write"):
-            open_store("/proc/nothing").write("x", b"")
+        (tmp_path / "file").write_text("in the way")
+        for root in ("/proc/nothing", str(tmp_path / "file")):
+            with pytest.raises(WrongInput, match="cannot write"):
+                open_store(root).write("x", b"")
         return
     with pytest.raises(WrongInput, match="NoSuchBucket"):
         open_store("s3://no-such-bucket-here/x").read("y")

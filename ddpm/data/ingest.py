@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from safetensors.torch import save as save_tensors
 
-from ddpm.data.dataset import blob_key, canonical, read_manifest
+from ddpm.data.manifest import blob_key, canonical, read_manifest
 from ddpm.data.packing import PREPROCESSING, Unusable, pack, pixel_digest
-from ddpm.data.sources import Picture, Source, open_source
+from ddpm.data.sources import Picture, Source, check_source, is_published, open_source
 from ddpm.data.verify import verify
 from ddpm.errors import WrongInput
 from ddpm.progress import Progress
@@ -57,6 +57,9 @@ def ingest(settings: IngestSettings, store: Store, progress: Progress, workers: 
     """
     if workers < 0:
         raise WrongInput(f"workers: {workers} will not do; it must be 0 (one a core) or more")
+    check_source(settings.source)
+    if is_published(settings.source):
+        return _published(settings)
     progress.say(f"looking at {settings.source}")
     source = open_source(settings.source)
     pictures = _chosen(source.pictures, settings.max_pictures)
@@ -73,6 +76,16 @@ def ingest(settings: IngestSettings, store: Store, progress: Progress, workers: 
     store.create(key, data)
     store.write(f"ingested/{fingerprint}.json", json.dumps({"dataset": key}).encode())
     return _facts(store.uri(key), manifest, reused=False)
+
+
+def _published(settings: IngestSettings) -> dict[str, Any]:
+    """The facts of a data set that is there already. Raises WrongInput where it is of another picture size."""
+    _, manifest = read_manifest(settings.source)
+    if manifest["image_size"] != settings.image_size:
+        raise WrongInput(
+            f"image_size: {settings.image_size}, but {settings.source} holds pictures of {manifest['image_size']}; give that, or other pictures"
+        )
+    return _facts(settings.source, manifest, reused=True)
 
 
 def _chosen(pictures: list[Picture], limit: int) -> list[Picture]:

@@ -5,6 +5,7 @@
     dalle-dogs                      BirdL/DALL-E-Dogs on the Hugging Face hub
     NAME:/path                      the same from files already on disk: the distribution's own, or class folders
     folder:/path, or /path          any pictures: a folder a class, or all in one
+    STORE/datasets/NAME/DIGEST.json a data set that is published already: used as it is
 
 A new name is one function and one row of NAMED.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ddpm.data.manifest import read_manifest
 from ddpm.errors import WrongInput
 
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -240,6 +243,11 @@ NAMED: dict[str, Callable[[Path | None], Source]] = {
 }
 
 
+def is_published(source: str) -> bool:
+    """Whether a source is written as a data set's URI."""
+    return re.search(r"/datasets/[^/]+/[0-9a-f]{64}\.json$", source) is not None
+
+
 def _parse(source: str) -> tuple[str, Path | None]:
     """A source as written: its kind ("folder" or a name), and its path where it has one."""
     kind, colon, path = source.partition(":")
@@ -266,6 +274,9 @@ def check_source(source: str) -> None:
         raise WrongInput(
             "source: missing; give a folder of pictures (make run … DATA=/path/to/class/folders) or a named source"
         )
+    if is_published(source):
+        read_manifest(source)
+        return
     kind, path = _parse(source)
     if kind == "folder":
         assert path is not None
@@ -278,7 +289,6 @@ def check_source(source: str) -> None:
 
 def open_source(source: str) -> Source:
     """All pictures of a source, by name; their bytes are read later, one by one."""
-    check_source(source)
     kind, path = _parse(source)
     if kind == "folder":
         assert path is not None

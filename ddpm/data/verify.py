@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 
-from ddpm.data.dataset import blob_key, read_manifest
+from ddpm.data.manifest import blob_key, read_manifest
 from ddpm.store import Missing
 
 

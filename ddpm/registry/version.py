@@ -12,8 +12,8 @@ import contextlib
 import hashlib
 import json
 import re
-import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -112,10 +112,12 @@ def _model_folder(contents: dict[str, bytes]) -> Iterator[Path]:
         for file, data in contents.items():
             files.write(file, data)
         folder = Path(temporary, "model")
-        mlflow.pyfunc.save_model(
-            str(folder), python_model=str(PYFUNC), artifacts={file: str(files.path(file)) for file in contents},
-            signature=signature, pip_requirements=["ddpm"],
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*input example")  # the signature is given above
+            mlflow.pyfunc.save_model(
+                str(folder), python_model=str(PYFUNC), artifacts={file: str(files.path(file)) for file in contents},
+                signature=signature, pip_requirements=["ddpm"],
+            )  # fmt: skip
         yield folder
 
 
@@ -129,21 +131,17 @@ def resolve(reference: str, tracking_uri: str) -> Model:
         return load_model(reference)
     client = open_client(tracking_uri)
     version = _find(client, reference)
-    folder = _download(client, version)
-    try:
-        return load_version(folder / "artifacts", f"models:/{version.name}/{version.version}")
-    finally:
-        shutil.rmtree(folder)
+    with _downloaded(client, version) as files:
+        return load_version(files, f"models:/{version.name}/{version.version}")
 
 
 def figures(tracking_uri: str, name: str, version: int) -> dict[str, Any]:
     """The report of a registered version."""
     client = open_client(tracking_uri)
-    folder = _download(client, _find(client, f"models:/{name}/{version}"))
-    try:
-        return json.loads((folder / "artifacts" / "report.json").read_text())
-    finally:
-        shutil.rmtree(folder)
+    with _downloaded(client, _find(client, f"models:/{name}/{version}")) as files:
+        if not (files / "report.json").is_file():
+            raise WrongInput(f"model: {name} version {version} holds no report.json; it was not registered by ddpm")
+        return json.loads((files / "report.json").read_text())
 
 
 def _find(client: Any, reference: str) -> Any:
@@ -170,17 +168,16 @@ def _what_there_is(client: Any, name: str) -> str:
     return f"the registered models are {', '.join(names)}" if names else "no model is registered there"
 
 
-def _download(client: Any, version: Any) -> Path:
-    """The version's folder, copied to a temporary one of ours."""
+@contextlib.contextmanager
+def _downloaded(client: Any, version: Any) -> Iterator[Path]:
+    """The version's files, in a temporary folder."""
     import mlflow.artifacts
 
-    folder = tempfile.mkdtemp(prefix="ddpm-version-")
-    try:
+    with tempfile.TemporaryDirectory(prefix="ddpm-version-") as folder:
         uri = client.get_model_version_download_uri(version.name, str(version.version))
-        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=client.tracking_uri))
-    except BaseException:
-        shutil.rmtree(folder)
-        raise
+        yield Path(
+            mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=client.tracking_uri), "artifacts"
+        )
 
 
 def load_version(folder: Path, name: str) -> Model:

@@ -14,17 +14,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm.data.dataset import PictureSet, open_dataset
+from ddpm.data.dataset import open_dataset
 from ddpm.device import pick_device
 from ddpm.errors import WrongInput
-from ddpm.evaluation.fidelity import open_reference
+from ddpm.evaluation.fidelity import Reference, open_reference
 from ddpm.model.sampling import generate
 from ddpm.pictures import grid, png
 from ddpm.progress import Progress
 from ddpm.registry.version import resolve
 from ddpm.settings import EvaluateSettings, Plan
 from ddpm.steps.configure import open_tracker
-from ddpm.steps.task import load_plan, perform, read_pointer, run_store
+from ddpm.steps.task import load_plan, perform, read_pointer
 from ddpm.store import Store, open_store
 from ddpm.training.checkpoint import Model
 
@@ -47,7 +47,7 @@ def evaluate(
             "pictures": generated,
             "sha256": hashlib.sha256(images.numpy().tobytes()).hexdigest(),
         }
-        return _report(images, generation, settings, data, store, str(device), progress)
+        return _report(open_reference(settings, data, store, str(device), progress), images, generation)
     model = resolve(generated, tracking_uri)
     if model.image_size != data.image_size:
         raise WrongInput(
@@ -66,10 +66,11 @@ def evaluate(
     if store.exists(f"{report_key}.json"):
         progress.say("evaluated before under the same protocol: the report is in the store")
         return json.loads(store.read(f"{report_key}.json"))
+    reference = open_reference(
+        settings, data, store, str(device), progress
+    )  # first: it refuses what cannot be measured
     images = torch.cat(list(_draw(model, settings, n, device, progress)))
-    report = _report(
-        images, {"checkpoint": model.facts["checkpoint"], **generation}, settings, data, store, str(device), progress
-    )
+    report = _report(reference, images, {"checkpoint": model.facts["checkpoint"], **generation})
     store.write(f"{report_key}.png", png(grid(images[:GRID_PICTURES])))
     report["grid"] = store.uri(f"{report_key}.png")
     store.write(f"{report_key}.json", json.dumps(report, indent=1).encode())
@@ -98,10 +99,7 @@ def _draw(
         yield batch
 
 
-def _report(
-    images: Tensor, generation: dict[str, Any], settings: EvaluateSettings, data: PictureSet, store: Store, device: str, progress: Progress,
-) -> dict[str, Any]:  # fmt: skip
-    reference = open_reference(settings, data, store, device, progress)
+def _report(reference: Reference, images: Tensor, generation: dict[str, Any]) -> dict[str, Any]:
     figures = reference.score(images).to_dict()
     measurement = figures.pop("measurement")
     return {**figures, "protocol": {"measurement": measurement, "generation": generation}}
@@ -152,7 +150,6 @@ def task(plan_path: str, dataset_path: str, checkpoint_path: str, output: str) -
                 0,
             )
             run.file("report.json", json.dumps(report, indent=1).encode())
-        run_store(plan)
         return plan, report
 
     perform("evaluate", work, output)

@@ -102,17 +102,11 @@ def inception_weights(tmp_path_factory):
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     path = tmp_path_factory.mktemp("weights") / "inception.pth"
-    bare = torch.load
+    torch.save({}, path)
     torch.manual_seed(0)
-    # The constructor loads what it is given: hand it the weights that it has just drawn.
-    network = FeatureExtractorInceptionV3.__new__(FeatureExtractorInceptionV3)
-    keep = FeatureExtractorInceptionV3.load_state_dict
-    try:
-        FeatureExtractorInceptionV3.load_state_dict = lambda self, state: None
-        torch.load = lambda *arguments, **options: {}
-        network.__init__("inception-v3-compat", ["64"], feature_extractor_weights_path="none")
-    finally:
-        FeatureExtractorInceptionV3.load_state_dict, torch.load = keep, bare
+    with pytest.MonkeyPatch.context() as patch:  # the constructor draws weights, then would replace them by the file's
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
+        network = FeatureExtractorInceptionV3("inception-v3-compat", ["64"], feature_extractor_weights_path=str(path))
     torch.save(network.state_dict(), path)
     return path
 
