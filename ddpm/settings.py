@@ -102,7 +102,10 @@ class IngestSettings(_Typed):
     max_pictures: int = 0  # take at most so many, chosen by the hash of their names; 0: all
 
     def check(self) -> None:
-        _require(bool(self.source), "source", self.source, "a named source or a folder")
+        if not self.source:
+            raise WrongInput(
+                "source: missing; name a folder of pictures (DATA=/path/to/class/folders) or a named source"
+            )
         _require_name("dataset_name", self.dataset_name)
         _require(1 <= self.image_size <= 4096, "image_size", self.image_size, "from 1 to 4096")
         _require(0 <= self.held_out < 1, "held_out", self.held_out, "a fraction from 0 to below 1")

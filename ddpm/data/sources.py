@@ -270,10 +270,6 @@ def _parse(source: str) -> tuple[str, Path | None]:
 
 def check_source(source: str) -> None:
     """Raise WrongInput for a source that is unknown, or a folder that is missing or holds no pictures. Cheap, offline."""
-    if not source:
-        raise WrongInput(
-            "source: missing; give a folder of pictures (make run … DATA=/path/to/class/folders) or a named source"
-        )
     if is_published(source):
         read_manifest(source)
         return

@@ -62,6 +62,7 @@ def _run_trial(
     with tracker.child(
         name, params, {"kind": "trial", "trial": str(trial.number), "device": device_name(device)}
     ) as run:
+        run.dataset({"name": data.name, "digest": data.digest, "uri": data.uri, "n": len(data.train)})
         watcher = _TrialWatcher(
             plan, trial, Recorder(run, model, data.image_size, plan.search.score_steps, device), reference
         )
@@ -110,6 +111,9 @@ class _TrialWatcher:
             self.trial.report(scores.fid, epoch)
             self.pruned = self.trial.should_prune()
         return self.pruned
+
+    def saving(self) -> None:
+        self.recorder.saving()
 
     def score(self, net: nn.Module) -> Scores:
         """The averaged network's pictures of seeds 0 … score_n - 1, the same for every trial, against the reference."""

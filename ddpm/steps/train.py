@@ -53,10 +53,12 @@ def task(plan_path: str, dataset_path: str, output: str) -> None:
         model, settings = winner_settings(plan, row)
         params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
         out = f"{plan.store.rstrip('/')}/runs/{plan.run_name}/final"
-        with open_tracker(plan).child(
-            "final", params, {"kind": "final", "trial": str(row["number"]), "device": device_name(pick_device())}
-        ) as run:
-            run.dataset(dataset, context="training")
+        tracker, device = open_tracker(plan), device_name(pick_device())
+        with tracker.parent() as parent:
+            parent.dataset(dataset)
+            parent.tag("device", device)
+        with tracker.child("final", params, {"kind": "final", "trial": str(row["number"]), "device": device}) as run:
+            run.dataset(dataset)
             facts = train(
                 model,
                 settings,

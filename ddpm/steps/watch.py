@@ -30,3 +30,6 @@ class Recorder:
         )
         self.run.picture("samples", grid(torch.cat(list(drawn))), step=images_seen)
         return False
+
+    def saving(self) -> None:
+        self.run.flush()

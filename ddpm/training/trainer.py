@@ -44,6 +44,9 @@ class Observer(Protocol):
     def looked(self, epoch: int, images_seen: int, net: nn.Module) -> bool:
         """After each held-out loss, with the averaged network. True ends the training here."""
 
+    def saving(self) -> None:
+        """A checkpoint follows: a run that is killed goes on from it, and will not tell again what it told before."""
+
 
 class NoObserver:
     """Nobody watches."""
@@ -52,6 +55,8 @@ class NoObserver:
 
     def looked(self, epoch: int, images_seen: int, net: nn.Module) -> bool:
         return False
+
+    def saving(self) -> None: ...
 
 
 class Trainer:
@@ -86,6 +91,9 @@ class Trainer:
         self.step = 0
         self.best: dict[str, Any] = {"loss": math.inf, "epoch": 0}
         self.last_loss = math.nan
+        self.untold: list[
+            Tensor
+        ] = []  # losses of the steps since the last report; kept in checkpoints, so none is lost
         self._restore(start)
 
     # -- the run ---------------------------------------------------------------------------------------------------
@@ -99,19 +107,19 @@ class Trainer:
             progress.update(task, 1, 1, "was done already")
             return finished
         saved = clock = time.monotonic()
-        losses: list[Tensor] = []
-        stopped = ""
+        stopped, timed = "", 0
         while self.step < self.total_steps and not stopped:
             loss, norm = self._train_step()
-            losses.append(loss)
+            self.untold.append(loss)
+            timed += 1  # steps since `clock`, which a resumption or a look sets anew
             ends_epoch = self.step % self.epoch_steps == 0
             ends_run = self.step == self.total_steps
             epoch = self.step // self.epoch_steps
             looks = ends_run or (ends_epoch and epoch % self.settings.held_out_every == 0)
-            if looks or len(losses) >= LOG_EVERY:
+            if looks or len(self.untold) >= LOG_EVERY:
                 now = time.monotonic()
-                self.last_loss = float(torch.stack(losses).mean())
-                speed = len(losses) * self.batch / max(now - clock, 1e-9)
+                self.last_loss = float(torch.stack(self.untold).mean())
+                speed = timed * self.batch / max(now - clock, 1e-9)
                 observer.metrics(
                     {
                         "loss": self.last_loss,
@@ -125,7 +133,7 @@ class Trainer:
                 )
                 note = f"epoch {math.ceil(self.step / self.epoch_steps)}/{self.settings.epochs}  loss {self.last_loss:.4f}  {speed:,.0f} img/s"
                 progress.update(task, self.step, self.total_steps + 1, note)  # +1: not done before its checkpoint is
-                losses, clock = [], now
+                self.untold, timed, clock = [], 0, now
             if looks:
                 improved = self._look(epoch, observer)
                 if observer.looked(epoch, self.images_seen, self.ema_net):
@@ -133,12 +141,15 @@ class Trainer:
                 elif self._stale(epoch):
                     stopped = f"no better held-out loss for {self.settings.patience} epochs"
                 if improved or ends_run or stopped:
+                    observer.saving()
                     self._save(best=improved)
                     saved = time.monotonic()
-                clock = time.monotonic()  # the look is no part of the training's speed
+                timed, clock = 0, time.monotonic()  # the look is no part of the training's speed
             elif time.monotonic() - saved > self.settings.checkpoint_seconds:
+                observer.saving()
                 self._save(best=False)
-                saved = clock = time.monotonic()
+                timed, saved = 0, time.monotonic()
+                clock = saved
         return self._finish(progress, task, stopped)
 
     def _train_step(self) -> tuple[Tensor, Tensor]:
@@ -253,6 +264,7 @@ class Trainer:
             "loss": self.last_loss if math.isfinite(self.last_loss) else None,
             "best": {**self.best, "loss": self.best["loss"] if math.isfinite(self.best["loss"]) else None},
             "skipped_steps": self.guard.skipped(),
+            "untold_losses": [float(loss) for loss in self.untold],
         }
         folder = checkpoint.write_checkpoint(self.out, self._tensors(), facts, self.model, self.settings)
         if best:
@@ -269,6 +281,7 @@ class Trainer:
         read = checkpoint.read_checkpoint(last or str(start))
         if last is not None:
             self._require_same(read.facts)
+            self.untold = [torch.tensor(loss, device=self.device) for loss in read.facts["untold_losses"]]
             best = read.facts["best"]
             self.best = {"loss": math.inf if best["loss"] is None else best["loss"], "epoch": best["epoch"]}
         else:

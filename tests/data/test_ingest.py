@@ -193,7 +193,6 @@ def test_killed_while_ingesting_it_leaves_nothing_that_can_be_taken_for_a_data_s
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("", "source: missing"),
         ("rainbow", "none named 'rainbow'.*digits"),
         ("zip:thing", "no kind 'zip'"),
         ("/no/such/folder", "no folder /no/such/folder"),

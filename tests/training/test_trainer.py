@@ -182,3 +182,35 @@ def test_small_set_makes_a_small_batch(digits, tmp_path):
         NoObserver(), Quiet()
     )
     assert facts["images_seen"] == 15
+
+
+def test_killed_after_any_checkpoint_no_figure_is_lost(digits, tmp_path):
+    """What was told before a checkpoint is kept by then; what was not is told by the run that goes on from it."""
+
+    class Buffered(Kept):
+        """Keeps what it hears only when a checkpoint is due, and is gone after `die_after` of them."""
+
+        def __init__(self, kept, die_after=None):
+            super().__init__()
+            self.kept, self.saved, self.die_after = kept, 0, die_after
+
+        def saving(self):
+            if self.saved == self.die_after:
+                raise KeyboardInterrupt
+            self.saved += 1
+            self.kept += self.heard
+            self.heard = []
+
+    settings = dataclasses.replace(SETTINGS, checkpoint_seconds=1e-9)  # at every step
+    whole, parts = [], []
+    trainer(digits, tmp_path / "whole", settings).run(Buffered(whole), Quiet())
+    for die_after in (3, 1, 6):
+        with pytest.raises(KeyboardInterrupt):
+            trainer(digits, tmp_path / "parts", settings).run(Buffered(parts, die_after), Quiet())
+    trainer(digits, tmp_path / "parts", settings).run(Buffered(parts), Quiet())
+    assert dict(parts_of(parts)) == dict(parts_of(whole))
+    assert len(parts) == len(whole) > 4
+
+
+def parts_of(heard):
+    return [((images, *sorted(values)), values) for images, values in heard]
