@@ -17,17 +17,15 @@ from typing import Any
 
 from ddpm.errors import Refused, WrongInput
 from ddpm.places import default_places
+from ddpm.plan import PLACES, ROOMS, load_preset
 from ddpm.progress import Bars, Progress, open_progress
 from ddpm.settings import (
-    PLACES,
-    ROOMS,
     EvaluateSettings,
     IngestSettings,
     ModelSettings,
     RegistrySettings,
     SearchSettings,
     TrainSettings,
-    load_preset,
     pick,
 )
 

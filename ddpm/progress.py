@@ -7,6 +7,7 @@ travel as marked lines on standard output, from which `pipelines/local.py` draws
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -43,12 +44,12 @@ class Lines:
     def update(self, task: str, done: float, total: float, note: str = "") -> None:
         now = time.monotonic()
         if done >= total:
-            self._last.pop(task, None)
+            self._last[task] = now
         elif now - self._last.setdefault(task, now) < SECONDS_BETWEEN["lines"]:
             return
         else:
             self._last[task] = now
-        self.say(f"{task}  {done / max(total, 1e-9):4.0%}  {note}".rstrip())
+        self.say(f"{task}  {math.floor(100 * done / max(total, 1e-9)):3d}%  {note}".rstrip())
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

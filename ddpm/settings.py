@@ -9,10 +9,8 @@ other ones.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ddpm.errors import WrongInput
@@ -24,7 +22,7 @@ SAMPLERS = ("ancestral", "ddim", "dpm-solver++")
 EXTRACTORS = ("inception", "classifier")
 INCEPTION_LAYERS = (64, 192, 768, 2048)
 FOUNDING_MULTS = "1-2-4-8 1-2-3-6 1-2-3 1-2-4"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def parse_mults(text: str) -> tuple[int, ...]:
@@ -48,18 +46,18 @@ def require_halvable(image_size: int, channel_mults: str) -> None:
         )
 
 
-def _require(ok: bool, name: str, value: Any, right: str) -> None:
+def require(ok: bool, name: str, value: Any, right: str) -> None:
     if not ok:
         raise WrongInput(f"{name}: {value!r} will not do; it must be {right}")
 
 
-def _require_name(name: str, value: str) -> None:
-    _require(
-        bool(_NAME.fullmatch(value)), name, value, "letters, digits, '.', '_' and '-', beginning with a letter or digit"
+def require_name(name: str, value: str) -> None:
+    require(
+        bool(NAME.fullmatch(value)), name, value, "letters, digits, '.', '_' and '-', beginning with a letter or digit"
     )
 
 
-class _Typed:
+class Typed:
     """Checks each field's type on construction, so that a preset's `lr: fast` is caught where it enters."""
 
     def __post_init__(self) -> None:
@@ -92,7 +90,7 @@ def _as_type(name: str, kind: Any, value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class IngestSettings(_Typed):
+class IngestSettings(Typed):
     """How pictures become a data set."""
 
     source: str = "digits"  # a named source, folder:DIR, or DIR (see `ddpm ingest --help`)
@@ -106,14 +104,14 @@ class IngestSettings(_Typed):
             raise WrongInput(
                 "source: missing; name a folder of pictures (DATA=/path/to/class/folders) or a named source"
             )
-        _require_name("dataset_name", self.dataset_name)
-        _require(1 <= self.image_size <= 4096, "image_size", self.image_size, "from 1 to 4096")
-        _require(0 <= self.held_out < 1, "held_out", self.held_out, "a fraction from 0 to below 1")
-        _require(self.max_pictures >= 0, "max_pictures", self.max_pictures, "0 (all) or more")
+        require_name("dataset_name", self.dataset_name)
+        require(1 <= self.image_size <= 4096, "image_size", self.image_size, "from 1 to 4096")
+        require(0 <= self.held_out < 1, "held_out", self.held_out, "a fraction from 0 to below 1")
+        require(self.max_pictures >= 0, "max_pictures", self.max_pictures, "0 (all) or more")
 
 
 @dataclass(frozen=True)
-class ModelSettings(_Typed):
+class ModelSettings(Typed):
     """What one must know to run a set of weights: the U-Net and the diffusion process it was fitted for."""
 
     channel_mults: str = "1-2-4"  # channels at each resolution, in units of base_channels
@@ -127,22 +125,22 @@ class ModelSettings(_Typed):
 
     def check(self) -> None:
         parse_mults(self.channel_mults)
-        _require(
+        require(
             self.base_channels >= 4 and self.base_channels % 4 == 0,
             "base_channels",
             self.base_channels,
             "a multiple of 4",
         )
-        _require(self.blocks >= 1, "blocks", self.blocks, "at least 1")
-        _require(self.attention_resolution >= 0, "attention_resolution", self.attention_resolution, "0 (none) or more")
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "from 0 to below 1")
-        _require(self.objective in OBJECTIVES, "objective", self.objective, f"one of {', '.join(OBJECTIVES)}")
-        _require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
-        _require(self.timesteps >= 2, "timesteps", self.timesteps, "at least 2")
+        require(self.blocks >= 1, "blocks", self.blocks, "at least 1")
+        require(self.attention_resolution >= 0, "attention_resolution", self.attention_resolution, "0 (none) or more")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "from 0 to below 1")
+        require(self.objective in OBJECTIVES, "objective", self.objective, f"one of {', '.join(OBJECTIVES)}")
+        require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
+        require(self.timesteps >= 2, "timesteps", self.timesteps, "at least 2")
 
 
 @dataclass(frozen=True)
-class TrainSettings(_Typed):
+class TrainSettings(Typed):
     """How weights are fitted. The clock is images seen; an epoch is one pass over the training pictures."""
 
     lr: float = 7e-5
@@ -160,22 +158,22 @@ class TrainSettings(_Typed):
     train_seed: int = 0
 
     def check(self) -> None:
-        _require(0 < self.lr < 1, "lr", self.lr, "above 0 and below 1, for instance 7e-5")
-        _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        _require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
-        _require(self.warmup_images >= 0, "warmup_images", self.warmup_images, "0 or more")
-        _require(0 <= self.decay_fraction <= 1, "decay_fraction", self.decay_fraction, "from 0 to 1")
-        _require(self.ema_half_life >= 1, "ema_half_life", self.ema_half_life, "at least 1 image")
-        _require(self.precision in ("fp32", "bf16"), "precision", self.precision, "fp32 or bf16")
-        _require(self.guard_factor > 1, "guard_factor", self.guard_factor, "above 1")
-        _require(self.patience >= 0, "patience", self.patience, "0 (never stop early) or more epochs")
-        _require(self.held_out_every >= 1, "held_out_every", self.held_out_every, "at least 1 epoch")
-        _require(self.checkpoint_seconds > 0, "checkpoint_seconds", self.checkpoint_seconds, "above 0")
-        _require(0 <= self.train_seed < 2**31, "train_seed", self.train_seed, "from 0 to 2147483647")
+        require(0 < self.lr < 1, "lr", self.lr, "above 0 and below 1, for instance 7e-5")
+        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        require(self.warmup_images >= 0, "warmup_images", self.warmup_images, "0 or more")
+        require(0 <= self.decay_fraction <= 1, "decay_fraction", self.decay_fraction, "from 0 to 1")
+        require(self.ema_half_life >= 1, "ema_half_life", self.ema_half_life, "at least 1 image")
+        require(self.precision in ("fp32", "bf16"), "precision", self.precision, "fp32 or bf16")
+        require(self.guard_factor > 1, "guard_factor", self.guard_factor, "above 1")
+        require(self.patience >= 0, "patience", self.patience, "0 (never stop early) or more epochs")
+        require(self.held_out_every >= 1, "held_out_every", self.held_out_every, "at least 1 epoch")
+        require(self.checkpoint_seconds > 0, "checkpoint_seconds", self.checkpoint_seconds, "above 0")
+        require(0 <= self.train_seed < 2**31, "train_seed", self.train_seed, "from 0 to 2147483647")
 
 
 @dataclass(frozen=True)
-class SearchSettings(_Typed):
+class SearchSettings(Typed):
     """The study: which trials, how long, and how each is scored."""
 
     trials: int = 12
@@ -189,17 +187,17 @@ class SearchSettings(_Typed):
     score_steps: int = 20  # DPM-Solver++ steps for them
 
     def check(self) -> None:
-        _require(self.trials >= 1, "trials", self.trials, "at least 1")
-        _require(self.trial_epochs >= 1, "trial_epochs", self.trial_epochs, "at least 1")
-        _require(bool(self.choices), "mults_choices", self.mults_choices, "one list or more, as in '1-2-4 1-2-3'")
+        require(self.trials >= 1, "trials", self.trials, "at least 1")
+        require(self.trial_epochs >= 1, "trial_epochs", self.trial_epochs, "at least 1")
+        require(bool(self.choices), "mults_choices", self.mults_choices, "one list or more, as in '1-2-4 1-2-3'")
         for choice in self.choices:
             parse_mults(choice)
-        _require(0 < self.founding_lr < 1, "founding_lr", self.founding_lr, "above 0 and below 1")
-        _require(0 < self.lr_low < 1, "lr_low", self.lr_low, "above 0 and below 1")
-        _require(self.lr_low <= self.lr_high < 1, "lr_high", self.lr_high, f"from lr_low ({self.lr_low}) to below 1")
-        _require(self.prune_every >= 0, "prune_every", self.prune_every, "0 (no pruning) or more epochs")
-        _require(self.score_n >= 16, "score_n", self.score_n, "at least 16 pictures")
-        _require(self.score_steps >= 1, "score_steps", self.score_steps, "at least 1")
+        require(0 < self.founding_lr < 1, "founding_lr", self.founding_lr, "above 0 and below 1")
+        require(0 < self.lr_low < 1, "lr_low", self.lr_low, "above 0 and below 1")
+        require(self.lr_low <= self.lr_high < 1, "lr_high", self.lr_high, f"from lr_low ({self.lr_low}) to below 1")
+        require(self.prune_every >= 0, "prune_every", self.prune_every, "0 (no pruning) or more epochs")
+        require(self.score_n >= 16, "score_n", self.score_n, "at least 16 pictures")
+        require(self.score_steps >= 1, "score_steps", self.score_steps, "at least 1")
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -207,7 +205,7 @@ class SearchSettings(_Typed):
 
 
 @dataclass(frozen=True)
-class EvaluateSettings(_Typed):
+class EvaluateSettings(Typed):
     """How generated pictures are drawn and measured."""
 
     extractor: str = "inception"
@@ -221,128 +219,35 @@ class EvaluateSettings(_Typed):
     sample_seed: int = 0
 
     def check(self) -> None:
-        _require(self.extractor in EXTRACTORS, "extractor", self.extractor, f"one of {', '.join(EXTRACTORS)}")
-        _require(self.layer in INCEPTION_LAYERS, "layer", self.layer, f"one of {', '.join(map(str, INCEPTION_LAYERS))}")
-        _require(
+        require(self.extractor in EXTRACTORS, "extractor", self.extractor, f"one of {', '.join(EXTRACTORS)}")
+        require(self.layer in INCEPTION_LAYERS, "layer", self.layer, f"one of {', '.join(map(str, INCEPTION_LAYERS))}")
+        require(
             bool(re.fullmatch(r"([0-9a-f]{64})?", self.weights_sha256)),
             "weights_sha256",
             self.weights_sha256,
             "64 hexadecimal digits, or empty",
         )
-        _require(self.n == 0 or self.n >= 16, "n", self.n, "0 (as many as training pictures) or at least 16")
-        _require(self.sampler in SAMPLERS, "sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
-        _require(self.sampling_steps >= 1, "sampling_steps", self.sampling_steps, "at least 1")
-        _require(self.sample_batch >= 1, "sample_batch", self.sample_batch, "at least 1")
-        _require(0 <= self.sample_seed < 2**62, "sample_seed", self.sample_seed, "from 0 to 2**62-1")
+        require(self.n == 0 or self.n >= 16, "n", self.n, "0 (as many as training pictures) or at least 16")
+        require(self.sampler in SAMPLERS, "sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
+        require(self.sampling_steps >= 1, "sampling_steps", self.sampling_steps, "at least 1")
+        require(self.sample_batch >= 1, "sample_batch", self.sample_batch, "at least 1")
+        require(0 <= self.sample_seed < 2**62, "sample_seed", self.sample_seed, "from 0 to 2**62-1")
 
 
 @dataclass(frozen=True)
-class RegistrySettings(_Typed):
+class RegistrySettings(Typed):
     """Where the winner goes."""
 
     model_name: str = "ddpm-digits"
 
     def check(self) -> None:
-        _require_name("model_name", self.model_name)
+        require_name("model_name", self.model_name)
 
 
-@dataclass(frozen=True)
-class Plan(_Typed):
-    """A whole run: its name, its places, and the settings of every step."""
-
-    run_name: str
-    store: str  # object store: a folder, file:///… or s3://bucket/prefix
-    tracking_uri: str  # MLflow
-    study_storage: str  # Optuna: a database URL, or the path of a journal file
-    ingest: IngestSettings = field(default_factory=IngestSettings)
-    model: ModelSettings = field(default_factory=ModelSettings)
-    train: TrainSettings = field(default_factory=TrainSettings)
-    search: SearchSettings = field(default_factory=SearchSettings)
-    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
-    registry: RegistrySettings = field(default_factory=RegistrySettings)
-
-    def check(self) -> None:
-        _require_name("run_name", self.run_name)
-        for name in ("store", "tracking_uri", "study_storage"):
-            _require(bool(getattr(self, name)), name, getattr(self, name), "a place: a path or a URI")
-        for choice in (*self.search.choices, self.model.channel_mults):
-            require_halvable(self.ingest.image_size, choice)
-        _require(
-            self.search.prune_every % self.train.held_out_every == 0,
-            "prune_every",
-            self.search.prune_every,
-            f"0 or a multiple of held_out_every ({self.train.held_out_every})",
-        )
-        _require(
-            self.search.trial_epochs <= self.train.epochs,
-            "trial_epochs",
-            self.search.trial_epochs,
-            f"at most epochs ({self.train.epochs}): the winner goes on from its trial",
-        )
-
-    @classmethod
-    def from_parameters(cls, parameters: dict[str, Any]) -> Plan:
-        """Build and check a plan from flat parameters; a name that is no setting is refused."""
-        known = parameter_names()
-        for name in parameters:
-            if name not in known:
-                raise WrongInput(f"'{name}' is not a setting; the settings are {', '.join(known)}")
-        places = {name: parameters[name] for name in PLACES if name in parameters}
-        missing = [name for name in PLACES if name not in places]
-        if missing:
-            raise WrongInput(f"{missing[0]}: missing; a plan needs {', '.join(PLACES)}")
-        return cls(**places, **{room: pick(kind, parameters) for room, kind in ROOMS.items()})
-
-    def parameters(self) -> dict[str, Any]:
-        """The plan, flat: what `from_parameters` takes and MLflow keeps."""
-        flat: dict[str, Any] = {name: getattr(self, name) for name in PLACES}
-        for room in ROOMS:
-            flat.update(dataclasses.asdict(getattr(self, room)))
-        return flat
-
-    def to_json(self) -> str:
-        return json.dumps({"format_version": FORMAT_VERSION, **self.parameters()}, indent=1, sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> Plan:
-        parameters = json.loads(text)
-        version = parameters.pop("format_version", None)
-        if version != FORMAT_VERSION:
-            raise WrongInput(f"plan: format_version {version} is not known here; this release reads {FORMAT_VERSION}")
-        return cls.from_parameters(parameters)
-
-
-PLACES = ("run_name", "store", "tracking_uri", "study_storage")
-ROOMS: dict[str, type] = {
-    "ingest": IngestSettings,
-    "model": ModelSettings,
-    "train": TrainSettings,
-    "search": SearchSettings,
-    "evaluate": EvaluateSettings,
-    "registry": RegistrySettings,
-}
 S = TypeVar("S")
-
-
-def parameter_names() -> list[str]:
-    """Every name that may be set, in the order of the steps."""
-    return [*PLACES, *(spec.name for kind in ROOMS.values() for spec in dataclasses.fields(kind))]
 
 
 def pick(kind: type[S], parameters: dict[str, Any]) -> S:
     """Build `kind` from those of the flat parameters that are its fields."""
     names = {spec.name for spec in dataclasses.fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: value for name, value in parameters.items() if name in names})
-
-
-def load_preset(name: str) -> dict[str, Any]:
-    """The parameters of `pipelines/presets/NAME.yaml`."""
-    import yaml
-
-    folder = Path(__file__).parent.parent / "pipelines" / "presets"
-    path = folder / f"{name}.yaml"
-    if not _NAME.fullmatch(name) or not path.is_file():
-        raise WrongInput(
-            f"preset: there is none named '{name}'; there are {', '.join(sorted(p.stem for p in folder.glob('*.yaml')))}"
-        )
-    return yaml.safe_load(path.read_text()) or {}

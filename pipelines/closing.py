@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ddpm.settings import Plan
+from ddpm.plan import Plan
 
 
 def short(path: str | Path) -> str:
@@ -64,7 +64,7 @@ def lines(summary: dict[str, Any], plan: Plan) -> list[str]:
         f"{name} {measurement[name]}" for name in ("extractor", "layer", "n") if measurement.get(name) is not None
     )
     text = [
-        f"chosen     trial {summary['best']}" + (f": {summary['best_why']}" if summary.get("best_why") else ""),
+        f"chosen     {summary['best_why']}",
         f"final      FID {number(final['fid'])} (noise floor {number(floor['fid'])})   "
         f"KID {number(final['kid'], 3)} (noise floor {number(floor['kid'], 3)})   {measured}",
         f"data set   {dataset['name']}, {dataset['n']:,} pictures, {dataset['digest'][:12]}",

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ddpm.errors import WrongInput
-from ddpm.settings import Plan
+from ddpm.plan import Plan
 
 LABEL = "ddpm.run"  # on every container, so that whoever ends the run finds them
 PASSED_ON = ("AWS_", "MLFLOW_TRACKING_", "PGPASSWORD", "HF_")  # variables of ours that a container is given

@@ -29,8 +29,8 @@ from typing import IO, Any
 from ddpm.data.sources import check_source
 from ddpm.errors import WrongInput
 from ddpm.places import default_places
+from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Bars, Progress, open_progress
-from ddpm.settings import Plan
 from ddpm.store import FileStore, Missing, open_store
 from pipelines import closing, containers, request
 from pipelines.runner import Job

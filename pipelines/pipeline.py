@@ -39,7 +39,7 @@ from components.register import register
 from components.search import search
 from components.summarise import summarise
 from components.train import train
-from ddpm.settings import PLACES, ROOMS, load_preset
+from ddpm.plan import PLACES, ROOMS, load_preset
 
 COMPILED = Path(__file__).parent / "ddpm.yaml"
 DEFAULT_PRESET = "digits"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm.errors import WrongInput
-from ddpm.settings import Plan, load_preset
+from ddpm.plan import Plan, load_preset
 
 WORKERS = "search_workers"
 

@@ -29,7 +29,7 @@ import yaml
 
 from ddpm.data.sources import check_source
 from ddpm.errors import WrongInput
-from ddpm.settings import Plan
+from ddpm.plan import Plan
 from pipelines import request
 
 PACKAGE = Path(__file__).absolute().parent / "ddpm.yaml"

@@ -8,7 +8,8 @@ import json
 import pytest
 
 from ddpm.errors import WrongInput
-from ddpm.settings import PLACES, ROOMS, Plan, TrainSettings, load_preset, parameter_names
+from ddpm.plan import PLACES, ROOMS, Plan, load_preset, parameter_names
+from ddpm.settings import TrainSettings
 
 HERE = {"run_name": "r", "store": "s", "tracking_uri": "sqlite:///x", "study_storage": "j"}
 PRESETS = ("digits", "flowers102", "dalle-dogs", "celeba", "cifar10", "quick")

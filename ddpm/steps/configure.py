@@ -7,9 +7,9 @@ from typing import Any
 
 from ddpm.data.sources import check_source
 from ddpm.errors import WrongInput
+from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.search.study import create_study
-from ddpm.settings import Plan
 from ddpm.steps.task import perform, run_store
 from ddpm.store import Missing
 from ddpm.tracking import Tracker

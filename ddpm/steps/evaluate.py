@@ -20,9 +20,10 @@ from ddpm.errors import WrongInput
 from ddpm.evaluation.fidelity import Reference, open_reference
 from ddpm.model.sampling import generate
 from ddpm.pictures import grid, png
+from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.registry.version import resolve
-from ddpm.settings import EvaluateSettings, Plan
+from ddpm.settings import EvaluateSettings
 from ddpm.steps.configure import open_tracker
 from ddpm.steps.task import load_plan, perform, read_pointer
 from ddpm.store import Store, open_store

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ddpm.data.ingest import ingest
+from ddpm.plan import Plan
 from ddpm.progress import Progress
-from ddpm.settings import Plan
 from ddpm.steps.task import load_plan, perform
 from ddpm.store import open_store
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from ddpm.errors import Refused
 from ddpm.evaluation.protocol import measurement_of, require_same_measurement
+from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.registry.gate import Decision, decide
 from ddpm.registry.promotion import Entry, append, project_aliases, standing
 from ddpm.registry.version import figures
-from ddpm.settings import EvaluateSettings, Plan
+from ddpm.settings import EvaluateSettings
 from ddpm.steps.evaluate import evaluate
 from ddpm.steps.task import load_plan, perform, read_pointer
 from ddpm.store import Store, open_store

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.registry.version import register
-from ddpm.settings import Plan
 from ddpm.steps.configure import open_tracker
 from ddpm.steps.task import load_plan, perform, read_pointer
 

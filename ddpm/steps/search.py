@@ -16,11 +16,12 @@ from ddpm.device import device_name, pick_device
 from ddpm.errors import Refused
 from ddpm.evaluation.fidelity import Reference, Scores, open_reference
 from ddpm.model.sampling import generate
+from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.search.ranking import Candidate, Ranked, explain, rank
 from ddpm.search.space import suggest
 from ddpm.search.study import open_study, take_trials, trial_row
-from ddpm.settings import ModelSettings, Plan, TrainSettings
+from ddpm.settings import ModelSettings, TrainSettings
 from ddpm.steps.configure import open_tracker
 from ddpm.steps.task import load_plan, perform, read_pointer
 from ddpm.steps.watch import Recorder

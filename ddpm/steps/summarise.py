@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ddpm.settings import Plan
+from ddpm.plan import Plan
 from ddpm.steps.configure import open_tracker
 from ddpm.steps.task import read_facts, run_store
 from ddpm.store import Missing, open_store

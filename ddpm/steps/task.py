@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ddpm.errors import Refused, WrongInput
+from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Progress, open_progress
-from ddpm.settings import Plan
 from ddpm.store import Missing, Store, open_store
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from ddpm.data.dataset import open_dataset
 from ddpm.device import device_name, pick_device
 from ddpm.pictures import denoising_strip, grid, noising_strip
+from ddpm.plan import Plan
 from ddpm.progress import Progress
-from ddpm.settings import ModelSettings, Plan, TrainSettings
+from ddpm.settings import ModelSettings, TrainSettings
 from ddpm.steps.configure import open_tracker
 from ddpm.steps.search import choose, winner_settings
 from ddpm.steps.task import load_plan, perform, read_pointer

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from components import IMAGE
-from ddpm.settings import PLACES, Plan, load_preset, parameter_names
+from ddpm.plan import PLACES, Plan, load_preset, parameter_names
 from pipelines import pipeline
 
 GPU_STEPS = {"search", "train", "evaluate", "promote"}
