@@ -22,7 +22,7 @@ VENV := .venv/.installed
 DEV := .venv/.installed-dev
 OURS = --preset "$(PRESET)" --data "$(DATA)" --run-name "$(RUN_NAME)"
 
-.PHONY: help run ui test lint format types check-compiled compile image submit clean
+.PHONY: help run ui test lock lint format types check-compiled compile image submit clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,8 +33,12 @@ run: $(VENV) ## the whole pipeline here: make run [PRESET=quick] [DATA=/class/fo
 ui: $(VENV) ## MLflow's pages, with all runs: make ui [PORT=5000]
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" sh mlflow/serve.sh
 
-test: $(DEV) ## the tests: make test [TESTS='tests/pipelines -k local']
-	@.venv/bin/python -m pytest $(TESTS)
+test: $(DEV) ## the tests, on two cores: make test [TESTS='tests/pipelines -k local']
+	@.venv/bin/python -m pytest -n 2 $(TESTS)
+
+lock: uv ## the exact versions anew, from pyproject.toml
+	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline pyproject.toml -o requirements.lock
+	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 lint: $(DEV) ## ruff, and whether all is formatted
 	@.venv/bin/ruff check .
@@ -54,7 +58,7 @@ check-compiled: $(VENV) ## whether pipelines/ddpm.yaml is what the code compiles
 	@.venv/bin/python -m pipelines.pipeline --check
 
 image: ## the tasks' image: make image [BASE=python:3.11-slim-bookworm] [IMAGE=…] [DOCKER=…] [BUILD_FLAGS=…]
-	@DOCKER_BUILDKIT=1 $(DOCKER) build $(BUILD_FLAGS) --file docker/Containerfile $(if $(BASE),--build-arg "BASE=$(BASE)") --tag "$(or $(IMAGE),$(shell sed -n 's/^IMAGE = "\(.*\)".*/\1/p' components/__init__.py))" .
+	@DOCKER_BUILDKIT=1 $(DOCKER) build $(BUILD_FLAGS) --file docker/Containerfile $(if $(BASE),--build-arg "BASE=$(BASE)") --build-arg "COMMIT=$(shell git describe --always --abbrev=40 --dirty --match= 2>/dev/null || echo unknown)" --tag "$(or $(IMAGE),$(shell sed -n 's/^IMAGE = "\(.*\)".*/\1/p' components/__init__.py))" .
 
 submit: $(VENV) ## the pipeline on a cluster: make submit ENDPOINT=http://… [PRESET=flowers102] [RUN_NAME=…] [IMAGE=…] [SET='…']
 	@.venv/bin/python -m pipelines.submit $(OURS) --endpoint "$(ENDPOINT)" $(if $(IMAGE),--image "$(IMAGE)") $(SET)
@@ -68,7 +72,7 @@ define install
 	@echo "setting up .venv from $(1) (once; about 5 GB)" >&2
 	@rm -f $(VENV) $(DEV)
 	@test -x .venv/bin/python || $(UV) venv --quiet --allow-existing --python "$(PYTHON)" .venv
-	@$(UV) pip sync --quiet --require-hashes --python .venv/bin/python $(1)
+	@$(UV) pip sync --quiet --compile-bytecode --require-hashes --python .venv/bin/python $(1)
 	@$(UV) pip install --quiet --python .venv/bin/python --offline --no-deps --no-build-isolation --editable .
 endef
 

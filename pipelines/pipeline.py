@@ -39,6 +39,7 @@ from components.register import register
 from components.search import search
 from components.summarise import summarise
 from components.train import train
+from ddpm.places import VARIABLES
 from ddpm.plan import PLACES, ROOMS, load_preset
 
 COMPILED = Path(__file__).parent / "ddpm.yaml"
@@ -48,7 +49,8 @@ WORKERS = [0, 1]  # the search's workers, by number: one task each
 GPU = "nvidia.com/gpu"
 SHARED_MEMORY = "8Gi"  # data loaders and collectives pass tensors through /dev/shm; a container's default is 64 MB
 USER = 10001  # the image's own user, as in docker/Containerfile
-SECRET = "ddpm"  # optional, and so is each key in it: a cluster with workload identity needs none
+SECRET = "ddpm"  # a Secret and a ConfigMap, both optional, and so is each key: workload identity needs no secret
+PLACE_ENV = tuple(VARIABLES.values())
 SECRET_ENV = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -67,6 +69,7 @@ def _place(task: dsl.PipelineTask, name: str, hours: int) -> dsl.PipelineTask:
     # KFP's cache is keyed by argument strings and image names; the steps themselves look whether their result is there.
     task.set_caching_options(False)
     kubernetes.use_secret_as_env(task, SECRET, {name: name for name in SECRET_ENV}, optional=True)
+    kubernetes.use_config_map_as_env(task, SECRET, {name: name for name in PLACE_ENV}, optional=True)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     kubernetes.set_timeout(task, hours * HOUR)
     return task
@@ -115,11 +118,12 @@ def _ddpm(search_workers: Any, **settings: Any) -> None:
 def parameters() -> list[inspect.Parameter]:
     """The pipeline's parameters: every setting, with the default preset's value, and the search's workers.
 
-    The places (object store, MLflow, the study's storage) have no default: a cluster has no place that is right for all.
+    The places (object store, MLflow, the study's storage) are empty, which stands for the cluster's own: no place is
+    right for all.
     """
     preset = load_preset(DEFAULT_PRESET)
     types = {"str": str, "int": int, "float": float, "bool": bool}
-    places = [_parameter(name, str, "" if name == "run_name" else inspect.Parameter.empty) for name in PLACES]
+    places = [_parameter(name, str, "") for name in PLACES]
     fields = [spec for kind in ROOMS.values() for spec in dataclasses.fields(kind)]
     chosen = [_parameter(spec.name, types[str(spec.type)], preset.get(spec.name, spec.default)) for spec in fields]
     return [*places, *chosen, _parameter("search_workers", list[int], WORKERS)]

@@ -29,14 +29,19 @@ import yaml
 
 from ddpm.data.sources import check_source
 from ddpm.errors import WrongInput
+from ddpm.places import VARIABLES
 from ddpm.plan import Plan
 from pipelines import request
 
 PACKAGE = Path(__file__).absolute().parent / "ddpm.yaml"
 PLACES = {
-    "store": ("DDPM_STORE", ("s3://",), "s3://BUCKET/PREFIX"),
-    "tracking_uri": ("MLFLOW_TRACKING_URI", ("http://", "https://"), "http://mlflow:5000"),
-    "study_storage": ("DDPM_STUDY_STORAGE", ("postgresql", "mysql"), "postgresql+psycopg://optuna@postgres/optuna"),
+    "store": (VARIABLES["store"], ("s3://",), "s3://BUCKET/PREFIX"),
+    "tracking_uri": (VARIABLES["tracking_uri"], ("http://", "https://"), "http://mlflow:5000"),
+    "study_storage": (
+        VARIABLES["study_storage"],
+        ("postgresql", "mysql"),
+        "postgresql+psycopg://optuna@postgres/optuna",
+    ),
 }
 TYPES: dict[str, Any] = {
     "STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": float, "BOOLEAN": bool, "LIST": list, "STRUCT": dict,

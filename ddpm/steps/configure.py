@@ -7,6 +7,7 @@ from typing import Any
 
 from ddpm.data.sources import check_source
 from ddpm.errors import WrongInput
+from ddpm.places import fill_places
 from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.search.study import create_study
@@ -52,7 +53,7 @@ def open_tracker(plan: Plan) -> Tracker:
 
 def task(parameters: dict[str, Any], output: str) -> None:
     def work(progress: Progress) -> tuple[Plan, dict[str, Any]]:
-        plan = configure(parameters, progress)
+        plan = configure(fill_places(parameters), progress)
         return plan, {"plan": json.loads(plan.to_json())}
 
     perform("configure", work, output)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ddpm.errors import WrongInput
+from ddpm.places import fill_places
 from ddpm.plan import Plan
 from ddpm.steps.configure import open_tracker
 from ddpm.steps.task import read_facts, run_store
-from ddpm.store import Missing, open_store
+from ddpm.store import open_store
 
 STEPS = ("configure", "ingest", "search", "train", "evaluate", "register", "promote")
 
@@ -55,7 +57,7 @@ def summarise(run_name: str, store: str, state: str, error: str = "") -> dict[st
 
 def task(run_name: str, store: str, state: str, error: str | None) -> None:
     try:
-        summarise(run_name, store, state, error or "")
-    except Missing:
+        summarise(run_name, fill_places({"store": store})["store"], state, error or "")
+    except WrongInput as problem:
         # The run was refused before it had a plan: its own task has said why, and there is nothing to gather.
-        print(f"run {run_name} has no plan; nothing to summarise", flush=True)
+        print(f"nothing to summarise: {problem}", flush=True)

@@ -57,10 +57,18 @@ def test_every_setting_is_a_parameter_with_its_type_and_the_default_preset_s_val
             assert declared[name]["defaultValue"] == value, name
 
 
-def test_places_must_be_named(documents) -> None:
+def test_places_are_the_clusters_own_unless_named(documents, placed) -> None:
     declared = documents[0]["root"]["inputDefinitions"]["parameters"]
-    for name in ("store", "tracking_uri", "study_storage"):
-        assert "defaultValue" not in declared[name]
+    for name in PLACES:
+        assert declared[name]["defaultValue"] == ""
+    for step in STEPS:
+        (given,) = placed[f"exec-{step}"]["configMapAsEnv"]
+        assert given["optional"]
+        assert {pair["envVar"] for pair in given["keyToEnv"]} == {
+            "DDPM_STORE",
+            "MLFLOW_TRACKING_URI",
+            "DDPM_STUDY_STORAGE",
+        }
 
 
 def test_the_steps_are_all_there_in_the_one_image_and_install_nothing(executors) -> None:

@@ -1,0 +1,33 @@
+"""Where things are kept when nobody says so."""
+
+import pytest
+
+from ddpm.errors import WrongInput
+from ddpm.places import default_places, fill_places
+
+
+def test_empty_places_are_the_environments(monkeypatch):
+    monkeypatch.setenv("DDPM_STORE", "s3://bucket/x")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    monkeypatch.setenv("DDPM_STUDY_STORAGE", "postgresql+psycopg://o@p/o")
+    given = {"store": "", "tracking_uri": "http://other", "study_storage": "", "lr": 0.1}
+    assert fill_places(given) == {
+        "store": "s3://bucket/x", "tracking_uri": "http://other", "study_storage": "postgresql+psycopg://o@p/o", "lr": 0.1,
+    }  # fmt: skip
+
+
+def test_a_place_that_nobody_names_is_one_line(monkeypatch):
+    monkeypatch.delenv("DDPM_STORE", raising=False)
+    with pytest.raises(WrongInput, match="store: missing; give it as a parameter, or DDPM_STORE"):
+        fill_places({"store": ""})
+
+
+def test_on_one_machine_all_is_below_var(monkeypatch, tmp_path):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert default_places() == {
+        "store": f"{tmp_path}/var/store", "tracking_uri": f"sqlite:///{tmp_path}/var/mlflow/mlflow.db",
+        "study_storage": f"{tmp_path}/var/optuna/journal.log",
+    }  # fmt: skip
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    assert default_places()["tracking_uri"] == "http://mlflow:5000"
