@@ -63,14 +63,19 @@ def lines(summary: dict[str, Any], plan: Plan) -> list[str]:
     measured = ", ".join(
         f"{name} {measurement[name]}" for name in ("extractor", "layer", "n") if measurement.get(name) is not None
     )
+    shares = final.get("recognisable")
     text = [
         f"chosen     {summary['best_why']}",
-        f"final      FID {number(final['fid'])} (noise floor {number(floor['fid'])})   "
+        f"final      FID {number(final['fid'])} (noise floor {number(floor['fid'])}{', extrapolated' * floor['extrapolated']})   "
         f"KID {number(final['kid'], 3)} (noise floor {number(floor['kid'], 3)})   {measured}",
         f"data set   {dataset['name']}, {dataset['n']:,} pictures, {dataset['digest'][:12]}",
         f"version    {model['name']} {model['version']} ({aliases})"
         + (f": {model['decision']}" if model.get("decision") else ""),
     ]
+    if shares:
+        text.append(
+            f"seen       the classifier is sure of {shares['generated']:.0%} of the pictures, and of {shares['real']:.0%} of real held-out ones"
+        )
     if summary.get("grid"):
         text.append(f"pictures   {short(summary['grid'])}")
     seconds = summary["seconds"]
