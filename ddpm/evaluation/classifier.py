@@ -18,12 +18,14 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from ddpm.data.dataset import PictureSet, Split
+from ddpm.device import threads_for
 from ddpm.errors import Refused
 from ddpm.model.diffusion import to_unit
 from ddpm.randomness import generator
 from ddpm.store import Missing, Store
 
 FEATURES = 48  # the figures' dimension; pictures should be at least ten times as many
+WIDTH = 24  # channels that it begins with
 FOLDS = 2
 EPOCHS = 16
 BATCH = 64
@@ -43,8 +45,8 @@ class Classifier(nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(3, 24, 3, padding=1), nn.GroupNorm(4, 24), nn.SiLU(),
-            nn.Conv2d(24, 48, 3, padding=1), nn.GroupNorm(4, 48), nn.SiLU(),
+            nn.Conv2d(3, WIDTH, 3, padding=1), nn.GroupNorm(4, WIDTH), nn.SiLU(),
+            nn.Conv2d(WIDTH, 48, 3, padding=1), nn.GroupNorm(4, 48), nn.SiLU(),
             nn.MaxPool2d(2),
             nn.Conv2d(48, 64, 3, padding=1), nn.GroupNorm(4, 64), nn.SiLU(),
             nn.AdaptiveAvgPool2d(4), nn.Flatten(),
@@ -112,7 +114,8 @@ def _fit_all(data: PictureSet, store: Store) -> dict[str, list[str] | list[float
     digests, accuracies = [], []
     for number in range(FOLDS):
         seen = fold != number  # network k is shown fold k's pictures later, and trains on the others
-        network = _fit(data.train.images[seen], data.train.labels[seen], len(data.classes), number)
+        with threads_for(WIDTH, torch.device("cpu")):
+            network = _fit(data.train.images[seen], data.train.labels[seen], len(data.classes), number)
         unseen = torch.cat([data.train.images[~seen], data.held_out.images])
         labels = torch.cat([data.train.labels[~seen], data.held_out.labels])
         accuracies.append(accuracy_of(network, unseen, labels))

@@ -19,8 +19,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ddpm.data.sources import cache_folder
+from ddpm.device import threads_for
 from ddpm.errors import WrongInput
-from ddpm.evaluation.classifier import FEATURES, Classifier
+from ddpm.evaluation.classifier import FEATURES, WIDTH, Classifier
 from ddpm.progress import Progress
 from ddpm.store import FileStore, Missing, Store, open_object
 
@@ -85,7 +86,8 @@ def register_classifier() -> None:
             return torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
 
         def forward(self, input: Tensor) -> tuple[Tensor]:
-            return (self.network.features(input),)
+            with threads_for(WIDTH, input.device):
+                return (self.network.features(input),)
 
     register_feature_extractor(CLASSIFIER, ClassifierExtractor)
 

@@ -14,6 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from ddpm.device import threads_for
 from ddpm.model.diffusion import Denoiser, Diffusion, to_uint8
 from ddpm.randomness import generator
 from ddpm.settings import ModelSettings
@@ -104,4 +105,6 @@ def generate(
         noise = PictureNoise(wanted + [wanted[-1]] * (batch - len(wanted)), image_size, device)
         # x_T is standard normal in DDPM's coordinates, hence this scale in ours.
         x = noise() * (1 + sigmas[0] ** 2).sqrt()
-        yield to_uint8(SAMPLERS[sampler](denoise, x, sigmas, noise)[: len(wanted)]).cpu()
+        with threads_for(settings.base_channels, device):
+            pictures = SAMPLERS[sampler](denoise, x, sigmas, noise)
+        yield to_uint8(pictures[: len(wanted)]).cpu()

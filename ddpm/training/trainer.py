@@ -19,6 +19,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from ddpm.data.dataset import PictureSet
+from ddpm.device import threads_for
 from ddpm.errors import Refused, WrongInput
 from ddpm.model.diffusion import Diffusion, to_unit
 from ddpm.model.unet import UNet
@@ -106,6 +107,12 @@ class Trainer:
         if (finished := self._finished()) is not None:
             progress.update(task, 1, 1, "was done already")
             return finished
+        with threads_for(self.model.base_channels, self.device):
+            stopped = self._train(observer, progress, task)
+        return self._finish(progress, task, stopped)
+
+    def _train(self, observer: Observer, progress: Progress, task: str) -> str:
+        """The loop; returns why it ended before its budget was spent, or nothing."""
         saved = clock = time.monotonic()
         stopped, timed = "", 0
         while self.step < self.total_steps and not stopped:
@@ -150,7 +157,7 @@ class Trainer:
                 self._save(best=False)
                 timed, saved = 0, time.monotonic()
                 clock = saved
-        return self._finish(progress, task, stopped)
+        return stopped
 
     def _train_step(self) -> tuple[Tensor, Tensor]:
         """One step; returns its loss and gradient norm, both still on the device."""
