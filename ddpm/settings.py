@@ -117,7 +117,7 @@ class ModelSettings(Typed):
     channel_mults: str = "1-2-4"  # channels at each resolution, in units of base_channels
     base_channels: int = 64
     blocks: int = 2  # residual blocks at each resolution on the way down
-    attention_resolution: int = 16  # self-attention at this resolution and below
+    attention_resolution: int = 16  # self-attention at this resolution and below; 0: only at the bottom
     dropout: float = 0.0
     objective: str = "epsilon"
     schedule: str = "linear"
@@ -132,7 +132,7 @@ class ModelSettings(Typed):
             "a multiple of 4",
         )
         require(self.blocks >= 1, "blocks", self.blocks, "at least 1")
-        require(self.attention_resolution >= 0, "attention_resolution", self.attention_resolution, "0 (none) or more")
+        require(self.attention_resolution >= 0, "attention_resolution", self.attention_resolution, "0 or more")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "from 0 to below 1")
         require(self.objective in OBJECTIVES, "objective", self.objective, f"one of {', '.join(OBJECTIVES)}")
         require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")

@@ -71,7 +71,7 @@ def _run_trial(
         try:
             trainer = Trainer(model, settings, data, out, device)
             facts = trainer.run(watcher, progress, task)
-            scores = watcher.score(trainer.ema_net) if not watcher.pruned else None
+            scores = watcher.score(trainer.ema_net) if facts["spent_budget"] else None
         except Refused as problem:
             trial.set_user_attr("problem", str(problem))
             progress.say(f"{task}: failed: {problem}")

@@ -109,7 +109,7 @@ def read_facts(uri: str) -> dict[str, Any]:
     folder, _, name = checkpoint_uri(uri).rpartition("/")
     try:
         facts = json.loads(open_store(folder).read(name))
-        version = facts["format_version"]
+        version, _ = facts["format_version"], facts["sha256"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         raise WrongInput(f"{uri} is not a checkpoint; give the URI of a {MANIFEST}") from None
     if version != FORMAT_VERSION:

@@ -14,12 +14,12 @@ WARM = 16  # norms it must have seen before it judges
 
 
 class SpikeGuard:
-    """Keeps the last gradient norms and counts what it skipped. State: norms [WINDOW] (NaN: none yet) and counts [2]."""
+    """Keeps the last gradient norms and counts what it skipped. State: norms [WINDOW] (NaN: none yet) and counts [3]."""
 
     def __init__(self, factor: float, device: torch.device) -> None:
         self.factor = factor
         self.norms = torch.full((WINDOW,), torch.nan, device=device)
-        self.counts = torch.zeros(2, device=device)  # accepted, skipped
+        self.counts = torch.zeros(3, device=device)  # accepted, skipped, skipped since the last accepted one
 
     @torch.no_grad()
     def judge(self, norm: Tensor) -> Tensor:
@@ -27,18 +27,22 @@ class SpikeGuard:
 
         Only accepted norms enter the window: a burst of spikes must not become the new normal.
         """
-        accepted, _ = self.counts.unbind()
+        accepted, skipped, in_a_row = self.counts.unbind()
         outlying = (accepted >= WARM) & (norm > self.factor * self.norms.nanmedian())
         skip = (~norm.isfinite() | outlying).float()
         # A mask rather than an index: indexing by a tensor would wait for the device.
         slot = torch.arange(WINDOW, device=self.norms.device) == accepted % WINDOW
         self.norms = torch.where(slot & (skip == 0), norm, self.norms)
-        self.counts += torch.stack([1 - skip, skip])
+        self.counts = torch.stack([accepted + 1 - skip, skipped + skip, (in_a_row + 1) * skip])
         return skip
 
     def skipped(self) -> int:
         """Steps skipped so far. Waits for the device."""
         return int(self.counts[1].item())
+
+    def skipped_in_a_row(self) -> int:
+        """Steps skipped since the last one that was not. Waits for the device."""
+        return int(self.counts[2].item())
 
     def state(self) -> dict[str, Tensor]:
         return {"guard.norms": self.norms, "guard.counts": self.counts}

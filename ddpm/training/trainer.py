@@ -33,6 +33,7 @@ from ddpm.training.guard import SpikeGuard
 
 CLIP_NORM = 1.0  # gradients are clipped to this norm, as in DDPM's own training code
 LOG_EVERY = 50  # steps between looks at the device's counters
+HOPELESS = 64  # skipped steps in a row after which the weights are taken for lost
 HELD_OUT_PICTURES = 512  # at most so many pictures in a held-out loss
 
 
@@ -60,18 +61,23 @@ class NoObserver:
     def saving(self) -> None: ...
 
 
+def memory_format(device: torch.device) -> torch.memory_format:
+    """How weights lie in memory: with channels last on a GPU, whose convolutions want them so."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
 class Trainer:
     """One training run, writing its checkpoints to `out`; the same `out` again resumes it.
 
     `start` is the URI of a checkpoint to go on from (weights, average, optimizer and clock) where `out` has none yet.
-    Raises WrongInput where `out` holds a training with other settings.
+    Raises WrongInput where `out` holds a training with other settings, or cannot be written.
     """
 
     def __init__(
         self, model: ModelSettings, settings: TrainSettings, data: PictureSet, out: str, device: torch.device,
         start: str | None = None,
     ) -> None:  # fmt: skip
-        self.model, self.settings, self.data, self.device = model, settings, data, device
+        self.model, self.settings, self.data, self.device, self.start = model, settings, data, device, start
         self.out: Store = open_store(out)
         if len(data.train) == 0:
             raise WrongInput(f"{data.uri}: no training pictures; ingest more, or hold out fewer")
@@ -80,8 +86,7 @@ class Trainer:
         self.total_steps = settings.epochs * self.epoch_steps
         torch.manual_seed(key(settings.train_seed, "weights"))
         self.net: nn.Module = UNet(model, data.image_size).to(device)
-        if device.type == "cuda":
-            self.net = self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = self.net.to(memory_format=memory_format(device))  # type: ignore[call-overload]
         self.ema_net = copy.deepcopy(self.net).requires_grad_(False).eval()
         self.weights, self.ema = list(self.net.parameters()), list(self.ema_net.parameters())
         self.diffusion = Diffusion(model).to(device)
@@ -92,10 +97,10 @@ class Trainer:
         self.step = 0
         self.best: dict[str, Any] = {"loss": math.inf, "epoch": 0}
         self.last_loss = math.nan
-        self.untold: list[
-            Tensor
-        ] = []  # losses of the steps since the last report; kept in checkpoints, so none is lost
-        self._restore(start)
+        self.stopped = ""  # why it ended before its budget was spent
+        # Losses of the steps since the last report; kept in checkpoints, so that none is lost.
+        self.untold: list[Tensor] = []
+        self._restore()
 
     # -- the run ---------------------------------------------------------------------------------------------------
 
@@ -107,15 +112,17 @@ class Trainer:
         if (finished := self._finished()) is not None:
             progress.update(task, 1, 1, "was done already")
             return finished
+        self.out.write("training.json", json.dumps(self._identity(), indent=1).encode())
         with threads_for(self.model.base_channels, self.device):
-            stopped = self._train(observer, progress, task)
-        return self._finish(progress, task, stopped)
+            self._train(observer, progress, task)
+        return self._finish(progress, task)
 
-    def _train(self, observer: Observer, progress: Progress, task: str) -> str:
-        """The loop; returns why it ended before its budget was spent, or nothing."""
+    def _train(self, observer: Observer, progress: Progress, task: str) -> None:
         saved = clock = time.monotonic()
-        stopped, timed = "", 0
-        while self.step < self.total_steps and not stopped:
+        timed = 0
+        if self.step == self.total_steps and checkpoint.pointed(self.out, "last") is None:
+            self._save(best=True)  # the start has the whole budget behind it: it is the result
+        while self.step < self.total_steps and not self.stopped:
             loss, norm = self._train_step()
             self.untold.append(loss)
             timed += 1  # steps since `clock`, which a resumption or a look sets anew
@@ -126,6 +133,7 @@ class Trainer:
             if looks or len(self.untold) >= LOG_EVERY:
                 now = time.monotonic()
                 self.last_loss = float(torch.stack(self.untold).mean())
+                self._require_progress()
                 speed = timed * self.batch / max(now - clock, 1e-9)
                 observer.metrics(
                     {
@@ -144,10 +152,10 @@ class Trainer:
             if looks:
                 improved = self._look(epoch, observer)
                 if observer.looked(epoch, self.images_seen, self.ema_net):
-                    stopped = "ended by its observer"
+                    self.stopped = "ended by its observer"
                 elif self._stale(epoch):
-                    stopped = f"no better held-out loss for {self.settings.patience} epochs"
-                if improved or ends_run or stopped:
+                    self.stopped = f"no better held-out loss for {self.settings.patience} epochs"
+                if improved or ends_run or self.stopped:
                     observer.saving()
                     self._save(best=improved)
                     saved = time.monotonic()
@@ -157,7 +165,14 @@ class Trainer:
                 self._save(best=False)
                 timed, saved = 0, time.monotonic()
                 clock = saved
-        return stopped
+
+    def _require_progress(self) -> None:
+        """Raise Refused where so many steps in a row were skipped that no calm one will follow."""
+        skipped = self.guard.skipped_in_a_row()
+        if skipped >= HOPELESS:
+            raise Refused(
+                f"the gradients blew up: the last {skipped} steps were all skipped, after {self.images_seen:,} images; lower lr (it is {self.settings.lr:g})"
+            )
 
     def _train_step(self) -> tuple[Tensor, Tensor]:
         """One step; returns its loss and gradient norm, both still on the device."""
@@ -258,7 +273,7 @@ class Trainer:
         """What must be equal for one training to be another's resumption."""
         settings = {**asdict(self.model), **asdict(self.settings)}
         del settings["checkpoint_seconds"]  # changes no number
-        return {**settings, "dataset_digest": self.data.digest}
+        return {**settings, "dataset_digest": self.data.digest, "start": self.start}
 
     def _save(self, best: bool) -> None:
         facts = {
@@ -271,6 +286,7 @@ class Trainer:
             "loss": self.last_loss if math.isfinite(self.last_loss) else None,
             "best": {**self.best, "loss": self.best["loss"] if math.isfinite(self.best["loss"]) else None},
             "skipped_steps": self.guard.skipped(),
+            "stopped": self.stopped,
             "untold_losses": [float(loss) for loss in self.untold],
         }
         folder = checkpoint.write_checkpoint(self.out, self._tensors(), facts, self.model, self.settings)
@@ -281,44 +297,56 @@ class Trainer:
         keep = {folder} | ({kept.split("/")[-2]} if kept else set())
         checkpoint.prune_checkpoints(self.out, keep)
 
-    def _restore(self, start: str | None) -> None:
+    def _restore(self) -> None:
+        """Take up what `out` holds, or else `start`, or else nothing."""
+        self._require_same()
         last = checkpoint.pointed(self.out, "last")
-        if last is None and start is None:
+        if last is None and self.start is None:
             return
-        read = checkpoint.read_checkpoint(last or str(start))
-        if last is not None:
-            self._require_same(read.facts)
+        read = checkpoint.read_checkpoint(last or str(self.start))
+        if last is None:
+            self._require_fits(read)
+        else:
             self.untold = [torch.tensor(loss, device=self.device) for loss in read.facts["untold_losses"]]
             best = read.facts["best"]
             self.best = {"loss": math.inf if best["loss"] is None else best["loss"], "epoch": best["epoch"]}
-        else:
-            self._require_fits(read, str(start))
+            self.stopped = read.facts["stopped"]
         self.net.load_state_dict(read.tensors["weights"])
         self.ema_net.load_state_dict(read.tensors["ema"])
         optimizer = read.tensors["optimizer"]
         self.guard.load(optimizer)
         for name, weight in self.net.named_parameters():
-            slots = {slot: optimizer[f"{slot}.{name}"].to(self.device) for slot in ("step", "exp_avg", "exp_avg_sq")}
-            self.optimizer.state[weight] = slots
+            # Moments must lie in memory as their weights do: the fused kernel walks through both side by side.
+            moments = {
+                slot: torch.empty_like(weight).copy_(optimizer[f"{slot}.{name}"]) for slot in ("exp_avg", "exp_avg_sq")
+            }
+            self.optimizer.state[weight] = {"step": optimizer[f"step.{name}"].to(self.device), **moments}
         self.step = read.facts["step"]
         self.last_loss = math.nan if read.facts["loss"] is None else read.facts["loss"]
 
-    def _require_same(self, facts: dict[str, Any]) -> None:
-        before = {**facts["settings"], "dataset_digest": facts["dataset_digest"]}
+    def _require_same(self) -> None:
+        try:
+            before = json.loads(self.out.read("training.json"))
+        except Missing:
+            return
         for name, value in self._identity().items():
             if before.get(name) != value:
                 raise WrongInput(
                     f"out: {self.out.root} holds a training with {name} {before.get(name)!r}, not {value!r}; give another place, or the same settings"
                 )
 
-    def _require_fits(self, read: checkpoint.Checkpoint, start: str) -> None:
+    def _require_fits(self, read: checkpoint.Checkpoint) -> None:
         if read.model_settings != self.model or read.facts["image_size"] != self.data.image_size:
             raise WrongInput(
-                f"start: {start} is of another model; give its settings and a data set of {read.facts['image_size']} px"
+                f"start: {self.start} is of another model; give its settings and a data set of {read.facts['image_size']} px"
             )
         if read.facts["step"] * self.batch != read.facts["images_seen"]:
             raise WrongInput(
-                f"start: {start} was trained with another batch size; give batch_size {read.facts['images_seen'] // max(read.facts['step'], 1)}"
+                f"start: {self.start} was trained with another batch size; give batch_size {read.facts['images_seen'] // max(read.facts['step'], 1)}"
+            )
+        if read.facts["step"] > self.total_steps:
+            raise WrongInput(
+                f"start: {self.start} has {read.facts['epoch']:g} epochs behind it, more than epochs ({self.settings.epochs}); give more epochs"
             )
 
     def _finished(self) -> dict[str, Any] | None:
@@ -327,7 +355,8 @@ class Trainer:
         except Missing:
             return None
 
-    def _finish(self, progress: Progress, task: str, stopped: str) -> dict[str, Any]:
+    def _finish(self, progress: Progress, task: str) -> dict[str, Any]:
+        self._require_progress()
         if not all(bool(weight.isfinite().all()) for weight in self.weights):
             raise Refused(
                 f"the weights are not finite after {self.images_seen:,} images; lower lr (it is {self.settings.lr:g})"
@@ -343,7 +372,8 @@ class Trainer:
             "held_out_loss": self.best["loss"] if math.isfinite(self.best["loss"]) else None,
             "skipped_steps": self.guard.skipped(),
             "parameters": sum(weight.numel() for weight in self.weights),
-            "stopped": stopped or "the budget was spent",
+            "spent_budget": self.step == self.total_steps,
+            "stopped": self.stopped or "the budget was spent",
         }
         self.out.write("done.json", json.dumps(facts, indent=1).encode())
         progress.update(task, 1, 1, f"{self.images_seen:,} images  loss {self.last_loss:.4f}  {facts['stopped']}")

@@ -28,6 +28,7 @@ def test_outliers_are_skipped_once_it_is_warm():
 def test_a_burst_does_not_become_ordinary():
     skipped, guard = judged([1.0] * 20 + [50.0] * 500 + [1.0])
     assert skipped == [False] * 20 + [True] * 500 + [False] and guard.skipped() == 500
+    assert guard.skipped_in_a_row() == 0 and judged([1.0] * 20 + [50.0] * 7)[1].skipped_in_a_row() == 7
 
 
 def test_median_follows_a_slow_change():

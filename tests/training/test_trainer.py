@@ -10,7 +10,7 @@ from torch import nn
 from ddpm.errors import Refused, WrongInput
 from ddpm.progress import Quiet
 from ddpm.settings import ModelSettings, TrainSettings
-from ddpm.store import open_store
+from ddpm.store import Missing, open_store
 from ddpm.training.checkpoint import load_model, pointed, read_checkpoint
 from ddpm.training.trainer import NoObserver, Trainer
 
@@ -58,8 +58,10 @@ def test_loss_falls_and_facts_are_kept(digits, tmp_path):
     assert {"ema.safetensors", "weights.safetensors", "optimizer.safetensors"} == set(model.facts["sha256"])
 
 
-def test_stopped_anywhere_and_resumed_ends_with_the_same_bits(digits, tmp_path):
-    """Weights, average, optimizer, guard, and every figure that was logged."""
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["as on a CPU", "as on a GPU"])
+def test_stopped_anywhere_and_resumed_ends_with_the_same_bits(digits, tmp_path, monkeypatch, layout):
+    """Weights, average, optimizer, guard, and every figure that was logged; however weights lie in memory."""
+    monkeypatch.setattr("ddpm.training.trainer.memory_format", lambda device: layout)
     whole, parts = Kept(), Kept(die_at=2)
     facts = trainer(digits, tmp_path / "whole").run(whole, Quiet())
     with pytest.raises(KeyboardInterrupt):
@@ -133,6 +135,45 @@ def test_spike_is_skipped_and_counted(digits, tmp_path):
     assert all(torch.equal(m, run.optimizer.state[p]["exp_avg"]) for m, p in zip(moments, run.weights, strict=True))
     run._train_step()
     assert run.guard.skipped() == 1 and not torch.equal(before["head.weight"], run.net.head.weight)
+
+
+def test_spikes_without_end_are_refused(digits, tmp_path):
+    """A guard that skips all steps must not let a training pass for done."""
+    settings = dataclasses.replace(SETTINGS, epochs=100)
+    run = trainer(digits, tmp_path, settings)
+    run._train_step()
+    run.images = run.images.float() * float("nan")
+    with pytest.raises(Refused, match=r"the last \d+ steps were all skipped.*lower lr"):
+        run.run(NoObserver(), Quiet())
+    assert run.step < 200, "it does not spend the whole budget on it"
+    with pytest.raises(Missing):
+        open_store(str(tmp_path)).read("done.json")
+
+
+def test_a_start_with_the_whole_budget_behind_it_is_the_result(digits, tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=2)
+    first = trainer(digits, tmp_path / "trial", settings).run(NoObserver(), Quiet())
+    facts = trainer(digits, tmp_path / "final", settings, start=first["checkpoint"]).run(NoObserver(), Quiet())
+    assert facts["weights_sha256"] == first["weights_sha256"]
+    assert read_checkpoint(facts["checkpoint"]).facts["images_seen"] == first["images_seen"]
+    with pytest.raises(WrongInput, match="has 2 epochs behind it, more than epochs"):
+        trainer(digits, tmp_path / "x", dataclasses.replace(settings, epochs=1), start=first["checkpoint"])
+    with pytest.raises(WrongInput, match="holds a training with start"):
+        trainer(digits, tmp_path / "final", settings)
+
+
+def test_killed_between_its_last_checkpoint_and_its_end_an_early_stop_is_kept(digits, tmp_path):
+    facts = trainer(digits, tmp_path).run(Kept(stop_at=2), Quiet())
+    assert not facts["spent_budget"]
+    open_store(str(tmp_path)).delete("done.json")
+    again = trainer(digits, tmp_path).run(NoObserver(), Quiet())
+    assert again == facts
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_training(digits, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WrongInput, match="cannot write"):
+        trainer(digits, tmp_path / "file" / "out").run(Kept(die_at=1), Quiet())
 
 
 def test_weights_that_blew_up_are_refused(digits, tmp_path):
