@@ -27,7 +27,7 @@ OURS = --preset "$(PRESET)" --data "$(DATA)" --run-name "$(RUN_NAME)"
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(VENV) ## the whole pipeline here: make run [PRESET=quick] [DATA=/class/folders] [RUN_NAME=…] [RUNNER=docker] [SET='lr=1e-4 trials=4']
+run: $(VENV) ## the whole pipeline here: make run [PRESET=quick] [DATA=/class/folders] [RUN_NAME=…] [RUNNER=docker] [SET='epochs=60 trials=4']
 	@.venv/bin/python -m pipelines.local $(OURS) --runner "$(RUNNER)" $(SET)
 
 ui: $(VENV) ## MLflow's pages, with all runs: make ui [PORT=5000]

@@ -17,7 +17,7 @@ from typing import Any
 
 from ddpm.errors import Refused, WrongInput
 from ddpm.places import default_places
-from ddpm.plan import PLACES, ROOMS, load_preset
+from ddpm.plan import PLACES, ROOMS, SEARCHED, load_preset
 from ddpm.progress import Bars, Progress, open_progress
 from ddpm.settings import (
     EvaluateSettings,
@@ -255,7 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--dataset", required=True, metavar="URI")
     p.add_argument("--worker", type=int, default=0, help="this worker's number; start several with different ones")
     _place_flags(p, *PLACES)
-    _flags(p, ModelSettings, TrainSettings, SearchSettings, EvaluateSettings)
+    _flags(p, ModelSettings, TrainSettings, SearchSettings, EvaluateSettings, without=tuple(SEARCHED))
 
     p = step(sample, "draw pictures from a model")
     p.add_argument(

@@ -45,7 +45,7 @@ class Plan(Typed):
         require_name("run_name", self.run_name)
         for name in ("store", "tracking_uri", "study_storage"):
             require(bool(getattr(self, name)), name, getattr(self, name), "a place: a path or a URI")
-        for choice in (*self.search.choices, self.model.channel_mults):
+        for choice in self.search.choices:
             require_halvable(self.ingest.image_size, choice)
         require(
             self.search.prune_every % self.train.held_out_every == 0,
@@ -65,6 +65,8 @@ class Plan(Typed):
         """Build and check a plan from flat parameters; a name that is no setting is refused."""
         known = parameter_names()
         for name in parameters:
+            if name in SEARCHED:
+                raise WrongInput(f"{name}: the search chooses it; what it may choose is said by {SEARCHED[name]}")
             if name not in known:
                 raise WrongInput(f"'{name}' is not a setting; the settings are {', '.join(known)}")
         places = {name: parameters[name] for name in PLACES if name in parameters}
@@ -78,7 +80,7 @@ class Plan(Typed):
         flat: dict[str, Any] = {name: getattr(self, name) for name in PLACES}
         for room in ROOMS:
             flat.update(dataclasses.asdict(getattr(self, room)))
-        return flat
+        return {name: flat[name] for name in parameter_names()}
 
     def to_json(self) -> str:
         return json.dumps({"format_version": FORMAT_VERSION, **self.parameters()}, indent=1, sort_keys=True)
@@ -103,9 +105,19 @@ ROOMS: dict[str, type] = {
 }
 
 
+# Settings of a network and its training that a run has one of for every trial.
+SEARCHED = {"channel_mults": "mults_choices", "lr": "founding_lr, lr_low and lr_high"}
+
+
+def fields() -> list[dataclasses.Field[Any]]:
+    """Every setting of a run but its places, in the order of the steps."""
+    found = [spec for kind in ROOMS.values() for spec in dataclasses.fields(kind)]
+    return [spec for spec in found if spec.name not in SEARCHED]
+
+
 def parameter_names() -> list[str]:
-    """Every name that may be set, in the order of the steps."""
-    return [*PLACES, *(spec.name for kind in ROOMS.values() for spec in dataclasses.fields(kind))]
+    """Every name that may be set for a run, in the order of the steps."""
+    return [*PLACES, *(spec.name for spec in fields())]
 
 
 def load_preset(name: str) -> dict[str, Any]:

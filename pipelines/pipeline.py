@@ -19,7 +19,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import inspect
 import sys
 import tempfile
@@ -40,7 +39,7 @@ from components.search import search
 from components.summarise import summarise
 from components.train import train
 from ddpm.places import VARIABLES
-from ddpm.plan import PLACES, ROOMS, load_preset
+from ddpm.plan import PLACES, fields, load_preset
 
 COMPILED = Path(__file__).parent / "ddpm.yaml"
 DEFAULT_PRESET = "digits"
@@ -124,8 +123,7 @@ def parameters() -> list[inspect.Parameter]:
     preset = load_preset(DEFAULT_PRESET)
     types = {"str": str, "int": int, "float": float, "bool": bool}
     places = [_parameter(name, str, "") for name in PLACES]
-    fields = [spec for kind in ROOMS.values() for spec in dataclasses.fields(kind)]
-    chosen = [_parameter(spec.name, types[str(spec.type)], preset.get(spec.name, spec.default)) for spec in fields]
+    chosen = [_parameter(spec.name, types[str(spec.type)], preset.get(spec.name, spec.default)) for spec in fields()]
     return [*places, *chosen, _parameter("search_workers", list[int], WORKERS)]
 
 

@@ -1,4 +1,4 @@
-"""What a person asked for, `PRESET=… DATA=… SET='lr=1e-4 trials=4'`, as the pipeline's parameters."""
+"""What a person asked for, `PRESET=… DATA=… SET='epochs=60 trials=4'`, as the pipeline's parameters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def parse_changes(words: Sequence[str]) -> dict[str, str]:
     for word in words:
         name, sign, value = word.partition("=")
         if not sign or not name.isidentifier():
-            raise WrongInput(f"'{word}' is not NAME=VALUE, as in lr=1e-4 (values with spaces in quotes)")
+            raise WrongInput(f"'{word}' is not NAME=VALUE, as in epochs=60 (values with spaces in quotes)")
         if name in changes:
             raise WrongInput(f"{name}: given twice; say it once")
         changes[name] = value

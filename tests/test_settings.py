@@ -8,8 +8,8 @@ import json
 import pytest
 
 from ddpm.errors import WrongInput
-from ddpm.plan import PLACES, ROOMS, Plan, load_preset, parameter_names
-from ddpm.settings import TrainSettings
+from ddpm.plan import PLACES, Plan, fields, load_preset, parameter_names
+from ddpm.settings import ModelSettings, TrainSettings
 
 HERE = {"run_name": "r", "store": "s", "tracking_uri": "sqlite:///x", "study_storage": "j"}
 PRESETS = ("digits", "flowers102", "dalle-dogs", "celeba", "cifar10", "quick")
@@ -40,7 +40,7 @@ def test_configure_component_has_every_setting_with_its_type():
     """KFP needs the list written out; it must not drift from the settings."""
     configure = importlib.import_module("components.configure").configure
     signature = dict(inspect.signature(configure.python_func).parameters)
-    types = dict.fromkeys(PLACES, "str") | {f.name: f.type for kind in ROOMS.values() for f in dataclasses.fields(kind)}
+    types = dict.fromkeys(PLACES, "str") | {spec.name: spec.type for spec in fields()}
     found = {
         name: p.annotation if isinstance(p.annotation, str) else p.annotation.__name__ for name, p in signature.items()
     }
@@ -49,7 +49,7 @@ def test_configure_component_has_every_setting_with_its_type():
 
 
 def test_plan_survives_json():
-    made = plan(lr=3e-4, channel_mults="1-2")
+    made = plan(lr_low=3e-5, mults_choices="1-2")
     assert Plan.from_json(made.to_json()) == made
     with pytest.raises(WrongInput, match="format_version 2"):
         Plan.from_json(json.dumps({**json.loads(made.to_json()), "format_version": 2}))
@@ -61,16 +61,17 @@ def test_settings_are_frozen():
 
 
 def test_text_from_a_command_line_becomes_typed():
-    made = plan(lr="1e-4", epochs="60", flip="true", patience="5.0")
-    assert (made.train.lr, made.train.epochs, made.train.flip, made.train.patience) == (1e-4, 60, True, 5)
+    made = plan(founding_lr="1e-4", epochs="60", flip="true", patience="5.0")
+    assert (made.search.founding_lr, made.train.epochs, made.train.flip, made.train.patience) == (1e-4, 60, True, 5)
     assert isinstance(made.train.patience, int)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("channel_mults", "1-x-4", "1-2-4"), ("mults_choices", "1-2-4 1-x-4", "'1-x-4'"), ("mults_choices", " ", "one list or more"),
-        ("lr", 0, "above 0"), ("lr", -1e-4, "above 0"), ("lr", "fast", "not a number"), ("lr", "nan", "above 0"), ("lr", True, "not a number"),
+        ("mults_choices", "1-2-4 1-x-4", "'1-x-4'"), ("mults_choices", " ", "one list or more"),
+        ("founding_lr", 0, "above 0"), ("founding_lr", -1e-4, "above 0"), ("lr_low", "fast", "not a number"), ("lr_low", "nan", "above 0"),
+        ("lr_high", True, "not a number"), ("lr", 1e-4, "founding_lr, lr_low and lr_high"), ("channel_mults", "1-2", "mults_choices"),
         ("epochs", 0, "at least 1"), ("epochs", 1.5, "not a whole number"), ("epochs", "inf", "not a whole number"), ("batch_size", 0, "at least 1"),
         ("image_size", 10, "cannot be halved"), ("image_size", 0, "from 1"), ("held_out", 1, "below 1"), ("flip", "perhaps", "true or false"),
         ("precision", "fp16", "fp32 or bf16"), ("objective", "magic", "epsilon"), ("schedule", "cosy", "linear"), ("sampler", "euler", "ddim"),
@@ -83,6 +84,20 @@ def test_wrong_values_are_named(name, value, says):
     with pytest.raises(WrongInput) as problem:
         plan(**{name: value})
     assert says in str(problem.value) and "\n" not in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "says"),
+    [
+        (TrainSettings, "lr", 0, "above 0"),
+        (TrainSettings, "lr", "fast", "not a number"),
+        (ModelSettings, "channel_mults", "1-x-4", "as in 1-2-4"),
+        (ModelSettings, "channel_mults", "", "as in 1-2-4"),
+    ],
+)
+def test_wrong_values_of_what_the_search_chooses(kind, name, value, says):
+    with pytest.raises(WrongInput, match=says):
+        kind(**{name: value})
 
 
 def test_unknown_names_are_refused():
