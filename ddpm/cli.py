@@ -122,7 +122,10 @@ def register(arguments: argparse.Namespace, progress: Progress) -> Facts:
 
     name = pick(RegistrySettings, _settings(arguments)).model_name
     report = _read_json(arguments.report)
-    return {"name": name, "version": register(arguments.tracking_uri, name, arguments.checkpoint, report, None, {})}
+    facts = register(arguments.tracking_uri, name, arguments.checkpoint, report, None, {})
+    if not facts["new"]:
+        progress.say(f"the same weights are version {facts['version']} already; it stays as it is, with its own report")
+    return facts
 
 
 def promote(arguments: argparse.Namespace, progress: Progress) -> Facts:
@@ -131,7 +134,7 @@ def promote(arguments: argparse.Namespace, progress: Progress) -> Facts:
 
     facts = promote(
         open_store(arguments.store), arguments.tracking_uri, arguments.model_name, arguments.version, arguments.dataset,
-        pick(EvaluateSettings, _settings(arguments)), progress,
+        pick(EvaluateSettings, _settings(arguments)), progress, again=True,
     )  # fmt: skip
     if "champion" not in facts["aliases"]:
         _print(facts, arguments.json)

@@ -69,7 +69,7 @@ def lines(summary: dict[str, Any], plan: Plan) -> list[str]:
         f"final      FID {number(final['fid'])} (noise floor {number(floor['fid'])}{', extrapolated' * floor['extrapolated']})   "
         f"KID {number(final['kid'], 3)} (noise floor {number(floor['kid'], 3)})   {measured}",
         f"data set   {dataset['name']}, {dataset['n']:,} pictures, {dataset['digest'][:12]}",
-        f"version    {model['name']} {model['version']} ({aliases})"
+        f"version    {model['name']} {model['version']} ({aliases}{'' if model['new'] else '; the same weights were registered before'})"
         + (f": {model['decision']}" if model.get("decision") else ""),
     ]
     if shares:

@@ -60,14 +60,18 @@ def append(store: Store, name: str, draft: Callable[[list[Entry]], Entry | None]
 def project_aliases(store: Store, tracking_uri: str, name: str) -> dict[str, int]:
     """Set MLflow's aliases to what the log says, and drop those it does not give; returns what it says."""
     client = open_client(tracking_uri)
-    wanted = standing(entries(store, name))
-    there = client.get_registered_model(name).aliases
-    for alias in ALIASES:
-        if alias in wanted and int(there.get(alias, -1)) != wanted[alias]:
-            client.set_registered_model_alias(name, alias, str(wanted[alias]))
-        elif alias not in wanted and alias in there:
-            client.delete_registered_model_alias(name, alias)
-    return wanted
+    log = entries(store, name)
+    while True:
+        wanted = standing(log)
+        there = client.get_registered_model(name).aliases
+        for alias in ALIASES:
+            if alias in wanted and int(there.get(alias, -1)) != wanted[alias]:
+                client.set_registered_model_alias(name, alias, str(wanted[alias]))
+            elif alias not in wanted and alias in there:
+                client.delete_registered_model_alias(name, alias)
+        before, log = log, entries(store, name)
+        if len(log) == len(before):  # else another writer was at it, and ours may have overwritten its aliases
+            return wanted
 
 
 def rollback(store: Store, tracking_uri: str, name: str, why: str) -> Entry:

@@ -1,7 +1,7 @@
 """What a registered version holds, and how a reference becomes a model.
 
 weights.safetensors   the averaged weights
-settings.json         the network's and the process's settings, picture size, default sampler, digests
+settings.json         the settings of the network and of its training, picture size, default sampler, digests
 report.json           figures with their protocol
 MLmodel, pyfunc.py    for `mlflow models serve` where ddpm is installed; nothing here needs pickle
 """
@@ -15,12 +15,12 @@ import re
 import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ddpm.errors import WrongInput
-from ddpm.settings import FORMAT_VERSION, ModelSettings, pick
+from ddpm.evaluation.protocol import measurement_of
+from ddpm.settings import FORMAT_VERSION, ModelSettings, pick, require_name
 from ddpm.store import FileStore
 from ddpm.tracking import open_client, open_experiment
 from ddpm.training.checkpoint import Model, checkpoint_uri, load_model, read_facts
@@ -28,36 +28,39 @@ from ddpm.training.checkpoint import Model, checkpoint_uri, load_model, read_fac
 FILES = ("weights.safetensors", "settings.json", "report.json")
 WEIGHTS_TAG = "weights_sha256"
 PYFUNC = Path(__file__).parent / "pyfunc.py"
-_REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
+_REFERENCE = re.compile(
+    r"models:/(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(@(?P<alias>[A-Za-z0-9._-]+)|/(?P<version>[0-9]+))"
+)
 
 
 def register(
     tracking_uri: str, name: str, checkpoint: str, report: dict[str, Any], run_id: str | None, tags: dict[str, str]
-) -> int:
-    """Make a checkpoint's averaged weights and their report a version of `name`; returns its number.
+) -> dict[str, Any]:
+    """Make a checkpoint's averaged weights and their report a version of `name`: name, version, new.
 
-    Weights that are a version of that name already are not registered again. Raises WrongInput where the report is
-    of other weights.
+    Weights that are a version of that name already are not registered again: that version stays as it is, with its
+    report, and `new` is false. Raises WrongInput where the report is none, or of other weights.
     """
     from mlflow.exceptions import MlflowException
 
     from ddpm.store import open_store
 
+    require_name("model_name", name)
+    measurement_of(report)  # refuses what is no report
     uri = checkpoint_uri(checkpoint)
     facts = read_facts(uri)
     sha256 = facts["sha256"]["ema.safetensors"]
-    protocol = report.get("protocol", {})
-    measured = protocol.get("generation", {}).get("weights_sha256")
+    generation = report["protocol"].get("generation") or {}
+    measured = generation.get("weights_sha256")
     if measured != sha256:
-        raise WrongInput(
-            f"report: it is of weights {str(measured)[:12]}…, and the checkpoint has {sha256[:12]}…; evaluate this checkpoint"
-        )
+        of = f"of weights {measured[:12]}…" if measured else "of no checkpoint"
+        raise WrongInput(f"report: it is {of}, and the checkpoint has weights {sha256[:12]}…; evaluate this checkpoint")
     client = open_client(tracking_uri)
     with contextlib.suppress(MlflowException):  # the name is there already
         client.create_registered_model(name)
     for version in client.search_model_versions(f"name = '{name}'"):
         if version.tags.get(WEIGHTS_TAG) == sha256:
-            return int(version.version)
+            return {"name": name, "version": int(version.version), "new": False}
     if run_id is None:
         experiment = open_experiment(client, tracking_uri, name)
         run_id = client.create_run(experiment, run_name="registered by hand").info.run_id
@@ -68,10 +71,9 @@ def register(
         raise WrongInput(
             f"{store.uri('ema.safetensors')} is damaged: its sha256 is not the one in its manifest; use another checkpoint"
         )
-    generation = protocol["generation"]
     settings = {
         "format_version": FORMAT_VERSION,
-        "settings": asdict(pick(ModelSettings, facts["settings"])),
+        "settings": facts["settings"],  # the network's and its training's
         "image_size": facts["image_size"],
         "sampler": generation["sampler"],
         "sampling_steps": generation["sampling_steps"],
@@ -88,7 +90,7 @@ def register(
     created = client.create_model_version(
         name, source, run_id, tags={**tags, **figures, "metric": report["metric"], WEIGHTS_TAG: sha256}
     )
-    return int(created.version)
+    return {"name": name, "version": int(created.version), "new": True}
 
 
 def _as_json(facts: dict[str, Any]) -> bytes:

@@ -26,6 +26,7 @@ from ddpm.registry.version import resolve
 from ddpm.settings import EvaluateSettings
 from ddpm.steps.configure import open_tracker
 from ddpm.steps.task import load_plan, perform, read_pointer
+from ddpm.steps.train import FINAL
 from ddpm.store import Store, open_store
 from ddpm.training.checkpoint import Model
 
@@ -138,7 +139,7 @@ def task(plan_path: str, dataset_path: str, checkpoint_path: str, output: str) -
         progress.say(
             f"{report['metric']} {report['fid']:.4g} (noise floor {floor['fid']:.4g}), KID {report['kid']:.4g} (noise floor {floor['kid']:.4g})"
         )
-        with open_tracker(plan).child("final", {}, {}) as run:
+        with open_tracker(plan).child(FINAL, {}, {}) as run:
             run.metrics({"fid": report["fid"], "kid": report["kid"]}, trained["images_seen"])
         with open_tracker(plan).parent() as run:
             run.metrics(

@@ -19,10 +19,13 @@ from ddpm.store import Store, open_store
 
 def promote(
     store: Store, tracking_uri: str, name: str, version: int, dataset_uri: str, settings: EvaluateSettings, progress: Progress,
+    again: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Decide on a version and log it: name, version, aliases (the version's), champion, promoted, decision (why).
 
-    A version that has been decided on against this champion is not decided on again.
+    Args:
+        again: whether a version that was decided on before is decided on again where the champion has changed since.
+            A run that is carried on must not: it would undo a rollback.
     """
     candidate = figures(tracking_uri, name, version)
     why = ""
@@ -48,8 +51,9 @@ def promote(
         nonlocal why
         champion = standing(log).get("champion")
         last = next((entry for entry in reversed(log) if entry["to"] == version), None)
-        if champion == version or (last and last["action"] == "challenge" and last["from"] == champion):
-            why = last["why"] if last else ""
+        same = last and (champion == version or (last["action"] == "challenge" and last["from"] == champion))
+        if same or (last and not again):
+            why = str(last and last["why"])
             return None
         decision = against(champion)
         why = decision.why
@@ -80,8 +84,9 @@ def task(plan_path: str, dataset_path: str, version_path: str, output: str) -> N
             dataset["uri"],
             plan.evaluate,
             progress,
+            again=False,
         )
-        place = "champion" if facts["promoted"] else f"challenger of version {facts['champion']}"
+        place = " and ".join(facts["aliases"]) or "neither champion nor challenger"
         progress.say(f"{facts['name']} version {facts['version']} is {place}: {facts['decision']}")
         return plan, facts
 

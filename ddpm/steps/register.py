@@ -9,6 +9,7 @@ from ddpm.progress import Progress
 from ddpm.registry.version import register
 from ddpm.steps.configure import open_tracker
 from ddpm.steps.task import load_plan, perform, read_pointer
+from ddpm.steps.train import FINAL
 
 __all__ = ["register", "task"]
 
@@ -18,10 +19,11 @@ def task(plan_path: str, dataset_path: str, checkpoint_path: str, report_path: s
         plan, dataset = load_plan(plan_path), read_pointer(dataset_path)
         checkpoint, report = read_pointer(checkpoint_path)["checkpoint"], read_pointer(report_path)
         name = plan.registry.model_name
-        run_id = open_tracker(plan).open(plan.parameters())
+        run_id = open_tracker(plan).child(FINAL, {}, {}).run_id
         tags = {"run_name": plan.run_name, "dataset_digest": dataset["digest"], "dataset_uri": dataset["uri"]}
-        version = register(plan.tracking_uri, name, checkpoint, report, run_id, tags)
-        progress.say(f"registered as {name} version {version}")
-        return plan, {"name": name, "version": version}
+        facts = register(plan.tracking_uri, name, checkpoint, report, run_id, tags)
+        how = "registered as" if facts["new"] else "the same weights were registered before, as"
+        progress.say(f"{how} {name} version {facts['version']}")
+        return plan, facts
 
     perform("register", work, output)

@@ -38,10 +38,12 @@ def summarise(run_name: str, store: str, state: str, error: str = "") -> dict[st
         figures = ("metric", "fid", "fid_std", "kid", "kid_std", "noise_floor", "recognisable")
         summary["final"] = {**summary.get("final", {}), **{key: report[key] for key in figures}}
         summary["protocol"], summary["grid"] = report["protocol"], report["grid"]
-    if version := facts["promote"] or facts["register"]:
+    if version := facts["register"]:
+        decided = facts["promote"] or {}
         summary["model"] = {
-            "aliases": [],
-            **{key: version[key] for key in ("name", "version", "aliases", "decision") if key in version},
+            **{key: version[key] for key in ("name", "version", "new")},
+            "aliases": decided.get("aliases", []),
+            "decision": decided.get("decision", ""),
         }
     for step, known in facts.items():
         if known:

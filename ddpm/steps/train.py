@@ -18,6 +18,7 @@ from ddpm.steps.watch import Recorder
 from ddpm.tracking import NoTrackedRun, TrackedRun
 from ddpm.training.trainer import Trainer
 
+FINAL = "final"  # the MLflow run of the final training
 STRIP_SEEDS = range(4)
 STRIP_STEPS = 50
 
@@ -58,7 +59,7 @@ def task(plan_path: str, dataset_path: str, output: str) -> None:
         with tracker.parent() as parent:
             parent.dataset(dataset)
             parent.tag("device", device)
-        with tracker.child("final", params, {"kind": "final", "trial": str(row["number"]), "device": device}) as run:
+        with tracker.child(FINAL, params, {"kind": "final", "trial": str(row["number"]), "device": device}) as run:
             run.dataset(dataset)
             facts = train(
                 model,

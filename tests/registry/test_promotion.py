@@ -20,8 +20,8 @@ def store(tmp_path):
     return open_store(str(tmp_path / "store"))
 
 
-def decide_on(store, place, version):
-    return promote(store, place, "m", version, "unused", EvaluateSettings(), Quiet())
+def decide_on(store, place, version, again=False):
+    return promote(store, place, "m", version, "unused", EvaluateSettings(), Quiet(), again)
 
 
 def aliases(place):
@@ -57,6 +57,43 @@ def test_deciding_again_writes_nothing(checkpoints, place, store, report_of):
         one, other = decide_on(store, place, number), decide_on(store, place, number)
         assert one == other
     assert len(entries(store, "m")) == 2
+
+
+def test_a_run_that_is_carried_on_does_not_undo_a_rollback(checkpoints, place, store, report_of):
+    for number, uri in enumerate(checkpoints, 1):
+        register(place, "m", uri, report_of(uri, fid=3.0 - number), None, {})
+        decide_on(store, place, number)
+    rollback(store, place, "m", why="a person saw it")
+    found = decide_on(store, place, 2)
+    assert (found["promoted"], found["champion"], found["aliases"]) == (False, 1, ["previous"])
+    assert aliases(place) == {"champion": 1, "previous": 2}
+    assert decide_on(store, place, 2, again=True)["promoted"], "but a person may ask for it"
+
+
+def test_a_race_for_the_aliases_ends_as_the_log_says(checkpoints, place, store, report_of, monkeypatch):
+    """Another writer logs its entry, and sets the aliases, after we have read the log and before we set ours."""
+    for uri in checkpoints:
+        register(place, "m", uri, report_of(uri), None, {})
+
+    def entry(came, to):
+        append(store, "m", lambda log: {"action": "promote", "from": came, "to": to, "why": "x", "figures": None})
+
+    entry(None, 1)
+    client = open_client(place)
+    look = client.get_registered_model
+    raced = []
+
+    def interrupted(name):
+        if not raced:
+            raced.append(entry(1, 2))
+            for alias, version in (("champion", "2"), ("previous", "1")):
+                client.set_registered_model_alias(name, alias, version)
+        return look(name)
+
+    monkeypatch.setattr(client, "get_registered_model", interrupted)
+    monkeypatch.setattr("ddpm.registry.promotion.open_client", lambda uri: client)
+    assert project_aliases(store, place, "m") == {"champion": 2, "previous": 1}
+    assert aliases(place) == {"champion": 2, "previous": 1}
 
 
 def test_aliases_can_be_set_again_from_the_log(checkpoints, place, store, report_of):
@@ -100,7 +137,7 @@ def test_a_champion_that_was_measured_otherwise_is_measured_again(checkpoints, p
     decide_on(store, place, 1)
     register(place, "m", checkpoints[1], report_of(checkpoints[1]), None, {})
     monkeypatch.setattr("ddpm.steps.promote.evaluate", evaluate)
-    assert promote(store, place, "m", 2, "the-data-set", EvaluateSettings(), Quiet())["promoted"]
+    assert promote(store, place, "m", 2, "the-data-set", EvaluateSettings(), Quiet(), again=False)["promoted"]
     assert seen == [("models:/m/1", "the-data-set")]
 
 

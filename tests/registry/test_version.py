@@ -18,20 +18,22 @@ from ddpm.tracking import open_client
 
 def test_a_version_holds_safetensors_settings_and_figures_and_no_pickle(checkpoints, place, report_of):
     report = report_of(checkpoints[0])
-    assert register(place, "m", checkpoints[0], report, None, {"run_name": "r"}) == 1
+    assert register(place, "m", checkpoints[0], report, None, {"run_name": "r"})["version"] == 1
     files = [path for path in Path(place.removeprefix("sqlite:///")).parent.rglob("*") if path.is_file()]
     names = {path.name for path in files}
     assert {"weights.safetensors", "settings.json", "report.json", "MLmodel", "pyfunc.py"} <= names
     assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
     assert figures(place, "m", 1) == report
+    settings = json.loads(next(path for path in files if path.name == "settings.json").read_text())["settings"]
+    assert (settings["channel_mults"], settings["lr"], settings["epochs"]) == ("1-2", 1e-3, 1)
     version = open_client(place).get_model_version("m", "1")
     assert version.tags["metric"] == "fid_classifier"
     assert (version.tags["fid"], version.tags["run_name"]) == ("2", "r")
 
 
 def test_the_same_weights_are_one_version(checkpoints, place, report_of):
-    numbers = [register(place, "m", uri, report_of(uri), None, {}) for uri in (*checkpoints, *checkpoints)]
-    assert numbers == [1, 2, 1, 2]
+    found = [register(place, "m", uri, report_of(uri), None, {}) for uri in (*checkpoints, *checkpoints)]
+    assert [(facts["version"], facts["new"]) for facts in found] == [(1, True), (2, True), (1, False), (2, False)]
 
 
 def test_references_give_the_same_pictures_as_the_checkpoint(checkpoints, place, report_of, tmp_path):
@@ -65,6 +67,12 @@ def test_what_is_not_there_is_said_with_what_is(checkpoints, place, report_of):
 def test_another_checkpoints_report_is_refused(checkpoints, place, report_of):
     with pytest.raises(WrongInput, match="evaluate this checkpoint"):
         register(place, "m", checkpoints[0], report_of(checkpoints[1]), None, {})
+
+
+@pytest.mark.parametrize("report", [{}, {"protocol": None}, {"fid": 1}, []])
+def test_what_is_no_report_is_refused(checkpoints, place, report):
+    with pytest.raises(WrongInput, match="no report with figures and a protocol"):
+        register(place, "m", checkpoints[0], report, None, {})
 
 
 def test_flipped_bytes_are_refused(checkpoints, place, report_of):
