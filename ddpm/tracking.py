@@ -58,7 +58,12 @@ def open_client(tracking_uri: str) -> Any:
         with _migrating(tracking_uri):
             client = mlflow.MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
             client.search_experiments(max_results=1)
-    except (MlflowException, SQLAlchemyError, OSError) as problem:
+    except (
+        MlflowException,
+        SQLAlchemyError,
+        ImportError,
+        OSError,
+    ) as problem:  # ImportError: a driver that is not there
         words = " ".join(str(problem).split())[:160]
         raise WrongInput(
             f"tracking_uri: MLflow at {_without_password(tracking_uri)} cannot be used ({words})"
@@ -151,21 +156,23 @@ class Tracker:
             "ddpm.kind": "pipeline", "mlflow.source.name": "ddpm", "mlflow.source.git.commit": commit, "git_commit": commit,
             "python": platform.python_version(), **_package_versions(),
         }  # fmt: skip
-        return self._resume(self.run_name, {RUN_NAME: self.run_name, CHILD: ""}, tags, params)
+        return self._resume(self.run_name, {RUN_NAME: self.run_name, CHILD: ""}, tags, params)[0]
 
     def parent(self) -> TrackedRun:
         """The run of the whole; leaving its context does not end it, `finish` does."""
-        return TrackedRun(self._open(), self.open({}), ends=False)
+        return TrackedRun(self._open(), self.open({}), resumed=True, ends=False)
 
     def child(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> TrackedRun:
         """A nested run. The same name again continues it."""
         parent = self.open({})
         own = {**tags, "mlflow.parentRunId": parent}
-        return TrackedRun(self._open(), self._resume(name, {RUN_NAME: self.run_name, CHILD: name}, own, params))
+        run_id, resumed = self._resume(name, {RUN_NAME: self.run_name, CHILD: name}, own, params)
+        return TrackedRun(self._open(), run_id, resumed)
 
     def _resume(
         self, title: str, identity: Mapping[str, str], tags: Mapping[str, str], params: Mapping[str, Any]
-    ) -> str:
+    ) -> tuple[str, bool]:
+        """The run's id, and whether it was there already."""
         client = self._open()
         found = client.search_runs([self._experiment_id], f"tags.`{RUN_NAME}` = '{self.run_name}'", max_results=5000)
         mine = [run for run in found if all(run.data.tags.get(key, "") == value for key, value in identity.items())]
@@ -177,7 +184,7 @@ class Tracker:
             all_tags = {**{key: value for key, value in identity.items() if value}, **tags, "mlflow.user": user_name()}
             run = client.create_run(self._experiment_id, tags=all_tags, run_name=title)
         self._log_params(run, params)
-        return run.info.run_id
+        return run.info.run_id, bool(mine)
 
     def _log_params(self, run: Any, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -198,10 +205,16 @@ def user_name() -> str:
 
 
 class TrackedRun:
-    """One MLflow run. As a context it ends with the block: FINISHED, FAILED after an exception, KILLED when stopped."""
+    """One MLflow run. As a context it ends with the block: FINISHED, FAILED after an exception, KILLED when stopped.
 
-    def __init__(self, client: Any, run_id: str, ends: bool = True) -> None:
-        self.client, self.run_id, self._ends = client, run_id, ends
+    A run that is resumed is told again what it was told after its last checkpoint; what is there already is not logged
+    twice.
+    """
+
+    def __init__(self, client: Any, run_id: str, resumed: bool = False, ends: bool = True) -> None:
+        self.client, self.run_id, self._resumed, self._ends = client, run_id, resumed, ends
+        self._steps: dict[str, set[int]] = {}  # of a resumed run, by metric: those that were there
+        self._pictures: list[str] | None = None  # of a resumed run: the files of its series that were there
         self._waiting: list[Any] = []
         self._flushed = time.monotonic()
         self._finished = False
@@ -212,10 +225,26 @@ class TrackedRun:
 
         now = int(time.time() * 1000)
         self._waiting += [
-            Metric(name, float(value), now, int(step)) for name, value in values.items() if value is not None
+            Metric(name, float(value), now, int(step))
+            for name, value in values.items()
+            if value is not None and not self._has_metric(name, int(step))
         ]
         if len(self._waiting) >= FLUSH_COUNT or time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
+
+    def _has_metric(self, name: str, step: int) -> bool:
+        if not self._resumed:
+            return False
+        if name not in self._steps:
+            self._steps[name] = {metric.step for metric in self.client.get_metric_history(self.run_id, name)}
+        return step in self._steps[name]
+
+    def _has_picture(self, name: str, step: int) -> bool:
+        if not self._resumed:
+            return False
+        if self._pictures is None:
+            self._pictures = [Path(file.path).name for file in self.client.list_artifacts(self.run_id, "images")]
+        return any(file.startswith(f"{name}+step+{step}+") for file in self._pictures)
 
     def flush(self) -> None:
         """Send what waits."""
@@ -228,7 +257,7 @@ class TrackedRun:
         """uint8 [h,w,3]. With a step it is one of a series, which the UI shows with a slider."""
         if step is None:
             self.client.log_image(self.run_id, picture, artifact_file=f"{name}.png")
-        else:
+        elif not self._has_picture(name, step):
             self.client.log_image(self.run_id, picture, key=name, step=step, synchronous=True)
 
     def file(self, name: str, data: bytes) -> None:

@@ -65,6 +65,27 @@ def test_the_same_names_again_continue_the_same_runs(place):
     assert len(runs(place)) == 3
 
 
+def test_what_a_resumed_run_is_told_again_is_there_once(place):
+    """A killed training goes on from its last checkpoint, and tells once more what it told after it."""
+    black = np.zeros((8, 8, 3), dtype=np.uint8)
+    for steps in (range(1, 4), range(2, 6)):
+        tracker = Tracker(place, "run-1", "digits")
+        tracker.open({})
+        with tracker.child("trial 0", {}, {}) as run:
+            for step in steps:
+                run.metrics({"loss": 1 / step}, step)
+                run.picture("samples", black, step)
+        with tracker.parent() as parent:
+            parent.metrics({"fid": 1.0}, 0)
+    client = open_client(place)
+    assert [(m.step, m.value) for m in client.get_metric_history(run.run_id, "loss")] == [
+        (s, 1 / s) for s in range(1, 6)
+    ]
+    assert len(client.get_metric_history(parent.run_id, "fid")) == 1
+    files = [file.path for file in client.list_artifacts(run.run_id, "images") if file.path.endswith(".png")]
+    assert len(files) == 5
+
+
 def test_failing_and_stopping_are_told_apart(place):
     tracker = Tracker(place, "run-1", "digits")
     ids = {}
@@ -106,7 +127,7 @@ def test_processes_that_open_a_fresh_database_at_once(place):
     assert len(runs(place)) == 3
 
 
-@pytest.mark.parametrize("uri", ["mlflow.db", "http://127.0.0.1:9", "gopher://x"])
+@pytest.mark.parametrize("uri", ["mlflow.db", "http://127.0.0.1:9", "gopher://x", "mysql+nodriver://u@h/d"])
 def test_a_place_that_cannot_be_used_is_one_line(uri, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(WrongInput, match="tracking_uri: ") as problem:
