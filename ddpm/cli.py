@@ -30,6 +30,7 @@ from ddpm.settings import (
 )
 
 Facts = dict[str, Any]
+SECONDS_TO_OPEN = 120.0  # that a search worker waits for worker 0
 
 
 def ingest(arguments: argparse.Namespace, progress: Progress) -> Facts:
@@ -66,13 +67,15 @@ def train(arguments: argparse.Namespace, progress: Progress) -> Facts:
 
 def search(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.data.dataset import open_dataset
-    from ddpm.steps.configure import configure, open_tracker
+    from ddpm.steps.configure import configure, join, open_tracker
     from ddpm.steps.search import choose, search
 
     data = open_dataset(arguments.dataset)
     places = {place: getattr(arguments, place) for place in PLACES}
     of_data = {"source": arguments.dataset, "dataset_name": data.name, "image_size": data.image_size}
-    plan = configure({**_settings(arguments), **of_data, **places}, progress)
+    parameters = {**_settings(arguments), **of_data, **places}
+    # One process opens the run: several at once would each queue all trials.
+    plan = configure(parameters, progress) if arguments.worker == 0 else join(parameters, progress, SECONDS_TO_OPEN)
     ran = search(plan, arguments.dataset, arguments.worker, open_tracker(plan), progress)
     try:
         return choose(plan)
@@ -153,7 +156,12 @@ def history(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.registry.promotion import entries
     from ddpm.store import open_store
 
-    return {"name": arguments.model_name, "entries": entries(open_store(arguments.store), arguments.model_name)}
+    found = entries(open_store(arguments.store), arguments.model_name)
+    if not found:
+        raise WrongInput(
+            f"model_name: no version of {arguments.model_name} was ever decided on in {arguments.store}; name a model that was registered and promoted"
+        )
+    return {"name": arguments.model_name, "entries": found}
 
 
 # -- what the commands read ----------------------------------------------------------------------------------------
@@ -256,7 +264,12 @@ def _parser() -> argparse.ArgumentParser:
 
     p = step(search, "one worker of a study over learning rate and multipliers")
     p.add_argument("--dataset", required=True, metavar="URI")
-    p.add_argument("--worker", type=int, default=0, help="this worker's number; start several with different ones")
+    p.add_argument(
+        "--worker",
+        type=int,
+        default=0,
+        help="this worker's number, of its own: 0 opens the run, and others may be started beside it",
+    )
     _place_flags(p, *PLACES)
     _flags(p, ModelSettings, TrainSettings, SearchSettings, EvaluateSettings, without=tuple(SEARCHED))
 

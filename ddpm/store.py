@@ -6,6 +6,7 @@ A store is a root (`/path`, `file:///path` or `s3://bucket/prefix`) and keys bel
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -158,12 +159,13 @@ class S3Store(Store):
     def _key(self, key: str) -> str:
         return f"{self.prefix}/{key}" if self.prefix else key
 
-    def _call(self, operation: str, key: str, **arguments: Any) -> Any:
-        """One S3 operation on `key`, its usual failures said in one line."""
+    @contextlib.contextmanager
+    def _plainly(self, operation: str, key: str) -> Iterator[None]:
+        """Says the usual failures of an S3 operation in one line."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            return getattr(self.client, operation)(Bucket=self.bucket, Key=self._key(key), **arguments)
+            yield
         except ClientError as problem:
             code = problem.response.get("Error", {}).get("Code", "")
             if code in ("NoSuchKey", "404"):
@@ -177,6 +179,10 @@ class S3Store(Store):
             raise WrongInput(
                 f"{operation} {self.uri(key)}: {problem}; check the endpoint and the credentials"
             ) from None
+
+    def _call(self, operation: str, key: str, **arguments: Any) -> Any:
+        with self._plainly(operation, key):
+            return getattr(self.client, operation)(Bucket=self.bucket, Key=self._key(key), **arguments)
 
     def read(self, key: str) -> bytes:
         return self._call("get_object", key)["Body"].read()
@@ -213,9 +219,10 @@ class S3Store(Store):
             Bucket=self.bucket, Prefix=folder and folder + "/"
         )
         skip = len(self.prefix) + 1 if self.prefix else 0
-        for page in pages:
-            for item in page.get("Contents", []):
-                yield item["Key"][skip:]
+        with self._plainly("list_objects_v2", prefix):
+            for page in pages:
+                for item in page.get("Contents", []):
+                    yield item["Key"][skip:]
 
     def delete(self, key: str) -> None:
         self._call("delete_object", key)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from ddpm.cli import main
+from ddpm.tracking import open_client
 
 TINY = "--base-channels 8 --blocks 1 --attention-resolution 4 --channel-mults 1-2 --flip false".split()
 
@@ -68,6 +69,11 @@ def by_hand(tmp_path_factory):
         64,
     ]
     facts["measure"] = measure
+    for wrong, data in (("broken/0000.png", b"no picture"), ("junk.log", b"junk\n"), ("list.json", b"[]")):
+        (folder / wrong).parent.mkdir(exist_ok=True)
+        (folder / wrong).write_bytes(data)
+    (folder / "few").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "few" / "0000.png")
     facts["evaluate"] = facts_of("evaluate", "--generated", folder / "out", *measure, cwd=folder)
     (folder / "report.json").write_text(json.dumps(facts["evaluate"]))
     facts["register"] = facts_of(
@@ -94,7 +100,7 @@ def test_training_again_says_that_it_is_done(by_hand):
 
 
 def test_registered_and_promoted(by_hand):
-    assert by_hand["register"] == {"name": "m", "version": 1}
+    assert by_hand["register"] == {"name": "m", "version": 1, "new": True}
     assert by_hand["promote"]["aliases"] == ["champion"]
     found = facts_of("history", "--model-name", "m", "--store", "store", cwd=by_hand["folder"])
     assert [entry["action"] for entry in found["entries"]] == ["promote"]
@@ -165,9 +171,42 @@ def test_a_search_by_hand(by_hand):
         "--base-channels", 8, "--blocks", 1, "--attention-resolution", 4, "--flip", "false", "--founding-lr", "1e-3",
     ]  # fmt: skip
     found = facts_of(*search, cwd=folder)
-    assert found["best"] in (0, 1)
+    assert found["best"] == min((0, 1), key=lambda number: found["trials"][number]["fid"]), "of two, the lower FID wins"
     assert [trial["state"] for trial in found["trials"]] == ["COMPLETE", "COMPLETE"]
     assert facts_of(*search, cwd=folder) == found, "again, it finds the trials done"
+
+
+def test_search_workers_that_are_started_at_once(by_hand, tmp_path):
+    """Real processes: one opens the run, the others wait for it, and no trial is queued, or run, twice."""
+    words = [
+        Path(sys.executable).parent / "ddpm", "search", "--dataset", by_hand["ingest"]["uri"], "--run-name", "crowd", "--store", "store",
+        "--trials", "3", "--trial-epochs", "1", "--epochs", "1", "--held-out-every", "1", "--score-n", "64", "--score-steps", "2",
+        "--extractor", "classifier", "--base-channels", "8", "--blocks", "1", "--attention-resolution", "4", "--json",
+    ]  # fmt: skip
+    folder = tmp_path
+    (folder / "store").symlink_to(by_hand["folder"] / "store")
+    started = [
+        subprocess.Popen([*words, "--worker", str(worker)], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for worker in (1, 0)
+    ]
+    ended = [process.communicate(timeout=300) for process in started]
+    assert [process.returncode for process in started] == [0, 0], ended
+    trials = facts_of(*words[1:-1], cwd=folder)["trials"]
+    assert [(trial["number"], trial["state"]) for trial in trials] == [(n, "COMPLETE") for n in range(3)]
+    client = open_client(f"sqlite:///{folder}/var/mlflow/mlflow.db")
+    names = [run.info.run_name for run in client.search_runs([client.get_experiment_by_name("digits").experiment_id])]
+    assert sorted(names) == ["crowd", "trial 0", "trial 1", "trial 2"]
+
+
+def test_a_damaged_manifest_is_mended_by_ingesting_again(tmp_path):
+    words = ["ingest", "digits", "--name", "d", "--image-size", 8, "--store", tmp_path]
+    facts = facts_of(*words)
+    manifest = Path(facts["uri"])
+    whole = manifest.read_bytes()
+    manifest.write_bytes(whole[:-9])
+    assert ddpm("verify", facts["uri"]).returncode == 2
+    assert facts_of(*words)["uri"] == facts["uri"]
+    assert manifest.read_bytes() == whole
 
 
 @pytest.mark.parametrize(
@@ -190,6 +229,27 @@ def test_a_search_by_hand(by_hand):
             "evaluate --generated out --dataset {uri} --store store --weights /no/weights.pth",
             "there is no file /no/weights.pth",
         ),
+        (
+            "evaluate --generated broken --dataset {uri} --store store --extractor classifier",
+            "broken/0000.png cannot be used: not a picture",
+        ),
+        (
+            "evaluate --generated few --dataset {uri} --store store --extractor classifier --n 32",
+            "few holds 1 pictures",
+        ),
+        (
+            "search --dataset {uri} --store store --run-name j --study-storage junk.log --extractor classifier",
+            "no journal of Optuna's",
+        ),
+        (
+            "search --dataset {uri} --store store --run-name d --study-storage sqlite:///no/such/x.db",
+            "the database cannot be used",
+        ),
+        ("search --dataset {uri} --store store --run-name d --study-storage redis://x", "the database cannot be used"),
+        ("sample --model models:/a'b@champion --out x", "is no reference"),
+        ("sample --model {uri} --out x", "is not a checkpoint"),
+        ("history --model-name nobody --store store", "no version of nobody was ever decided on"),
+        ("register --checkpoint out --report list.json --model-name m", "no report with figures"),
         ("rank nothing.csv", "no CSV file"),
         ("compare report.json nothing.json", "there is no file nothing.json"),
         ("register --checkpoint out --report nothing.json --model-name m", "there is no file nothing.json"),

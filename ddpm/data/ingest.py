@@ -26,7 +26,7 @@ from ddpm.data.verify import verify
 from ddpm.errors import WrongInput
 from ddpm.progress import Progress
 from ddpm.settings import FORMAT_VERSION, IngestSettings
-from ddpm.store import Missing, Store
+from ddpm.store import Store
 
 SHARD_PICTURES = (
     4096  # aimed for; a picture's shard is chosen by the hash of its name, so few shards change with the set
@@ -73,7 +73,7 @@ def ingest(settings: IngestSettings, store: Store, progress: Progress, workers: 
     data = canonical(manifest)
     digest = hashlib.sha256(data).hexdigest()
     key = f"datasets/{settings.dataset_name}/{digest}.json"
-    store.create(key, data)
+    _publish(store, key, data)
     store.write(f"ingested/{fingerprint}.json", json.dumps({"dataset": key}).encode())
     return _facts(store.uri(key), manifest, reused=False)
 
@@ -117,7 +117,7 @@ def _recognise(store: Store, fingerprint: str) -> dict[str, Any] | None:
     try:
         key = json.loads(store.read(f"ingested/{fingerprint}.json"))["dataset"]
         _, manifest = read_manifest(store.uri(key))
-    except Missing:
+    except WrongInput:  # Missing, or damaged
         return None
     if not verify(store.uri(key))["ok"]:
         return None  # ingested again, which mends it
@@ -201,9 +201,14 @@ def _write_shard(store: Store, pixels: list[np.ndarray], labels: list[int]) -> d
         {"images": torch.from_numpy(np.stack(pixels)), "labels": torch.tensor(labels, dtype=torch.int64)}
     )
     sha256 = hashlib.sha256(data).hexdigest()
-    if not store.create(blob_key(sha256), data) and store.read(blob_key(sha256)) != data:
-        store.write(blob_key(sha256), data)  # what lies there is damaged
+    _publish(store, blob_key(sha256), data)
     return {"sha256": sha256, "bytes": len(data), "n": len(labels)}
+
+
+def _publish(store: Store, key: str, data: bytes) -> None:
+    """Create an object whose name is its digest; what lies there already is the same, or else damaged, and mended."""
+    if not store.create(key, data) and store.read(key) != data:
+        store.write(key, data)
 
 
 def _facts(uri: str, manifest: dict[str, Any], reused: bool) -> dict[str, Any]:

@@ -27,16 +27,36 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def open_storage(study_storage: str) -> BaseStorage:
-    """A database by its URL, or a journal file by its path (made where it is not there)."""
+    """A database by its URL, or a journal file by its path (made where it is not there).
+
+    Raises WrongInput where it cannot be opened, or is something else.
+    """
     if "://" in study_storage:
-        return RDBStorage(study_storage)
+        return _open_database(study_storage)
     path = Path(study_storage).expanduser().absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            with path.open() as file:
+                json.loads(file.readline() or "{}")  # Optuna takes a first line that is none for one cut off, and goes on
         return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
     except OSError as problem:
         raise WrongInput(
             f"study_storage: {path} cannot be written ({problem.strerror}); name a path that can, or a database URL"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise WrongInput(f"study_storage: {path} is no journal of Optuna's; name another path") from None
+
+
+def _open_database(url: str) -> BaseStorage:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return RDBStorage(url)
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, ValueError) as problem:
+        words = " ".join(str(problem.__cause__ or problem).split())[:160]
+        raise WrongInput(
+            f"study_storage: the database cannot be used ({words}); write postgresql+psycopg://USER@HOST/NAME, or a journal file's path"
         ) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from ddpm.data.sources import check_source
@@ -10,10 +11,12 @@ from ddpm.errors import WrongInput
 from ddpm.places import fill_places
 from ddpm.plan import Plan
 from ddpm.progress import Progress
-from ddpm.search.study import create_study
+from ddpm.search.study import create_study, open_storage
 from ddpm.steps.task import perform, run_store
 from ddpm.store import Missing
-from ddpm.tracking import Tracker
+from ddpm.tracking import Tracker, open_client
+
+OPENED = "opened.json"  # in the run's folder, once its MLflow run and its study are there
 
 
 def configure(parameters: dict[str, Any], progress: Progress) -> Plan:
@@ -23,12 +26,31 @@ def configure(parameters: dict[str, Any], progress: Progress) -> Plan:
     """
     plan = Plan.from_parameters(parameters)
     check_source(plan.ingest.source)
+    open_client(plan.tracking_uri)  # the places first: a run is bound to its plan once that is written
+    open_storage(plan.study_storage)
     store = run_store(plan)
     if not store.create("plan.json", plan.to_json().encode()):
         require_same_plan(plan)
         progress.say(f"carrying on with run {plan.run_name}")
-    create_study(plan.study_storage, plan.run_name, plan.search)
     open_tracker(plan).open(plan.parameters())
+    create_study(plan.study_storage, plan.run_name, plan.search)
+    store.create(OPENED, b"{}")
+    return plan
+
+
+def join(parameters: dict[str, Any], progress: Progress, seconds: float) -> Plan:
+    """The plan of a run that another process is opening with the same parameters, once that is done.
+
+    Raises WrongInput where it was configured otherwise, or is not open after `seconds`.
+    """
+    plan = Plan.from_parameters(parameters)
+    store = run_store(plan)
+    deadline = time.monotonic() + seconds
+    while not store.exists(OPENED):
+        if time.monotonic() > deadline:
+            raise WrongInput(f"worker: run {plan.run_name} is not open; start worker 0 first, which opens it")
+        time.sleep(0.5)
+    require_same_plan(plan)
     return plan
 
 

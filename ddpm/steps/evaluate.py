@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ddpm.data.dataset import open_dataset
+from ddpm.data.packing import Unusable, decode
 from ddpm.device import pick_device
 from ddpm.errors import WrongInput
 from ddpm.evaluation.fidelity import Reference, open_reference
@@ -45,6 +44,10 @@ def evaluate(
     device = pick_device()
     if _is_folder_of_pictures(generated):
         images = _read_pictures(Path(generated), data.image_size)
+        if settings.n not in (0, len(images)):
+            raise WrongInput(
+                f"n: {settings.n}, but {generated} holds {len(images)} pictures; give that, or leave n out"
+            )
         generation: dict[str, Any] = {
             "pictures": generated,
             "sha256": hashlib.sha256(images.numpy().tobytes()).hexdigest(),
@@ -63,14 +66,13 @@ def evaluate(
         "sample_batch": settings.sample_batch,
         "seeds": [settings.sample_seed, settings.sample_seed + n],
     }
-    identity = json.dumps([generation, asdict(settings), data.digest], sort_keys=True).encode()
+    # Opened before anything is drawn: it refuses what cannot be measured, and its digests name the report.
+    reference = open_reference(settings, data, store, str(device), progress)
+    identity = json.dumps([generation, reference.base, n], sort_keys=True).encode()
     report_key = f"reports/{hashlib.sha256(identity).hexdigest()}"
     if store.exists(f"{report_key}.json"):
         progress.say("evaluated before under the same protocol: the report is in the store")
         return json.loads(store.read(f"{report_key}.json"))
-    reference = open_reference(
-        settings, data, store, str(device), progress
-    )  # first: it refuses what cannot be measured
     images = torch.cat(list(_draw(model, settings, n, device, progress)))
     report = _report(reference, images, {"checkpoint": model.facts["checkpoint"], **generation})
     store.write(f"{report_key}.png", png(grid(images[:GRID_PICTURES])))
@@ -121,7 +123,10 @@ def _read_pictures(folder: Path, image_size: int) -> Tensor:
         )
     pictures = []
     for path in paths:
-        picture = np.array(Image.open(path).convert("RGB"))
+        try:
+            picture = np.array(decode(path.read_bytes()))
+        except Unusable as problem:
+            raise WrongInput(f"generated: {path} cannot be used: {problem}; draw it again, or remove it") from None
         if picture.shape[:2] != (image_size, image_size):
             raise WrongInput(
                 f"generated: {path} is {picture.shape[1]}x{picture.shape[0]}, and the data set's pictures are {image_size}x{image_size}; sizes must be equal"

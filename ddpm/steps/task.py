@@ -53,8 +53,10 @@ def perform(step: str, work: Callable[[Progress], tuple[Plan, dict[str, Any]]], 
     signal.signal(signal.SIGTERM, _stop)  # the end of a run: leave contexts as after Ctrl-C, so that MLflow knows
     try:
         plan, facts = work(progress)
-        facts = {**facts, "seconds": round(time.monotonic() - began, 2)}
-        run_store(plan).write(f"{step}{parts}.json", json.dumps(facts, indent=1).encode())
+        store = run_store(plan)
+        before = read_facts(store, f"{step}{parts}") or {"seconds": 0.0}  # of a run that is carried on
+        facts = {**facts, "seconds": round(before["seconds"] + time.monotonic() - began, 2)}
+        store.write(f"{step}{parts}.json", json.dumps(facts, indent=1).encode())
         write_pointer(output, facts)
     except (WrongInput, Refused) as problem:
         status = 2 if isinstance(problem, WrongInput) else 3
