@@ -36,9 +36,7 @@ def open_storage(study_storage: str) -> BaseStorage:
     path = Path(study_storage).expanduser().absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            with path.open() as file:
-                json.loads(file.readline() or "{}")  # Optuna takes a first line that is none for one cut off, and goes on
+        _require_journal(path)
         return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
     except OSError as problem:
         raise WrongInput(
@@ -46,6 +44,15 @@ def open_storage(study_storage: str) -> BaseStorage:
         ) from None
     except (ValueError, KeyError, TypeError):
         raise WrongInput(f"study_storage: {path} is no journal of Optuna's; name another path") from None
+
+
+def _require_journal(path: Path) -> None:
+    """Raise ValueError for a file whose first line is no JSON: Optuna would take it for one cut off, and go on."""
+    if path.exists():
+        with path.open() as file:
+            line = file.readline()
+        if line.endswith("\n"):
+            json.loads(line)
 
 
 def _open_database(url: str) -> BaseStorage:
