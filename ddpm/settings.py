@@ -155,7 +155,7 @@ class TrainSettings(Typed):
     patience: int = 0  # epochs without a better held-out loss after which training stops; 0: never
     held_out_every: int = 5  # epochs between held-out losses, each a chance for a new best checkpoint
     checkpoint_seconds: float = 60.0
-    train_seed: int = 0
+    train_seed: int = 0  # a run mixes its name into it: runs of other names are repetitions
 
     def check(self) -> None:
         require(0 < self.lr < 1, "lr", self.lr, "above 0 and below 1, for instance 7e-5")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from ddpm.data.sources import is_published
 from ddpm.errors import WrongInput
 from ddpm.plan import Plan
 
@@ -45,7 +46,9 @@ def mounts(plan: Plan, var: Path) -> dict[str, str]:
     """Folders that the tasks see at the same path, with their mode: var and places to write, pictures and weights to read."""
     found = {str(var): "rw"}
     written = (plan.store, str(Path(plan.study_storage).parent), str(Path(urlsplit(plan.tracking_uri).path).parent))
-    read = (plan.ingest.source, plan.ingest.source.partition(":")[2], plan.evaluate.weights)
+    source = plan.ingest.source
+    pictures = source.rsplit("/", 3)[0] if is_published(source) else source  # the store that a data set lies in
+    read = (pictures, pictures.partition(":")[2], plan.evaluate.weights)
     for path in written:
         if path.startswith("/") and path != "/" and not Path(path).is_relative_to(var):
             Path(path).mkdir(parents=True, exist_ok=True)

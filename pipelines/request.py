@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ddpm.data.sources import is_published, parse_source
 from ddpm.errors import WrongInput
 from ddpm.plan import Plan, load_preset
 
@@ -67,18 +68,15 @@ def gather(
 
 def _from_data(data: str) -> dict[str, str]:
     """The source, and names for its data set and its model: another source must not go by the preset's names."""
-    kind, colon, path = data.partition(":")
-    if colon:
-        source = f"{kind}:{Path(path).expanduser().absolute()}"
+    if is_published(data):
+        source = data if "://" in data else str(Path(data).expanduser().absolute())
+        name = data.split("/")[-2]
     else:
-        source = str(Path(data).expanduser().absolute()) if _is_path(data) else data
-    folder = Path(source.partition(":")[2] if colon else source).name
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", kind if colon and kind != "folder" else folder).strip("-._") or "pictures"
+        kind, path = parse_source(data)
+        source = data if path is None else str(path.absolute()) if kind == "folder" else f"{kind}:{path.absolute()}"
+        name = path.name if path is not None and kind == "folder" else kind
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "pictures"
     return {"source": source, "dataset_name": name, "model_name": f"ddpm-{name}"}
-
-
-def _is_path(data: str) -> bool:
-    return "/" in data or data.startswith((".", "~")) or Path(data).exists()
 
 
 def words_of(preset: str, data: str, run_name: str, changes: dict[str, str], runner: str) -> str:

@@ -27,7 +27,7 @@ from typing import Any
 
 import yaml
 
-from ddpm.data.sources import check_source
+from ddpm.data.sources import check_source, is_published
 from ddpm.errors import WrongInput
 from ddpm.places import VARIABLES
 from ddpm.plan import Plan
@@ -85,6 +85,8 @@ def check_against(spec: dict[str, Any], parameters: dict[str, Any]) -> None:
 
 def check_source_for_cluster(source: str) -> None:
     """Raise WrongInput for a source that only this machine has."""
+    if source.startswith("s3://") and is_published(source):
+        return  # the cluster's tasks have the credentials to read it; this machine may have none
     if "/" in source:
         raise WrongInput(
             f"source: {source} is a folder of this machine, which the cluster's tasks cannot see; name a source, as in flowers102"

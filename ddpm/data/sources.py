@@ -248,7 +248,7 @@ def is_published(source: str) -> bool:
     return re.search(r"/datasets/[^/]+/[0-9a-f]{64}\.json$", source) is not None
 
 
-def _parse(source: str) -> tuple[str, Path | None]:
+def parse_source(source: str) -> tuple[str, Path | None]:
     """A source as written: its kind ("folder" or a name), and its path where it has one."""
     kind, colon, path = source.partition(":")
     if colon and (kind == "folder" or kind in NAMED):
@@ -273,7 +273,7 @@ def check_source(source: str) -> None:
     if is_published(source):
         read_manifest(source)
         return
-    kind, path = _parse(source)
+    kind, path = parse_source(source)
     if kind == "folder":
         assert path is not None
         _require_pictures(path)
@@ -285,7 +285,7 @@ def check_source(source: str) -> None:
 
 def open_source(source: str) -> Source:
     """All pictures of a source, by name; their bytes are read later, one by one."""
-    kind, path = _parse(source)
+    kind, path = parse_source(source)
     if kind == "folder":
         assert path is not None
         return from_folder(path)

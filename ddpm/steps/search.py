@@ -18,6 +18,7 @@ from ddpm.evaluation.fidelity import Reference, Scores, open_reference
 from ddpm.model.sampling import generate
 from ddpm.plan import Plan
 from ddpm.progress import Progress
+from ddpm.randomness import key
 from ddpm.search.ranking import Candidate, Ranked, explain, rank
 from ddpm.search.space import suggest
 from ddpm.search.study import open_study, take_trials, trial_row
@@ -128,7 +129,14 @@ class _TrialWatcher:
 
 def trial_settings(plan: Plan, lr: float) -> TrainSettings:
     """How a trial trains: the plan's way, at its own constant rate, for the trials' budget."""
-    return dataclasses.replace(plan.train, lr=lr, epochs=plan.search.trial_epochs, decay_fraction=0.0, patience=0)
+    return dataclasses.replace(
+        plan.train, lr=lr, epochs=plan.search.trial_epochs, decay_fraction=0.0, patience=0, train_seed=seed_of(plan)
+    )
+
+
+def seed_of(plan: Plan) -> int:
+    """The seed that the run's trainings have in common: runs of other names are independent repetitions."""
+    return key("run", plan.run_name, plan.train.train_seed) % 2**31
 
 
 def choose(plan: Plan) -> dict[str, Any]:
@@ -172,9 +180,8 @@ def rank_rows(rows: list[dict[str, Any]]) -> list[Ranked]:
 
 def winner_settings(plan: Plan, row: dict[str, Any]) -> tuple[ModelSettings, TrainSettings]:
     """How the winner trains on: its own multipliers and rate, for the full budget."""
-    return dataclasses.replace(plan.model, channel_mults=row["channel_mults"]), dataclasses.replace(
-        plan.train, lr=row["lr"]
-    )
+    model = dataclasses.replace(plan.model, channel_mults=row["channel_mults"])
+    return model, dataclasses.replace(plan.train, lr=row["lr"], train_seed=seed_of(plan))
 
 
 def task(plan_path: str, dataset_path: str, worker: int, output: str) -> None:

@@ -1,0 +1,48 @@
+"""What a person writes for DATA, and the command that asks for the same again."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ddpm.errors import WrongInput
+from pipelines.request import gather, parse_changes, words_of
+
+PLACES = {"store": "s", "tracking_uri": "sqlite:///x", "study_storage": "j"}
+DIGEST = "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("data", "source", "name"),
+    [
+        ("flowers102", "flowers102", "flowers102"),
+        ("flowers102:/downloads/f", "flowers102:/downloads/f", "flowers102"),
+        ("folder:pictures", f"{Path.cwd()}/pictures", "pictures"),
+        ("./my pictures", f"{Path.cwd()}/my pictures", "my-pictures"),
+        ("~/roses", f"{Path.home()}/roses", "roses"),
+        ("/holiday:2024", "/holiday:2024", "holiday-2024"),
+        (f"/store/datasets/roses/{DIGEST}.json", f"/store/datasets/roses/{DIGEST}.json", "roses"),
+        (f"s3://b/p/datasets/roses/{DIGEST}.json", f"s3://b/p/datasets/roses/{DIGEST}.json", "roses"),
+    ],
+)
+def test_data_names_its_source_its_data_set_and_its_model(data, source, name):
+    plan, _ = gather("quick", data, "r", {}, PLACES)
+    assert (plan.ingest.source, plan.ingest.dataset_name) == (source, name)
+    assert plan.registry.model_name == f"ddpm-{name}"
+
+
+@pytest.mark.parametrize("data", ["https://example.org/x", "rainbow"])
+def test_data_that_is_nothing(data):
+    with pytest.raises(WrongInput, match="source: there is n"):
+        gather("quick", data, "r", {}, PLACES)
+
+
+def test_the_words_that_ask_again_ask_for_the_same():
+    changes = {"mults_choices": "1-2 1-2-4", "trials": "2"}
+    words = shlex.split(words_of("quick", "./it's mine", "r", changes, "docker"))
+    assert words[:2] == ["make", "run"]
+    asked = dict(word.split("=", 1) for word in words[2:])
+    assert {key: asked[key] for key in ("PRESET", "RUN_NAME", "DATA", "RUNNER")} == {
+        "PRESET": "quick", "RUN_NAME": "r", "DATA": "./it's mine", "RUNNER": "docker",
+    }  # fmt: skip
+    assert parse_changes(shlex.split(asked["SET"])) == changes
