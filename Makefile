@@ -17,10 +17,14 @@ BUILD_FLAGS ?=
 ENDPOINT ?= $(KFP_ENDPOINT)
 TESTS ?=
 
-# A stamp is touched only when all before it has worked: an installation that was cut off is done again.
+# A stamp is touched only when all before it has worked. Without one, .venv is made anew: what a cut-off installation
+# leaves looks installed, and is not.
 VENV := .venv/.installed
 DEV := .venv/.installed-dev
-OURS = --preset "$(PRESET)" --data "$(DATA)" --run-name "$(RUN_NAME)"
+# What a person wrote reaches the commands untouched: through the environment, with no look at its dollars and quotes.
+override DATA := $(value DATA)
+export PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE
+OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME"
 
 .PHONY: help run ui test lock lint format types check-compiled compile image submit clean
 
@@ -28,10 +32,10 @@ help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV) ## the whole pipeline here: make run [PRESET=quick] [DATA=/class/folders] [RUN_NAME=…] [RUNNER=docker] [SET='epochs=60 trials=4']
-	@.venv/bin/python -m pipelines.local $(OURS) --runner "$(RUNNER)" $(SET)
+	@exec .venv/bin/python -m pipelines.local $(OURS) --runner="$$RUNNER" $(SET)
 
 ui: $(VENV) ## MLflow's pages, with all runs: make ui [PORT=5000]
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" sh mlflow/serve.sh
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" exec sh mlflow/serve.sh
 
 test: $(DEV) ## the tests, on two cores: make test [TESTS='tests/pipelines -k local']
 	@.venv/bin/python -m pytest -n 2 $(TESTS)
@@ -61,7 +65,7 @@ image: ## the tasks' image: make image [BASE=python:3.11-slim-bookworm] [IMAGE=�
 	@DOCKER_BUILDKIT=1 $(DOCKER) build $(BUILD_FLAGS) --file docker/Containerfile $(if $(BASE),--build-arg "BASE=$(BASE)") --build-arg "COMMIT=$(shell git describe --always --abbrev=40 --dirty --match= 2>/dev/null || echo unknown)" --tag "$(or $(IMAGE),$(shell sed -n 's/^IMAGE = "\(.*\)".*/\1/p' components/__init__.py))" .
 
 submit: $(VENV) ## the pipeline on a cluster: make submit ENDPOINT=http://… [PRESET=flowers102] [RUN_NAME=…] [IMAGE=…] [SET='…']
-	@.venv/bin/python -m pipelines.submit $(OURS) --endpoint "$(ENDPOINT)" $(if $(IMAGE),--image "$(IMAGE)") $(SET)
+	@exec .venv/bin/python -m pipelines.submit $(OURS) --endpoint="$$ENDPOINT" --image="$$IMAGE" $(SET)
 
 clean: ## remove the environments and caches (var/, with all runs, stays)
 	rm -rf .venv .venv-uv build .mypy_cache .pytest_cache .ruff_cache *.egg-info
@@ -70,8 +74,9 @@ clean: ## remove the environments and caches (var/, with all runs, stays)
 # The environment: exact versions, checked against their hashes; then this project itself, editable.
 define install
 	@echo "setting up .venv from $(1) (once; about 5 GB)" >&2
+	@test -e $(VENV) || test -e $(DEV) || rm -rf .venv
 	@rm -f $(VENV) $(DEV)
-	@test -x .venv/bin/python || $(UV) venv --quiet --allow-existing --python "$(PYTHON)" .venv
+	@test -x .venv/bin/python || { $(check_python) && $(UV) venv --quiet --python "$(PYTHON)" .venv; }
 	@$(UV) pip sync --quiet --compile-bytecode --require-hashes --python .venv/bin/python $(1)
 	@$(UV) pip install --quiet --python .venv/bin/python --offline --no-deps --no-build-isolation --editable .
 endef
@@ -85,9 +90,11 @@ $(DEV): requirements-dev.lock pyproject.toml | uv
 	$(call install,requirements-dev.lock)
 	@touch $(VENV) $(DEV)
 
+check_python = { "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; say which with PYTHON=…" >&2; exit 2; }; }
+
 .PHONY: uv
 uv:
 	@command -v "$(UV)" >/dev/null || { \
-	  echo "setting up uv in .venv-uv" >&2; rm -rf .venv-uv; \
-	  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; say which with PYTHON=…" >&2; exit 2; }; \
+	  echo "setting up uv in .venv-uv" >&2; rm -rf .venv-uv; $(check_python); \
+	  "$(PYTHON)" -c 'import ensurepip' 2>/dev/null || { echo "this Python has no pip for new environments; install it (on Debian and Ubuntu: apt install python3-venv), or uv" >&2; exit 2; }; \
 	  "$(PYTHON)" -m venv .venv-uv && .venv-uv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock; }

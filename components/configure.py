@@ -54,10 +54,10 @@ def configure(
     sample_batch: int,
     sample_seed: int,
     model_name: str,
-    job_name: str,
+    run_id: str,
     plan: dsl.Output[dsl.Artifact],
 ):
-    settings = {name: value for name, value in locals().items() if name not in ("plan", "job_name")}
+    settings = {name: value for name, value in locals().items() if name not in ("plan", "run_id")}
     from ddpm.steps import configure as step
 
-    step.task({**settings, "run_name": run_name or job_name}, plan.path)
+    step.task({**settings, "run_name": run_name or run_id}, plan.path)

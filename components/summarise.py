@@ -6,7 +6,7 @@ from components import component
 
 
 @component
-def summarise(run_name: str, job_name: str, store: str, status: dsl.PipelineTaskFinalStatus):
+def summarise(run_name: str, run_id: str, store: str, status: dsl.PipelineTaskFinalStatus):
     from ddpm.steps import summarise as step
 
-    step.task(run_name or job_name, store, status.state, status.error_message)
+    step.task(run_name or run_id, store, status.state, status.error_message)

@@ -53,7 +53,10 @@ def require(ok: bool, name: str, value: Any, right: str) -> None:
 
 def require_name(name: str, value: str) -> None:
     require(
-        bool(NAME.fullmatch(value)), name, value, "letters, digits, '.', '_' and '-', beginning with a letter or digit"
+        bool(NAME.fullmatch(value)) and len(value) <= 100,
+        name,
+        value,
+        "letters, digits, '.', '_' and '-', beginning with a letter or digit, and at most 100 of them",
     )
 
 

@@ -9,11 +9,17 @@ place=${MLFLOW_TRACKING_URI:-sqlite:///$PWD/var/mlflow/mlflow.db}
 
 case $place in
 http*) echo "runs are kept on $place: look there" && exit 0 ;;
+sqlite:*)
+  if [ ! -f "${place#sqlite:///}" ]; then
+    echo "there are no runs in $place yet; make some with: make run" >&2
+    exit 2
+  fi
+  ;;
 esac
-if [ ! -f "${place#sqlite:///}" ]; then
-  echo "there are no runs in $place yet; make some with: make run" >&2
+python -c 'import socket, sys; socket.create_server(("127.0.0.1", int(sys.argv[1]))).close()' "$port" 2>/dev/null || {
+  echo "port $port cannot be had; say another: make ui PORT=5001" >&2
   exit 2
-fi
+}
 
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ddpm.places import default_places
 from ddpm.plan import Plan
 
 
@@ -54,6 +56,12 @@ def trials_table(summary: dict[str, Any]) -> Table:
     return table
 
 
+def _flag(plan: Plan, place: str) -> str:
+    """What a command must be told of a place that is not where it would look."""
+    where = getattr(plan, place)
+    return "" if where == default_places()[place] else f" --{place.replace('_', '-')} {shlex.quote(where)}"
+
+
 def lines(summary: dict[str, Any], plan: Plan) -> list[str]:
     """What stands below the table."""
     final, model, dataset = summary["final"], summary["model"], summary["dataset"]
@@ -80,13 +88,13 @@ def lines(summary: dict[str, Any], plan: Plan) -> list[str]:
         text.append(f"pictures   {short(summary['grid'])}")
     seconds = summary["seconds"]
     text.append("seconds    " + ", ".join(f"{step} {value:.0f}" for step, value in seconds.items()))
-    tracking = f" --tracking-uri {plan.tracking_uri}" if not plan.tracking_uri.startswith("sqlite") else ""
+    tracking, store = _flag(plan, "tracking_uri"), _flag(plan, "store")
     text += [
         "",
         "to go on",
         "  make ui                      all runs, figures and pictures in MLflow",
         f"  .venv/bin/ddpm sample --model models:/{reference} --n 16 --seed 0 --out var/samples{tracking}",
-        f"  .venv/bin/ddpm history {model['name']}{tracking}",
+        f"  .venv/bin/ddpm history --model-name {model['name']}{store}",
         "  make run                     once more: the data set is recognised, and the new version meets the champion",
     ]
     return [escape(line) for line in text]

@@ -9,26 +9,28 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ddpm.data.sources import is_published
+from ddpm.data.sources import cache_folder, is_published
 from ddpm.errors import WrongInput
 from ddpm.plan import Plan
 
 LABEL = "ddpm.run"  # on every container, so that whoever ends the run finds them
-PASSED_ON = ("AWS_", "MLFLOW_TRACKING_", "PGPASSWORD", "HF_")  # variables of ours that a container is given
+# Variables of ours that a container is given, by how they begin.
+PASSED_ON = ("AWS_", "MLFLOW_TRACKING_", "PGPASSWORD", "HF_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 T = TypeVar("T")
 
 
-def check_engine() -> None:
+def check_engine(image: str) -> None:
     """Raise WrongInput unless an engine answers and has the image."""
     import docker
-    from components import IMAGE
 
     try:
         client = docker.from_env()
-        client.images.get(IMAGE)
+        client.images.get(image)
         client.close()
     except docker.errors.ImageNotFound:
-        raise WrongInput(f"RUNNER=docker: the engine has no image {IMAGE}; make it with `make image`") from None
+        raise WrongInput(
+            f"RUNNER=docker: the engine has no image {image}; make it with `make image`, or pull it"
+        ) from None
     except docker.errors.DockerException:
         raise WrongInput(
             "RUNNER=docker: no Docker engine answers; start one (DOCKER_HOST says where), or leave RUNNER out"
@@ -37,15 +39,27 @@ def check_engine() -> None:
 
 def variables() -> dict[str, str]:
     """The environment of every container: credentials of ours, and the way in which tasks report."""
-    ours = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+    ours = {name: value for name, value in os.environ.items() if name.upper().startswith(PASSED_ON)}
     # The user in the container is ours, who has no home there.
-    return {**ours, "HOME": "/tmp", "DDPM_PROGRESS": "events", "PYTHONUNBUFFERED": "1"}
+    return {
+        **ours,
+        "HOME": "/tmp",
+        "DDPM_CACHE": str(cache_folder()),
+        "DDPM_PROGRESS": "events",
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def mounts(plan: Plan, var: Path) -> dict[str, str]:
     """Folders that the tasks see at the same path, with their mode: var and places to write, pictures and weights to read."""
     found = {str(var): "rw"}
-    written = (plan.store, str(Path(plan.study_storage).parent), str(Path(urlsplit(plan.tracking_uri).path).parent))
+    store = urlsplit(plan.store).path if plan.store.startswith("file:") else plan.store
+    written = (
+        store,
+        str(cache_folder().absolute()),
+        str(Path(plan.study_storage).parent),
+        str(Path(urlsplit(plan.tracking_uri).path).parent),
+    )
     source = plan.ingest.source
     pictures = source.rsplit("/", 3)[0] if is_published(source) else source  # the store that a data set lies in
     read = (pictures, pictures.partition(":")[2], plan.evaluate.weights)

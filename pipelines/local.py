@@ -26,8 +26,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
+
 from ddpm.data.sources import check_source
 from ddpm.errors import WrongInput
+from ddpm.evaluation.weights import check_weights
 from ddpm.places import default_places
 from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Bars, Progress, open_progress
@@ -70,15 +73,22 @@ class Place:
     runner: str  # "subprocess" or "docker"
 
 
-def check(plan: Plan, runner: str) -> None:
+def check(plan: Plan, place: Place) -> None:
     """Raise WrongInput for what would only come to light after the start."""
     check_source(plan.ingest.source)
+    check_weights(plan.evaluate.weights)
     if open_store(plan.store).exists(f"runs/{plan.run_name}/plan.json"):
         from ddpm.steps.configure import require_same_plan
 
         require_same_plan(plan)
-    if runner == "docker":
-        containers.check_engine()
+    if place.runner == "docker":
+        containers.check_engine(image_of(place.package))
+
+
+def image_of(package: Path) -> str:
+    """The image of the compiled file's tasks."""
+    executors = next(yaml.safe_load_all(package.read_text()))["deploymentSpec"]["executors"]
+    return next(iter(executors.values()))["container"]["image"]
 
 
 def make_job(plan: Plan, workers: list[int], place: Place, folder: Path) -> Job:
@@ -100,8 +110,14 @@ def make_job(plan: Plan, workers: list[int], place: Place, folder: Path) -> Job:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """The run's own folder, made, and ours alone for the while. Raises WrongInput where another has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "a") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / "lock", "a")  # noqa: SIM115
+    except OSError as problem:
+        raise WrongInput(
+            f"{folder} cannot be made ({problem.strerror}); mend that, or run in a place that can be written"
+        ) from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -294,7 +310,7 @@ def main(arguments: list[str] | None = None) -> int:
         changes = request.parse_changes(options.changes)
         name = options.run_name or new_name(options.preset, place.var / "runs")
         plan, workers = request.gather(options.preset, options.data, name, changes, default_places(place.var))
-        check(plan, options.runner)
+        check(plan, place)
         again = request.words_of(options.preset, options.data, name, changes, options.runner)
         return run(plan, workers, place, again)
     except WrongInput as problem:

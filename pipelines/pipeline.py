@@ -86,11 +86,11 @@ def _place_on_gpu(task: dsl.PipelineTask, name: str, hours: int) -> dsl.Pipeline
 def _ddpm(search_workers: Any, **settings: Any) -> None:
     name, store = settings["run_name"], settings["store"]
 
-    ended = summarise(run_name=name, store=store, job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER)
+    ended = summarise(run_name=name, store=store, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
     _place(ended, "Summarise", hours=1)
 
     with dsl.ExitHandler(ended, name="run"):
-        plan = configure(**settings, job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER)
+        plan = configure(**settings, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
         _place(plan, "Configure", hours=1)
 
         dataset = ingest(plan=plan.output)

@@ -60,6 +60,8 @@ def gather(
     for name in ("run_name", "source"):
         if name in changes:
             raise WrongInput(f"SET names {name}; give it as {'RUN_NAME' if name == 'run_name' else 'DATA'}=… instead")
+    if "weights" in changes and "://" not in changes["weights"]:
+        changes["weights"] = str(Path(changes["weights"]).expanduser().absolute())  # a task has a folder of its own
     settings: dict[str, Any] = load_preset(preset)
     if data:
         settings.update(_from_data(data))

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import http.client
+import io
 import json
 import os
 import sys
@@ -99,19 +101,23 @@ def check_endpoint(endpoint: str, token: str) -> None:
     if not endpoint.startswith(("http://", "https://")):
         raise WrongInput(f"endpoint: '{endpoint}' will not do; write ENDPOINT=http://HOST:PORT, or export KFP_ENDPOINT")
     url = f"{endpoint.rstrip('/')}/apis/v2beta1/healthz"
-    ask = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
+        ask = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
         with urllib.request.urlopen(ask, timeout=20) as answer:
             json.loads(answer.read())
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise Unreachable(f"{url} answers, but not as a Kubeflow Pipelines API does") from None
     except urllib.error.HTTPError as problem:
         if problem.code in (401, 403):
             said = "refused KFP_TOKEN" if token else "asks for a token; export KFP_TOKEN"
             raise Unreachable(f"{endpoint} {said} (status {problem.code})") from None
         raise Unreachable(f"{url} answers with status {problem.code}; is it a Kubeflow Pipelines API?") from None
+    except (http.client.InvalidURL, ValueError) as problem:
+        raise WrongInput(f"endpoint: '{endpoint}' will not do ({problem}); write ENDPOINT=http://HOST:PORT") from None
+    except http.client.HTTPException:
+        raise Unreachable(f"{endpoint} does not speak HTTP; is it the port of the API's gRPC, not of HTTP?") from None
     except (urllib.error.URLError, OSError) as problem:
         raise Unreachable(f"no server answers at {endpoint}: {getattr(problem, 'reason', problem)}") from None
-    except json.JSONDecodeError:
-        raise Unreachable(f"{url} answers, but not as a Kubeflow Pipelines API does") from None
 
 
 def open_client(endpoint: str, token: str, namespace: str) -> Any:
@@ -133,7 +139,7 @@ def send(client: Any, package: str, plan: Plan, parameters: dict[str, Any], expe
         path = Path(folder, "ddpm.yaml")
         path.write_text(package)
         try:
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(io.StringIO()):  # the client's links; the run's own is told below
                 result = client.create_run_from_pipeline_package(
                     str(path), arguments=parameters, run_name=plan.run_name, experiment_name=experiment,
                     namespace=namespace or None, enable_caching=False,

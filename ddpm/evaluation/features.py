@@ -6,9 +6,6 @@ seconds, so it is imported by what needs it.
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +15,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ddpm.data.sources import cache_folder
 from ddpm.device import threads_for
 from ddpm.errors import WrongInput
 from ddpm.evaluation.classifier import FEATURES, WIDTH, Classifier
+from ddpm.evaluation.weights import inception_weights
 from ddpm.progress import Progress
-from ddpm.store import FileStore, Missing, Store, open_object
+from ddpm.store import Store
 
 CLASSIFIER = "ddpm-classifier"  # the name under which torch-fidelity knows it
 INCEPTION = "inception-v3-compat"
-INCEPTION_KEY = "weights/inception-2015-12-05.pth"
-INCEPTION_SHA256_PREFIX = "6726825d"  # stands in the file's published name
 BATCH = 64
 
 
@@ -120,82 +115,3 @@ def inception_extractor(
     """Inception-v3 as FID defines it (Heusel et al. 2017), from a weights file, or from the one in the store."""
     path, digest = inception_weights(weights, sha256, store, progress)
     return _create(INCEPTION, layer, path, digest, device)
-
-
-def inception_weights(weights: str, sha256: str, store: Store, progress: Progress) -> tuple[Path, str]:
-    """A weights file on this disk, with its digest: one that is named, or the published one, downloaded once into the store.
-
-    Args:
-        sha256: what the file must have, if named. The published file is always checked.
-    Raises: WrongInput, also where the file holds anything but tensors: torch-fidelity itself would unpickle it.
-    """
-    path = _fetch(weights) if weights else _published(store, progress)
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if sha256 and digest != sha256:
-        raise WrongInput(
-            f"weights: {weights or INCEPTION_KEY} has sha256 {digest}, not {sha256} as weights_sha256 says"
-        )
-    _require_inception(path, weights)
-    return path, digest
-
-
-def _fetch(weights: str) -> Path:
-    if "://" not in weights:
-        path = Path(weights).expanduser()
-        if not path.is_file():
-            raise WrongInput(
-                f"weights: there is no file {path}; name Inception's weights as torch-fidelity loads them, or leave weights out"
-            )
-        return path
-    source, key = open_object(weights)
-    if isinstance(source, FileStore):
-        if not source.exists(key):
-            raise Missing(f"weights: there is no object {weights}")
-        return source.path(key)
-    data = source.read(key)
-    name = f"{hashlib.sha256(data).hexdigest()}.pth"
-    FileStore(cache_folder()).create(name, data)
-    return cache_folder() / name
-
-
-def _published(store: Store, progress: Progress) -> Path:
-    """The file of torch-fidelity's release, from the store, where the first use puts it."""
-    if not store.exists(INCEPTION_KEY):
-        from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-
-        progress.say("downloading Inception's weights into the store, once (91 MB)")
-        folder = tempfile.mkdtemp()
-        try:
-            path = Path(folder, "weights.pth")
-            torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), INCEPTION_SHA256_PREFIX, progress=False)
-            store.create(INCEPTION_KEY, path.read_bytes())
-        except (OSError, RuntimeError) as problem:
-            words = " ".join(str(problem).split())[:160]
-            raise WrongInput(
-                f"weights: Inception's could not be downloaded ({words}); fetch them by hand and give weights=PATH"
-            ) from None
-        finally:
-            shutil.rmtree(folder)
-    data = store.read(INCEPTION_KEY)
-    digest = hashlib.sha256(data).hexdigest()
-    if not digest.startswith(INCEPTION_SHA256_PREFIX):
-        raise WrongInput(
-            f"{store.uri(INCEPTION_KEY)} is damaged (sha256 {digest[:12]}…); delete it, and it will be downloaded again"
-        )
-    return store.local(INCEPTION_KEY, digest)
-
-
-def _require_inception(path: Path, weights: str) -> None:
-    """Refuse a file that holds more than tensors, or other ones than Inception's."""
-    import pickle
-
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        known = "Mixed_6e.branch1x1.conv.weight" in state
-    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError):
-        known = False
-    if not known:
-        raise WrongInput(
-            f"weights: {weights or path} is no state dict of torch-fidelity's Inception-v3; give the file of its release, or leave weights out"
-        )

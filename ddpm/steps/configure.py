@@ -8,6 +8,7 @@ from typing import Any
 
 from ddpm.data.sources import check_source
 from ddpm.errors import WrongInput
+from ddpm.evaluation.weights import check_weights
 from ddpm.places import fill_places
 from ddpm.plan import Plan
 from ddpm.progress import Progress
@@ -26,6 +27,7 @@ def configure(parameters: dict[str, Any], progress: Progress) -> Plan:
     """
     plan = Plan.from_parameters(parameters)
     check_source(plan.ingest.source)
+    check_weights(plan.evaluate.weights)
     open_client(plan.tracking_uri)  # the places first: a run is bound to its plan once that is written
     open_storage(plan.study_storage)
     store = run_store(plan)

@@ -14,17 +14,24 @@ from ddpm.store import open_store
 
 STEPS = ("configure", "ingest", "search", "train", "evaluate", "register", "promote")
 
+UNSUCCESSFUL = ("FAILED", "CANCELED", "CANCELLED", "CANCELING")
+
 
 def summarise(run_name: str, store: str, state: str, error: str = "") -> dict[str, Any]:
     """Write `runs/RUN_NAME/summary.json` and close the MLflow run; returns the summary.
 
     It holds what there is: after a failure, the facts of the steps that ended. Raises Missing for an unknown run.
+
+    Args:
+        state: KFP's word for how the run ended. Success has several (SUCCEEDED; COMPLETE or RUNNING where the server
+            asks its metadata store), so what counts is that the last step left its facts, and that none failed.
     """
     folder = open_store(f"{store.rstrip('/')}/runs/{run_name}")
     plan = Plan.from_json(folder.read("plan.json").decode())
     facts = {step: read_facts(folder, step) for step in STEPS}
     workers = [json.loads(folder.read(key)) for key in folder.list("") if key.startswith("search-")]
-    summary: dict[str, Any] = {"run_name": run_name, "state": state, "seconds": {}}
+    succeeded = facts["promote"] is not None and state not in UNSUCCESSFUL
+    summary: dict[str, Any] = {"run_name": run_name, "state": "SUCCEEDED" if succeeded else "FAILED", "seconds": {}}
     if error:
         summary["error"] = error
     if dataset := facts["ingest"]:
@@ -53,7 +60,7 @@ def summarise(run_name: str, store: str, state: str, error: str = "") -> dict[st
     run_store(plan).write("summary.json", json.dumps(summary, indent=1).encode())
     with open_tracker(plan).parent() as run:
         run.file("summary.json", json.dumps(summary, indent=1).encode())
-        run.finish("FINISHED" if state == "SUCCEEDED" else "FAILED")
+        run.finish("FINISHED" if succeeded else "FAILED")
     return summary
 
 

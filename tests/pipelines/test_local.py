@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from ddpm.data.dataset import open_dataset
 from ddpm.registry.promotion import entries
 from ddpm.search.ranking import Candidate, rank
+from ddpm.steps.summarise import summarise
 from ddpm.store import open_store
 from ddpm.tracking import open_client
 from ddpm.training.checkpoint import read_facts
@@ -118,6 +120,41 @@ def test_what_a_person_reads(finished):
     assert "{" not in again.stderr
 
 
+def test_what_a_person_is_told_to_try_works(finished, tmp_path):
+    _, again = finished
+    told = [line.strip() for line in again.stdout.splitlines() if line.startswith("  .venv/bin/ddpm")]
+    assert len(told) == 2
+    for line in told:
+        words = shlex.split(line.replace(".venv/bin", str(Path(sys.executable).parent)))
+        found = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+        assert found.returncode == 0, found.stderr
+    assert len(list((tmp_path / "var/samples").glob("0*.png"))) == 16
+
+
+@pytest.mark.parametrize(
+    ("word", "state", "status"),
+    [("FAILED", "FAILED", "FAILED"), ("COMPLETE", "SUCCEEDED", "FINISHED"), ("SUCCEEDED", "SUCCEEDED", "FINISHED")],
+)
+def test_how_a_run_ended_is_known_by_what_it_left(finished, word, state, status):
+    """KFP's word for success depends on the server."""
+    var, _ = finished
+    assert summarise("one", str(var / "store"), word)["state"] == state
+    client = open_client(f"sqlite:///{var}/mlflow/mlflow.db")
+    (parent,) = client.search_runs(
+        [client.get_experiment_by_name("digits").experiment_id],
+        "tags.`ddpm.kind` = 'pipeline' and tags.`ddpm.run_name` = 'one'",
+    )
+    assert parent.info.status == status
+
+
+def test_a_place_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "var").touch()
+    found = run(tmp_path / "var", *TINY)
+    assert found.returncode == 2
+    assert len(found.stderr.strip().splitlines()) == 1
+    assert "cannot be made" in found.stderr
+
+
 def test_mlflow_has_it_all(finished):
     var, _ = finished
     client = open_client(f"sqlite:///{var}/mlflow/mlflow.db")
@@ -200,6 +237,8 @@ def test_one_run_name_runs_once_at_a_time(tmp_path):
         (["founding_lr=0"], "founding_lr: 0.0 will not do"),
         (["image_size=9"], "image_size: 9 cannot be halved 3 times"),
         (["image_size=12", "mults_choices=1-2-4-8"], "the nearest size that can is"),
+        (["weights=/no/w.pth"], "weights: there is no file /no/w.pth"),
+        (["--run-name", "x" * 300], "at most 100"),
         (["nonsense=1"], "'nonsense' is not a setting"),
         (["trials=many"], "trials: 'many' is not a whole number"),
         (["trials"], "not NAME=VALUE"),

@@ -131,3 +131,10 @@ def test_another_image_replaces_all(tmp_path) -> None:
     spec = next(yaml.safe_load_all(output.read_text()))
     images = {executor["container"]["image"] for executor in spec["deploymentSpec"]["executors"].values()}
     assert images == {"registry.example/ddpm@sha256:0"}
+
+
+def test_a_run_without_a_name_goes_by_one_that_no_other_has(documents):
+    """The run's id: a display name may be used again, and may have spaces."""
+    tasks = documents[0]["root"]["dag"]["tasks"]
+    assert "pipeline_job_uuid" in str(tasks["summarise"]["inputs"]["parameters"]["run_id"])
+    assert "pipeline_job_name" not in pipeline.COMPILED.read_text()

@@ -131,6 +131,8 @@ def test_wrong_input_is_one_line_and_nothing_is_sent(stub, more, environment, wo
         ("http://127.0.0.1:9", 1, "no server answers"),
         ("", 2, "endpoint: ''"),
         ("pipelines:80", 2, "endpoint: 'pipelines:80'"),
+        ("http://pipelines:port", 2, "endpoint: 'http://pipelines:port' will not do"),
+        ("http://[bad", 2, "endpoint: 'http://[bad' will not do"),
     ],
 )
 def test_no_server(endpoint, status, words):

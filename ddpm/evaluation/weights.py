@@ -1,0 +1,103 @@
+"""Inception's weights: a file that is named, or the published one, downloaded once into the store."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from ddpm.data.sources import cache_folder
+from ddpm.errors import WrongInput
+from ddpm.progress import Progress
+from ddpm.store import FileStore, Missing, Store, open_object
+
+INCEPTION_KEY = "weights/inception-2015-12-05.pth"
+INCEPTION_SHA256_PREFIX = "6726825d"  # stands in the file's published name
+
+
+def inception_weights(weights: str, sha256: str, store: Store, progress: Progress) -> tuple[Path, str]:
+    """A weights file on this disk, with its digest: one that is named, or the published one, downloaded once into the store.
+
+    Args:
+        sha256: what the file must have, if named. The published file is always checked.
+    Raises: WrongInput, also where the file holds anything but tensors: torch-fidelity itself would unpickle it.
+    """
+    path = _fetch(weights) if weights else _published(store, progress)
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 and digest != sha256:
+        raise WrongInput(
+            f"weights: {weights or INCEPTION_KEY} has sha256 {digest}, not {sha256} as weights_sha256 says"
+        )
+    _require_inception(path, weights)
+    return path, digest
+
+
+def check_weights(weights: str) -> None:
+    """Raise WrongInput for a weights file that is not there. Cheap: a URI is looked at when its turn comes."""
+    if weights and "://" not in weights and not Path(weights).expanduser().is_file():
+        raise WrongInput(
+            f"weights: there is no file {weights}; name Inception's weights as torch-fidelity loads them, or leave weights out"
+        )
+
+
+def _fetch(weights: str) -> Path:
+    check_weights(weights)
+    if "://" not in weights:
+        return Path(weights).expanduser()
+    source, key = open_object(weights)
+    if isinstance(source, FileStore):
+        if not source.exists(key):
+            raise Missing(f"weights: there is no object {weights}")
+        return source.path(key)
+    data = source.read(key)
+    name = f"{hashlib.sha256(data).hexdigest()}.pth"
+    FileStore(cache_folder()).create(name, data)
+    return cache_folder() / name
+
+
+def _published(store: Store, progress: Progress) -> Path:
+    """The file of torch-fidelity's release, from the store, where the first use puts it."""
+    if not store.exists(INCEPTION_KEY):
+        from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+        progress.say("downloading Inception's weights into the store, once (91 MB)")
+        folder = tempfile.mkdtemp()
+        try:
+            path = Path(folder, "weights.pth")
+            import torch
+
+            torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), INCEPTION_SHA256_PREFIX, progress=False)
+            store.create(INCEPTION_KEY, path.read_bytes())
+        except (OSError, RuntimeError) as problem:
+            words = " ".join(str(problem).split())[:160]
+            raise WrongInput(
+                f"weights: Inception's could not be downloaded ({words}); fetch them by hand and give weights=PATH"
+            ) from None
+        finally:
+            shutil.rmtree(folder)
+    data = store.read(INCEPTION_KEY)
+    digest = hashlib.sha256(data).hexdigest()
+    if not digest.startswith(INCEPTION_SHA256_PREFIX):
+        raise WrongInput(
+            f"{store.uri(INCEPTION_KEY)} is damaged (sha256 {digest[:12]}…); delete it, and it will be downloaded again"
+        )
+    return store.local(INCEPTION_KEY, digest)
+
+
+def _require_inception(path: Path, weights: str) -> None:
+    """Refuse a file that holds more than tensors, or other ones than Inception's."""
+    import pickle
+
+    import torch
+
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        known = "Mixed_6e.branch1x1.conv.weight" in state
+    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError):
+        known = False
+    if not known:
+        raise WrongInput(
+            f"weights: {weights or path} is no state dict of torch-fidelity's Inception-v3; give the file of its release, or leave weights out"
+        )

@@ -1,0 +1,123 @@
+"""The Makefile, in a copy of the tree with this environment: what it passes on, and what a cut-off leaves."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OLD = ["-o", "requirements.lock", "-o", "requirements-dev.lock", "-o", "pyproject.toml", "-o", "uv"]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """The tree without its environment, in a folder whose name needs care."""
+    copy = tmp_path / "it's a python3 folder"
+    shutil.copytree(
+        ROOT,
+        copy,
+        ignore=lambda folder, names: {n for n in names if n.startswith((".", "var", "build")) or n == "__pycache__"},
+    )
+    return copy
+
+
+@pytest.fixture
+def installed(tree):
+    (tree / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    return tree
+
+
+def make(tree, *words, **environment):
+    return subprocess.run(
+        ["make", *words],
+        cwd=tree,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("name", ["it's", 'q"q', "$HOME `touch x` $(touch x)", "-x", "two  words"])
+def test_what_a_person_wrote_arrives_untouched(installed, name):
+    (installed / name).mkdir()
+    found = make(installed, *OLD, "run", "PRESET=quick", f"DATA=./{name}")
+    assert found.returncode == 2
+    assert f"source: {installed}/{name} holds no pictures" in found.stderr
+    assert not (installed / "x").exists()
+
+
+def test_a_terminated_make_leaves_no_process(installed):
+    process = subprocess.Popen(
+        ["make", *OLD, "run", "RUN_NAME=ended"],
+        cwd=installed,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    for line in process.stderr:
+        if "▸ ingest" in line:
+            break
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    os.kill(process.pid, signal.SIGTERM)
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 20
+    while (left := [child for child in children if child.is_running()]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
+    assert not list((installed / "var").rglob(".writing-*"))
+
+
+FAKE_UV = """#!/bin/sh
+echo "$*" >>calls
+case "$*" in
+venv*) mkdir -p .venv/bin && ln -s "$(command -v python3)" .venv/bin/python ;;
+"pip sync"*) echo half >.venv/half && test ! -e fail ;;
+esac
+"""
+
+
+def test_an_installation_that_was_cut_off_is_done_anew(tree):
+    uv = tree / "fake-uv"
+    uv.write_text(FAKE_UV)
+    uv.chmod(0o755)
+    (tree / "fail").touch()
+    words = ["UV=./fake-uv", ".venv/.installed"]
+    assert make(tree, *words).returncode != 0
+    assert not (tree / ".venv/.installed").exists()
+    (tree / "fail").unlink()
+    (tree / ".venv/leftover").touch()
+    assert make(tree, *words).returncode == 0
+    assert (tree / ".venv/.installed").exists()
+    assert not (tree / ".venv/leftover").exists(), "what the first one left looks installed, and is not"
+    calls = len((tree / "calls").read_text().splitlines())
+    assert make(tree, *words).returncode == 0
+    assert len((tree / "calls").read_text().splitlines()) == calls, "once installed, nothing is done"
+
+
+def test_a_python_that_is_too_old_is_one_line(tree):
+    old = tree / "old-python"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    found = make(tree, "UV=./no-uv", "PYTHON=./old-python", ".venv/.installed")
+    assert found.returncode == 2
+    assert "Python 3.11 or later is needed; say which with PYTHON=…" in found.stderr
+
+
+def test_the_pages_need_runs_and_a_free_port(installed):
+    nothing = make(installed, *OLD, "ui", MLFLOW_TRACKING_URI="")
+    assert nothing.returncode == 2
+    assert "make some with: make run" in nothing.stderr
+    (installed / "var/mlflow").mkdir(parents=True)
+    (installed / "var/mlflow/mlflow.db").touch()
+    taken = make(installed, *OLD, "ui", "PORT=80808", MLFLOW_TRACKING_URI="")
+    assert taken.returncode == 2
+    assert "port 80808 cannot be had; say another: make ui PORT=5001" in taken.stderr
