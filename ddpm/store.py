@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -82,14 +82,14 @@ class FileStore(Store):
         name = ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-            with open(handle, "wb") as file:
+            name = str(path.parent / f".writing-{uuid.uuid4().hex}")
+            with open(name, "xb") as file:  # with the rights that the user's files have
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
         except BaseException as problem:
             if name:
-                os.unlink(name)
+                Path(name).unlink(missing_ok=True)
             if isinstance(problem, OSError):
                 raise WrongInput(
                     f"cannot write {path}: {problem.strerror}; name a folder that can be written and has room"

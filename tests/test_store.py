@@ -1,6 +1,7 @@
 """One suite for every kind of store: what they promise, they promise alike."""
 
 import hashlib
+import os
 import subprocess
 import sys
 
@@ -51,6 +52,16 @@ def test_create_never_overwrites(store):
     assert store.create("entry", b"first")
     assert not store.create("entry", b"second")
     assert store.read("entry") == b"first"
+
+
+def test_files_have_the_rights_that_the_users_files_have(tmp_path):
+    before = os.umask(0o027)
+    try:
+        open_store(str(tmp_path)).write("a/b", b"x")
+        open_store(str(tmp_path)).create("a/c", b"x")
+    finally:
+        os.umask(before)
+    assert [(tmp_path / "a" / name).stat().st_mode & 0o777 for name in "bc"] == [0o640, 0o640]
 
 
 def test_what_is_not_there_is_missing_by_its_uri(store):
