@@ -27,12 +27,12 @@ def number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}g}"
 
 
-def show(summary: dict[str, Any], plan: Plan) -> None:
-    """Print the summary (`var/last-run.json`) on standard output."""
+def show(summary: dict[str, Any], plan: Plan, anew: str) -> None:
+    """Print the summary (`var/last-run.json`) on standard output. `anew` is the command for another such run."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print()
     console.print(trials_table(summary))
-    for line in lines(summary, plan):
+    for line in lines(summary, plan, anew):
         console.print(line, soft_wrap=True)
 
 
@@ -62,7 +62,7 @@ def _flag(plan: Plan, place: str) -> str:
     return "" if where == default_places()[place] else f" --{place.replace('_', '-')} {shlex.quote(where)}"
 
 
-def lines(summary: dict[str, Any], plan: Plan) -> list[str]:
+def lines(summary: dict[str, Any], plan: Plan, anew: str) -> list[str]:
     """What stands below the table."""
     final, model, dataset = summary["final"], summary["model"], summary["dataset"]
     floor, measurement = final["noise_floor"], summary["protocol"]["measurement"]
@@ -92,9 +92,9 @@ def lines(summary: dict[str, Any], plan: Plan) -> list[str]:
     text += [
         "",
         "to go on",
-        "  make ui                      all runs, figures and pictures in MLflow",
+        "  make ui   # all runs, figures and pictures in MLflow",
         f"  .venv/bin/ddpm sample --model models:/{reference} --n 16 --seed 0 --out var/samples{tracking}",
         f"  .venv/bin/ddpm history --model-name {model['name']}{store}",
-        "  make run                     once more: the data set is recognised, and the new version meets the champion",
+        f"  {anew}   # once more: the data set is recognised, and the new version meets the champion",
     ]
     return [escape(line) for line in text]

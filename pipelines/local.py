@@ -211,8 +211,8 @@ def words_for(event: dict[str, Any]) -> str:
     }[event["state"]]
 
 
-def run(plan: Plan, workers: list[int], place: Place, again: str) -> int:
-    """Run the plan and show it; the exit status."""
+def run(plan: Plan, workers: list[int], place: Place, again: str, anew: str) -> int:
+    """Run the plan and show it; the exit status. `again` carries this run on, `anew` makes another such run."""
     folder = place.var / "runs" / plan.run_name
     log_path = folder / "log.txt"
     job = make_job(plan, workers, place, folder)
@@ -236,7 +236,7 @@ def run(plan: Plan, workers: list[int], place: Place, again: str) -> int:
                 progress.close()
             shutil.rmtree(folder / "tmp", ignore_errors=True)
         log.write(f"=== ended with status {status}\n")
-    return finish(plan, place.var) if status == 0 else report_failure(seen, status, log_path, again)
+    return finish(plan, place.var, anew) if status == 0 else report_failure(seen, status, log_path, again)
 
 
 def report_failure(seen: Watched, status: int, log_path: Path, again: str) -> int:
@@ -256,7 +256,7 @@ def report_failure(seen: Watched, status: int, log_path: Path, again: str) -> in
     return status
 
 
-def finish(plan: Plan, var: Path) -> int:
+def finish(plan: Plan, var: Path, anew: str) -> int:
     """Copy the run's summary to var/last-run.json, and print it."""
     try:
         summary = open_store(plan.store).read(f"runs/{plan.run_name}/summary.json")
@@ -264,7 +264,7 @@ def finish(plan: Plan, var: Path) -> int:
         print(f"the run ended well, but left no summary in {plan.store}/runs/{plan.run_name}", file=sys.stderr)
         return 1
     FileStore(var).write("last-run.json", summary)
-    closing.show(json.loads(summary), plan)
+    closing.show(json.loads(summary), plan, anew)
     return 0
 
 
@@ -312,7 +312,8 @@ def main(arguments: list[str] | None = None) -> int:
         plan, workers = request.gather(options.preset, options.data, name, changes, default_places(place.var))
         check(plan, place)
         again = request.words_of(options.preset, options.data, name, changes, options.runner)
-        return run(plan, workers, place, again)
+        anew = request.words_of(options.preset, options.data, "", changes, options.runner)
+        return run(plan, workers, place, again, anew)
     except WrongInput as problem:
         print(problem, file=sys.stderr)
         return 2

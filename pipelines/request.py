@@ -82,8 +82,10 @@ def _from_data(data: str) -> dict[str, str]:
 
 
 def words_of(preset: str, data: str, run_name: str, changes: dict[str, str], runner: str) -> str:
-    """The command that asks for the same again."""
-    words = ["make run", f"PRESET={preset}", f"RUN_NAME={run_name}"]
+    """The command that asks for the same again, or, without a name, for a new run of the same."""
+    words = ["make run", f"PRESET={preset}"]
+    if run_name:
+        words.append(f"RUN_NAME={run_name}")
     if data:
         words.append(f"DATA={shlex.quote(data)}")
     if changes:

@@ -114,7 +114,15 @@ def test_what_the_summary_names_is_there(finished):
 
 def test_what_a_person_reads(finished):
     _, again = finished
-    for words in ("chosen", "noise floor", "ddpm-digits 1 (champion)", "pictures", "make ui", "ddpm sample --model"):
+    for words in (
+        "chosen",
+        "noise floor",
+        "ddpm-digits 1 (champion)",
+        "pictures",
+        "make ui",
+        "make run PRESET=digits SET=",
+        "ddpm sample --model",
+    ):
         assert words in again.stdout, words
     assert "executor" not in again.stderr + again.stdout, "kfp's own output is in the log"
     assert "{" not in again.stderr
