@@ -74,7 +74,7 @@ clean: ## remove the environments and caches (var/, with all runs, stays)
 # The environment: exact versions, checked against their hashes; then this project itself, editable.
 define install
 	@echo "setting up .venv from $(1) (once; about 5 GB)" >&2
-	@test -e $(VENV) || test -e $(DEV) || rm -rf .venv
+	@{ test -e $(VENV) || test -e $(DEV); } && test -x .venv/bin/python || rm -rf .venv
 	@rm -f $(VENV) $(DEV)
 	@test -x .venv/bin/python || { $(check_python) && $(UV) venv --quiet --python "$(PYTHON)" .venv; }
 	@$(UV) pip sync --quiet --compile-bytecode --require-hashes --python .venv/bin/python $(1)

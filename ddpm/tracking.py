@@ -165,9 +165,11 @@ class Tracker:
     def child(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> TrackedRun:
         """A nested run. The same name again continues it."""
         parent = self.open({})
+        if self._client.get_run(parent).info.status != "RUNNING":
+            self._client.update_run(parent, status="RUNNING")
         own = {**tags, "mlflow.parentRunId": parent}
         run_id, resumed = self._resume(name, {RUN_NAME: self.run_name, CHILD: name}, own, params)
-        return TrackedRun(self._open(), run_id, resumed)
+        return TrackedRun(self._open(), run_id, resumed, parent)
 
     def _resume(
         self, title: str, identity: Mapping[str, str], tags: Mapping[str, str], params: Mapping[str, Any]
@@ -211,8 +213,8 @@ class TrackedRun:
     twice.
     """
 
-    def __init__(self, client: Any, run_id: str, resumed: bool = False, ends: bool = True) -> None:
-        self.client, self.run_id, self._resumed, self._ends = client, run_id, resumed, ends
+    def __init__(self, client: Any, run_id: str, resumed: bool = False, parent: str = "", ends: bool = True) -> None:
+        self.client, self.run_id, self._resumed, self._parent, self._ends = client, run_id, resumed, parent, ends
         self._steps: dict[str, set[int]] = {}  # of a resumed run, by metric: those that were there
         self._pictures: list[str] | None = None  # of a resumed run: the files of its series that were there
         self._waiting: list[Any] = []
@@ -301,8 +303,12 @@ class TrackedRun:
             self.flush()
         elif kind is None:
             self.finish("FINISHED")
-        else:
-            self.finish("FAILED" if issubclass(kind, Exception) else "KILLED")
+        elif issubclass(kind, Exception):
+            self.finish("FAILED")
+        else:  # the whole run is being stopped, and nobody comes after to say so of its parent
+            self.finish("KILLED")
+            if self._parent:
+                self.client.set_terminated(self._parent, "KILLED")
 
 
 class NoTrackedRun:

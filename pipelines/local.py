@@ -218,7 +218,8 @@ def run(plan: Plan, workers: list[int], place: Place, again: str, anew: str) -> 
     job = make_job(plan, workers, place, folder)
     with locked(folder), open(log_path, "a", buffering=1) as log:
         log.write(f"=== {time.strftime('%Y-%m-%d %H:%M:%S')}  {again}\n")
-        print(f"run {plan.run_name}   log {closing.short(log_path)}", file=sys.stderr, flush=True)
+        print(f"run {plan.run_name}   log {closing.short(log_path)}", file=sys.stderr)
+        print(f"if it is stopped, it carries on with: {again}", file=sys.stderr, flush=True)
         process = start(job, folder)
         progress = open_progress()
         try:
@@ -227,6 +228,7 @@ def run(plan: Plan, workers: list[int], place: Place, again: str, anew: str) -> 
             status = process.wait()
         except Stopped:
             log.write("=== stopped\n")
+            progress.say("stopping")
             raise
         finally:
             for number in SIGNALS:

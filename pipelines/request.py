@@ -60,7 +60,7 @@ def gather(
     for name in ("run_name", "source"):
         if name in changes:
             raise WrongInput(f"SET names {name}; give it as {'RUN_NAME' if name == 'run_name' else 'DATA'}=… instead")
-    if "weights" in changes and "://" not in changes["weights"]:
+    if changes.get("weights") and "://" not in changes["weights"]:
         changes["weights"] = str(Path(changes["weights"]).expanduser().absolute())  # a task has a folder of its own
     settings: dict[str, Any] = load_preset(preset)
     if data:
@@ -77,7 +77,7 @@ def _from_data(data: str) -> dict[str, str]:
         kind, path = parse_source(data)
         source = data if path is None else str(path.absolute()) if kind == "folder" else f"{kind}:{path.absolute()}"
         name = path.name if path is not None and kind == "folder" else kind
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "pictures"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:80] or "pictures"
     return {"source": source, "dataset_name": name, "model_name": f"ddpm-{name}"}
 
 

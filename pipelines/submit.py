@@ -203,6 +203,10 @@ def submit(options: argparse.Namespace) -> int:
     name = options.run_name or f"{options.preset}-{time.strftime('%Y%m%d-%H%M%S')}"
     plan, workers = request.gather(options.preset, options.data, name, changes, cluster_places(changes))
     check_source_for_cluster(plan.ingest.source)
+    if plan.evaluate.weights and "://" not in plan.evaluate.weights:
+        raise WrongInput(
+            f"weights: {plan.evaluate.weights} is a file of this machine; give a URI, as in s3://bucket/weights.pth"
+        )
     package = PACKAGE.read_text()
     parameters = {**plan.parameters(), request.WORKERS: workers}
     check_against(next(yaml.safe_load_all(package)), parameters)
@@ -210,7 +214,9 @@ def submit(options: argparse.Namespace) -> int:
         from pipelines.pipeline import set_image
 
         package = set_image(package, options.image)
-    token = os.environ.get("KFP_TOKEN", "")
+    token = os.environ.get("KFP_TOKEN", "").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise WrongInput("KFP_TOKEN: it holds characters that no token has; export it anew")
     check_endpoint(options.endpoint, token)
     client = open_client(options.endpoint, token, options.namespace)
     run_id = send(client, package, plan, parameters, options.experiment or plan.ingest.dataset_name, options.namespace)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -79,7 +80,7 @@ def test_a_terminated_make_leaves_no_process(installed):
 FAKE_UV = """#!/bin/sh
 echo "$*" >>calls
 case "$*" in
-venv*) mkdir -p .venv/bin && ln -s "$(command -v python3)" .venv/bin/python ;;
+venv*) mkdir .venv .venv/bin && ln -s "$(command -v python3)" .venv/bin/python ;;
 "pip sync"*) echo half >.venv/half && test ! -e fail ;;
 esac
 """
@@ -98,6 +99,10 @@ def test_an_installation_that_was_cut_off_is_done_anew(tree):
     assert make(tree, *words).returncode == 0
     assert (tree / ".venv/.installed").exists()
     assert not (tree / ".venv/leftover").exists(), "what the first one left looks installed, and is not"
+    (tree / ".venv/bin/python").unlink()
+    (tree / ".venv/bin/python").symlink_to("/no/such/python")
+    (tree / "requirements.lock").touch()
+    assert make(tree, *words).returncode == 0, "nor can one be used whose Python is gone"
     calls = len((tree / "calls").read_text().splitlines())
     assert make(tree, *words).returncode == 0
     assert len((tree / "calls").read_text().splitlines()) == calls, "once installed, nothing is done"
@@ -118,6 +123,8 @@ def test_the_pages_need_runs_and_a_free_port(installed):
     assert "make some with: make run" in nothing.stderr
     (installed / "var/mlflow").mkdir(parents=True)
     (installed / "var/mlflow/mlflow.db").touch()
-    taken = make(installed, *OLD, "ui", "PORT=80808", MLFLOW_TRACKING_URI="")
-    assert taken.returncode == 2
-    assert "port 80808 cannot be had; say another: make ui PORT=5001" in taken.stderr
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        for port in (80808, server.getsockname()[1]):
+            taken = make(installed, *OLD, "ui", f"PORT={port}", MLFLOW_TRACKING_URI="")
+            assert taken.returncode == 2
+            assert f"port {port} cannot be had; say another: make ui PORT=5001" in taken.stderr

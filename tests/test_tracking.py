@@ -98,6 +98,12 @@ def test_failing_and_stopping_are_told_apart(place):
     assert {name: client.get_run(run_id).info.status for name, run_id in ids.items()} == {
         "failed": "FAILED", "stopped": "KILLED", "ended": "KILLED",
     }  # fmt: skip
+    with pytest.raises(KeyboardInterrupt), tracker.child("last", {}, {}):
+        raise KeyboardInterrupt
+    parent = tracker.open({})
+    assert client.get_run(parent).info.status == "KILLED", "nobody comes after to say so of the whole"
+    with tracker.child("last", {}, {}):
+        assert client.get_run(parent).info.status == "RUNNING", "it is carried on"
     assert client.get_run(ids["failed"]).data.metrics == {"loss": 1.0}, "what waited was sent"
 
 

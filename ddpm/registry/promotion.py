@@ -1,6 +1,6 @@
 """The promotion log, which is the truth, and MLflow's aliases, which are its projection.
 
-    STORE/registry/NAME/000001.json   {number, at, who, action, from, to, why, figures}
+    STORE/registry/NAME/000001.json   {number, at, who, action, from, to, why, weights_sha256, figures}
 
 Every entry is written create-if-absent: of two writers only one gets a number, and the other looks and decides again.
 Actions: `promote` (from the old champion to the new), `challenge` (the version stays a challenger), `rollback`.
@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from ddpm.errors import Refused
+from ddpm.errors import Refused, WrongInput
 from ddpm.store import Store
 from ddpm.tracking import open_client, user_name
 
@@ -66,12 +66,23 @@ def project_aliases(store: Store, tracking_uri: str, name: str) -> dict[str, int
         there = client.get_registered_model(name).aliases
         for alias in ALIASES:
             if alias in wanted and int(there.get(alias, -1)) != wanted[alias]:
-                client.set_registered_model_alias(name, alias, str(wanted[alias]))
+                _set_alias(client, store, name, alias, wanted[alias])
             elif alias not in wanted and alias in there:
                 client.delete_registered_model_alias(name, alias)
         before, log = log, entries(store, name)
         if len(log) == len(before):  # else another writer was at it, and ours may have overwritten its aliases
             return wanted
+
+
+def _set_alias(client: Any, store: Store, name: str, alias: str, version: int) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_registered_model_alias(name, alias, str(version))
+    except MlflowException:
+        raise WrongInput(
+            f"model_name: {name} has no version {version}, which is {alias} by the promotion log {store.uri(f'registry/{name}')}; that must be another registry's: move it away, or give another model_name"
+        ) from None
 
 
 def rollback(store: Store, tracking_uri: str, name: str, why: str) -> Entry:
@@ -81,7 +92,14 @@ def rollback(store: Store, tracking_uri: str, name: str, why: str) -> Entry:
         now = standing(log)
         if "previous" not in now:
             raise Refused(f"{name} has no previous champion to go back to; `ddpm history` shows its log")
-        return {"action": "rollback", "from": now["champion"], "to": now["previous"], "why": why, "figures": None}
+        return {
+            "action": "rollback",
+            "from": now["champion"],
+            "to": now["previous"],
+            "why": why,
+            "weights_sha256": None,
+            "figures": None,
+        }
 
     entry = append(store, name, draft)
     assert entry is not None

@@ -39,7 +39,7 @@ def register(
     """Make a checkpoint's averaged weights and their report a version of `name`: name, version, new.
 
     Weights that are a version of that name already are not registered again: that version stays as it is, with its
-    report, and `new` is false. Raises WrongInput where the report is none, or of other weights.
+    report, and `new` is false unless it was this very run that registered it. Raises WrongInput where the report is none, or of other weights.
     """
     from mlflow.exceptions import MlflowException
 
@@ -60,7 +60,11 @@ def register(
         client.create_registered_model(name)
     for version in client.search_model_versions(f"name = '{name}'"):
         if version.tags.get(WEIGHTS_TAG) == sha256:
-            return {"name": name, "version": int(version.version), "new": False}
+            return {
+                "name": name,
+                "version": int(version.version),
+                "new": tags.get("run_name", "") == version.tags.get("run_name"),
+            }
     if run_id is None:
         experiment = open_experiment(client, tracking_uri, name)
         run_id = client.create_run(experiment, run_name="registered by hand").info.run_id

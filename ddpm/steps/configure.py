@@ -47,7 +47,10 @@ def join(parameters: dict[str, Any], progress: Progress, seconds: float) -> Plan
     """
     plan = Plan.from_parameters(parameters)
     store = run_store(plan)
+    require_same_plan(plan)
     deadline = time.monotonic() + seconds
+    if not store.exists(OPENED):
+        progress.say(f"waiting for worker 0 to open run {plan.run_name}")
     while not store.exists(OPENED):
         if time.monotonic() > deadline:
             raise WrongInput(f"worker: run {plan.run_name} is not open; start worker 0 first, which opens it")

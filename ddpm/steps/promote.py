@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ddpm.errors import Refused
+from ddpm.errors import Refused, WrongInput
 from ddpm.evaluation.protocol import measurement_of, require_same_measurement
 from ddpm.plan import Plan
 from ddpm.progress import Progress
@@ -28,6 +28,7 @@ def promote(
             A run that is carried on must not: it would undo a rollback.
     """
     candidate = figures(tracking_uri, name, version)
+    weights = candidate["protocol"]["generation"]["weights_sha256"]
     why = ""
 
     def against(champion: int | None) -> Decision:
@@ -50,7 +51,13 @@ def promote(
     def draft(log: list[Entry]) -> Entry | None:
         nonlocal why
         champion = standing(log).get("champion")
-        last = next((entry for entry in reversed(log) if entry["to"] == version), None)
+        last = next(
+            (entry for entry in reversed(log) if entry["to"] == version and entry["action"] != "rollback"), None
+        )
+        if last and last["weights_sha256"] != weights:
+            raise WrongInput(
+                f"model_name: version {version} of {name} has other weights than in the promotion log {store.uri(f'registry/{name}')}, which must be another registry's; move that away, or give another model_name"
+            )
         same = last and (champion == version or (last["action"] == "challenge" and last["from"] == champion))
         if same or (last and not again):
             why = str(last and last["why"])
@@ -59,7 +66,14 @@ def promote(
         why = decision.why
         short = {metric: candidate[metric] for metric in ("metric", "fid", "fid_std", "kid", "kid_std", "n")}
         action = "promote" if decision.promote else "challenge"
-        return {"action": action, "from": champion, "to": version, "why": why, "figures": short}
+        return {
+            "action": action,
+            "from": champion,
+            "to": version,
+            "why": why,
+            "weights_sha256": weights,
+            "figures": short,
+        }
 
     append(store, name, draft)
     now = project_aliases(store, tracking_uri, name)

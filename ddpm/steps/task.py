@@ -54,8 +54,8 @@ def perform(step: str, work: Callable[[Progress], tuple[Plan, dict[str, Any]]], 
     try:
         plan, facts = work(progress)
         store = run_store(plan)
-        before = read_facts(store, f"{step}{parts}") or {"seconds": 0.0}  # of a run that is carried on
-        facts = {**facts, "seconds": round(before["seconds"] + time.monotonic() - began, 2)}
+        before = read_facts(store, f"{step}{parts}")  # it was done already: what counts is how long that took
+        facts = {**facts, "seconds": before["seconds"] if before else round(time.monotonic() - began, 2)}
         store.write(f"{step}{parts}.json", json.dumps(facts, indent=1).encode())
         write_pointer(output, facts)
     except (WrongInput, Refused) as problem:

@@ -171,7 +171,7 @@ class Trainer:
         skipped = self.guard.skipped_in_a_row()
         if skipped >= HOPELESS:
             raise Refused(
-                f"the gradients blew up: the last {skipped} steps were all skipped, after {self.images_seen:,} images; lower lr (it is {self.settings.lr:g})"
+                f"the gradients blew up: the last {skipped} steps were all skipped, after {self.images_seen:,} images; lower lr (it is {self.settings.lr:g}; in a run, founding_lr and lr_high)"
             )
 
     def _train_step(self) -> tuple[Tensor, Tensor]:
@@ -359,7 +359,7 @@ class Trainer:
         self._require_progress()
         if not all(bool(weight.isfinite().all()) for weight in self.weights):
             raise Refused(
-                f"the weights are not finite after {self.images_seen:,} images; lower lr (it is {self.settings.lr:g})"
+                f"the weights are not finite after {self.images_seen:,} images; lower lr (it is {self.settings.lr:g}; in a run, founding_lr and lr_high)"
             )
         weights = {name: weight.detach().cpu().contiguous() for name, weight in self.net.named_parameters()}
         facts = {

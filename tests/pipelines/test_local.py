@@ -186,6 +186,15 @@ def test_mlflow_has_it_all(finished):
     assert {"noising.png", "denoising.png"} <= {file.path for file in client.list_artifacts(final.info.run_id)}
 
 
+def test_a_finished_run_is_done_again_at_once_and_changes_nothing(finished):
+    var, _ = finished
+    before = json.loads((var / "last-run.json").read_text())
+    again = run(var, "--run-name", "one", *TINY)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert json.loads((var / "last-run.json").read_text()) == before
+    assert len(entries(open_store(str(var / "store")), "ddpm-digits")) == 1
+
+
 def test_a_second_run_recognises_the_data_set_and_challenges(finished):
     var, _ = finished
     again = run(var, "--run-name", "two", *TINY)

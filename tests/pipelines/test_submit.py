@@ -110,6 +110,8 @@ def test_what_the_server_refuses_is_said_in_its_words(stub):
         (["epochs=0"], {}, "epochs: 0 will not do"),
         (["nonsense=1"], {}, "'nonsense' is not a setting"),
         (["--data", "/my/pictures"], {}, "a folder of this machine"),
+        (["weights=/my/weights.pth"], {}, "weights: /my/weights.pth is a file of this machine"),
+        ([], {"KFP_TOKEN": "sec\u00a0ret"}, "KFP_TOKEN: it holds characters that no token has"),
         ([], {"DDPM_STORE": ""}, "store: missing; export DDPM_STORE=s3://BUCKET/PREFIX"),
         ([], {"DDPM_STORE": "/var/store"}, "store: /var/store cannot be reached from a cluster"),
         ([], {"MLFLOW_TRACKING_URI": "sqlite:///x"}, "tracking_uri: sqlite:///x cannot be reached"),

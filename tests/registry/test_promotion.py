@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ddpm.errors import Refused
+from ddpm.errors import Refused, WrongInput
 from ddpm.progress import Quiet
 from ddpm.registry.promotion import append, entries, project_aliases, rollback, standing
 from ddpm.registry.version import register
@@ -68,6 +68,20 @@ def test_a_run_that_is_carried_on_does_not_undo_a_rollback(checkpoints, place, s
     assert (found["promoted"], found["champion"], found["aliases"]) == (False, 1, ["previous"])
     assert aliases(place) == {"champion": 1, "previous": 2}
     assert decide_on(store, place, 2, again=True)["promoted"], "but a person may ask for it"
+
+
+def test_a_log_of_another_registry_is_refused(checkpoints, place, store, report_of, tmp_path):
+    """MLflow's database was lost, and a new one numbers its versions from 1 again."""
+    for number, uri in enumerate(checkpoints, 1):
+        register(place, "m", uri, report_of(uri, fid=3.0 - number), None, {})
+        decide_on(store, place, number)
+    fresh = f"sqlite:///{tmp_path}/fresh/mlflow.db"
+    register(fresh, "m", checkpoints[1], report_of(checkpoints[1]), None, {})
+    with pytest.raises(WrongInput, match="version 1 of m has other weights than in the promotion log"):
+        decide_on(store, fresh, 1)
+    with pytest.raises(WrongInput, match="m has no version 2, which is champion by the promotion log"):
+        project_aliases(store, fresh, "m")
+    assert len(entries(store, "m")) == 2
 
 
 def test_a_race_for_the_aliases_ends_as_the_log_says(checkpoints, place, store, report_of, monkeypatch):
