@@ -2,9 +2,8 @@
 
 import os
 
-# OpenMP's threads wait for each other by spinning, which is fast until another program wants one of the cores: then
-# most of the time goes into waiting for a thread that is not running. Sleeping costs little and degrades gently. It is
-# read when torch is loaded, hence here.
+# OpenMP's threads wait for each other by spinning: where another program wants a core too, they keep it from the thread
+# that they wait for. Sleeping is as fast on an idle machine and degrades gently. Read when torch is loaded, hence here.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"

@@ -39,7 +39,9 @@ def register(
     """Make a checkpoint's averaged weights and their report a version of `name`: name, version, new.
 
     Weights that are a version of that name already are not registered again: that version stays as it is, with its
-    report, and `new` is false unless it was this very run that registered it. Raises WrongInput where the report is none, or of other weights.
+    report, and `new` is false unless it was this very run that registered it.
+
+    Raises WrongInput where the report is none, or of other weights.
     """
     from mlflow.exceptions import MlflowException
 

@@ -54,14 +54,15 @@ def promote(
         last = next(
             (entry for entry in reversed(log) if entry["to"] == version and entry["action"] != "rollback"), None
         )
-        if last and last["weights_sha256"] != weights:
-            raise WrongInput(
-                f"model_name: version {version} of {name} has other weights than in the promotion log {store.uri(f'registry/{name}')}, which must be another registry's; move that away, or give another model_name"
-            )
-        same = last and (champion == version or (last["action"] == "challenge" and last["from"] == champion))
-        if same or (last and not again):
-            why = str(last and last["why"])
-            return None
+        if last:
+            if last["weights_sha256"] != weights:
+                raise WrongInput(
+                    f"model_name: version {version} of {name} has other weights than in the promotion log {store.uri(f'registry/{name}')}, which must be another registry's; move that away, or give another model_name"
+                )
+            stands = champion == version or (last["action"] == "challenge" and last["from"] == champion)
+            if stands or not again:
+                why = last["why"]
+                return None
         decision = against(champion)
         why = decision.why
         short = {metric: candidate[metric] for metric in ("metric", "fid", "fid_std", "kid", "kid_std", "n")}
