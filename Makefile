@@ -16,6 +16,7 @@ BASE ?=
 BUILD_FLAGS ?=
 ENDPOINT ?= $(KFP_ENDPOINT)
 TESTS ?=
+BENCH ?=
 
 # A stamp is touched only when all before it has worked. Without one, .venv is made anew: what a cut-off installation
 # leaves looks installed, and is not.
@@ -26,7 +27,7 @@ override DATA := $(value DATA)
 export PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE
 OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME"
 
-.PHONY: help run ui test lock lint format types check-compiled compile image submit clean
+.PHONY: help run ui test bench lock lint format types check-compiled compile image submit clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,9 +41,12 @@ ui: $(VENV) ## MLflow's pages, with all runs: make ui [PORT=5000]
 test: $(DEV) ## the tests, on two cores: make test [TESTS='tests/pipelines -k local']
 	@.venv/bin/python -m pytest -n 2 $(TESTS)
 
+bench: $(DEV) ## against the peers, in one run, into var/bench.json: make bench [BENCH='training ingest'] [SET='rounds=5']
+	@exec .venv/bin/python -m bench $(BENCH) $(foreach pair,$(SET),--set "$(pair)")
+
 lock: uv ## the exact versions anew, from pyproject.toml
 	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline pyproject.toml -o requirements.lock
-	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline --extra bench --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 lint: $(DEV) ## ruff, and whether all is formatted
 	@.venv/bin/ruff check .

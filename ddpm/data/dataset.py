@@ -26,6 +26,15 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def nbytes(self) -> int:
+        """Of all pictures together, uncompressed."""
+        return self.images.nbytes
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The images uint8 [b,3,H,W] and labels int64 [b] of these rows (int64 [b]), in memory."""
+        return self.images[rows], self.labels[rows]
+
 
 @dataclass(frozen=True)
 class PictureSet:

@@ -1,0 +1,55 @@
+"""`make bench`: each benchmark is a module here with `SETTINGS`, its defaults, and `run(settings, say)`, its rows."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.table import Row, table, write
+
+BENCHES: tuple[str, ...] = ()  # in the order in which they run
+
+
+def _read_settings(pairs: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
+    """The settings of each benchmark, with those given by `name=value`, in the type of their default."""
+    settings = {name: dict(importlib.import_module(f"bench.{name}").SETTINGS) for name in names}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        having = [name for name in names if key in settings[name]]
+        if not equals or not having:
+            known = sorted({key for found in settings.values() for key in found})
+            sys.exit(f"bench: '{pair}' sets nothing; write name=value, with one of {', '.join(known)}")
+        for name in having:
+            kind = type(settings[name][key])
+            try:
+                settings[name][key] = kind(value)
+            except ValueError:
+                sys.exit(f"bench: {key}: '{value}' is no {kind.__name__}")
+    return settings
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("benches", nargs="*", metavar="BENCH", help=f"which (default: all): {', '.join(BENCHES)}")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--out", type=Path, default=Path("var/bench.json"))
+    arguments = parser.parse_args(argv)
+    names = arguments.benches or list(BENCHES)
+    for name in names:
+        if name not in BENCHES:
+            parser.error(f"there is no benchmark '{name}'; there are {', '.join(BENCHES)}")
+    settings = _read_settings(arguments.set, names)
+    rows: list[Row] = []
+    for name in names:
+        rows += importlib.import_module(f"bench.{name}").run(
+            settings[name], lambda text, name=name: print(f"{name}: {text}", file=sys.stderr, flush=True)
+        )
+        write(arguments.out, rows)  # after each: a later one that fails must not take the earlier ones with it
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
