@@ -53,16 +53,14 @@ def verify(arguments: argparse.Namespace, progress: Progress) -> Facts:
 
 def train(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.steps.train import train
+    from ddpm.training.distributed import join_world
 
     chosen = _settings(arguments)
-    return train(
-        pick(ModelSettings, chosen),
-        pick(TrainSettings, chosen),
-        arguments.dataset,
-        arguments.out,
-        progress,
-        arguments.start,
-    )
+    model, settings = pick(ModelSettings, chosen), pick(TrainSettings, chosen)
+    with join_world() as world:
+        facts = train(model, settings, arguments.dataset, arguments.out, progress, arguments.start, world=world)
+        arguments.silent = not world.leads
+    return facts
 
 
 def search(arguments: argparse.Namespace, progress: Progress) -> Facts:
@@ -256,7 +254,7 @@ def _parser() -> argparse.ArgumentParser:
     p = step(verify, "read every byte of a data set again and check it against its manifest")
     p.add_argument("uri", help="the data set's manifest")
 
-    p = step(train, "train a model; the same --out again resumes")
+    p = step(train, "train a model; the same --out again resumes; under torchrun, on several GPUs")
     p.add_argument("--dataset", required=True, metavar="URI")
     p.add_argument("--out", required=True, metavar="URI", help="where checkpoints go")
     p.add_argument("--start", metavar="URI", help="a checkpoint to go on from")
@@ -359,7 +357,7 @@ def main(argv: list[str] | None = None) -> int:
             progress.close()
     if status:
         print(f"ddpm: {problem_line}", file=sys.stderr)
-    else:
+    elif not getattr(arguments, "silent", False):  # of several processes, one speaks
         _print(facts, arguments.json)
     return status
 

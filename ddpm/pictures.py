@@ -40,12 +40,13 @@ def png(picture: np.ndarray) -> bytes:
 
 
 def noising_strip(images: Tensor, settings: ModelSettings, frames: int = 9) -> Tensor:
-    """Pictures uint8 [n,3,h,w] being destroyed: n rows of `frames` draws from q(x_t | x_0), t from 0 to T-1."""
-    diffusion = Diffusion(settings)
-    t = torch.linspace(0, settings.timesteps - 1, frames).round().long()
+    """Pictures uint8 [n,3,h,w] being destroyed: n rows of `frames` noise levels, from the lowest that sampling knows to
+    the highest, in DDPM's coordinates: uint8 [n*frames,3,h,w]."""
+    sigmas = Diffusion(settings).sampling_sigmas(settings.timesteps)[:-1].flip(0)
+    sigma = sigmas[torch.linspace(0, len(sigmas) - 1, frames).round().long()].repeat(len(images)).view(-1, 1, 1, 1)
     x0 = to_unit(images).repeat_interleave(frames, 0)
-    noise = PictureNoise(range(len(images)), images.shape[-1], torch.device("cpu"))()
-    return to_uint8(diffusion.add_noise(x0, t.repeat(len(images)), noise.repeat_interleave(frames, 0)))
+    noise = PictureNoise(range(len(images)), images.shape[-1], torch.device("cpu"))().repeat_interleave(frames, 0)
+    return to_uint8((x0 + sigma * noise) * (1 + sigma**2).rsqrt())
 
 
 @torch.inference_mode()
@@ -58,7 +59,8 @@ def denoising_strip(
     States are shown in DDPM's coordinates, in which they stay within a picture's range of values.
     """
     diffusion = Diffusion(settings).to(device)
-    denoise = Denoiser(net.to(device).eval(), diffusion)
+    labels = torch.tensor([seed % settings.classes for seed in seeds], device=device) if settings.classes else None
+    denoise = Denoiser(net.to(device).eval(), diffusion, labels=labels)
     sigmas = diffusion.sampling_sigmas(steps)
     states: list[Tensor] = []
 
@@ -67,7 +69,7 @@ def denoising_strip(
         return denoise(x, sigma)
 
     noise = PictureNoise(seeds, image_size, device)
-    picture = SAMPLERS[sampler](watched, noise() * (1 + sigmas[0] ** 2).sqrt(), sigmas, noise)
+    picture = SAMPLERS[sampler](watched, diffusion.prior(noise(), sigmas[0]), sigmas, noise)
     states.append(picture.cpu())
     shown = torch.linspace(0, len(states) - 1, frames).round().long()
     return to_uint8(torch.stack([states[i] for i in shown.tolist()], dim=1).flatten(0, 1))

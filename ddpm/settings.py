@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 from ddpm.errors import WrongInput
 
 FORMAT_VERSION = 1
-OBJECTIVES = ("epsilon",)
-SCHEDULES = ("linear",)
-SAMPLERS = ("ancestral", "ddim", "dpm-solver++")
+OBJECTIVES = ("epsilon", "v", "edm")
+SCHEDULES = ("linear", "cosine")
+SAMPLERS = ("ancestral", "ddim", "dpm-solver++", "heun")
+PRECISIONS = ("fp32", "bf16", "fp64")
 EXTRACTORS = ("inception", "classifier")
 INCEPTION_LAYERS = (64, 192, 768, 2048)
 FOUNDING_MULTS = "1-2-4-8 1-2-3-6 1-2-3 1-2-4"
@@ -122,8 +123,10 @@ class ModelSettings(Typed):
     blocks: int = 2  # residual blocks at each resolution on the way down
     attention_resolution: int = 16  # self-attention at this resolution and below; 0: only at the bottom
     dropout: float = 0.0
-    objective: str = "epsilon"
-    schedule: str = "linear"
+    augment: float = 0.0  # probability of each non-leaky augmentation (the network is told of them); 0: none
+    classes: int = 0  # class labels that the network is told: 0 (none), or as many as the data set has
+    objective: str = "epsilon"  # epsilon (DDPM), v, or edm (preconditioned, continuous noise levels)
+    schedule: str = "linear"  # linear or cosine; edm has none
     timesteps: int = 1000
 
     def check(self) -> None:
@@ -137,6 +140,8 @@ class ModelSettings(Typed):
         require(self.blocks >= 1, "blocks", self.blocks, "at least 1")
         require(self.attention_resolution >= 0, "attention_resolution", self.attention_resolution, "0 or more")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "from 0 to below 1")
+        require(0 <= self.augment <= 1, "augment", self.augment, "a probability, for instance 0.12")
+        require(self.classes >= 0, "classes", self.classes, "0, or as many as the data set has")
         require(self.objective in OBJECTIVES, "objective", self.objective, f"one of {', '.join(OBJECTIVES)}")
         require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
         require(self.timesteps >= 2, "timesteps", self.timesteps, "at least 2")
@@ -151,10 +156,23 @@ class TrainSettings(Typed):
     batch_size: int = 64
     warmup_images: int = 0  # the rate rises linearly over these
     decay_fraction: float = 0.3  # of the whole budget, at its end, over which the rate falls to 0 (final training only)
-    ema_half_life: int = 50_000  # images; shorter at the start (5% of the images seen)
+    adam_beta2: float = 0.999
+    clip_norm: float = 1.0  # gradients are clipped to this norm, as in DDPM's own code; 0: not
+    min_snr_gamma: float = 0.0  # weigh noise levels by min-SNR, usually 5; 0: not; edm has a weight of its own
+    ema_half_lives: str = (
+        "50000"  # of the averaged weights, in images, separated by spaces; shorter at the start (5% of the images seen)
+    )
     flip: bool = True  # mirror pictures left to right at random
-    precision: str = "fp32"  # fp32, or bf16 autocast round the network
-    guard_factor: float = 10.0  # a step whose gradient norm is this many times the running median is skipped
+    label_dropout: float = 0.1  # share of pictures whose class the network is not told, for guidance
+    precision: str = "fp32"  # fp32, bf16 (autocast round the network), or fp64
+    micro_batch: int = (
+        0  # pictures that go through the network at once; 0: the whole batch; halved when memory runs out
+    )
+    compile: str = "auto"  # torch.compile: yes, no, or auto (on a GPU)
+    resident: str = "auto"  # pictures kept on the device: yes, no (fetched ahead from disk), or auto (where they fit)
+    guard_factor: float = (
+        10.0  # a step whose gradient norm is this many times the running median is skipped; 0: none is
+    )
     patience: int = 0  # epochs without a better held-out loss after which training stops; 0: never
     held_out_every: int = 5  # epochs between held-out losses, each a chance for a new best checkpoint
     checkpoint_seconds: float = 60.0
@@ -166,13 +184,33 @@ class TrainSettings(Typed):
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         require(self.warmup_images >= 0, "warmup_images", self.warmup_images, "0 or more")
         require(0 <= self.decay_fraction <= 1, "decay_fraction", self.decay_fraction, "from 0 to 1")
-        require(self.ema_half_life >= 1, "ema_half_life", self.ema_half_life, "at least 1 image")
-        require(self.precision in ("fp32", "bf16"), "precision", self.precision, "fp32 or bf16")
-        require(self.guard_factor > 1, "guard_factor", self.guard_factor, "above 1")
+        require(0 < self.adam_beta2 < 1, "adam_beta2", self.adam_beta2, "above 0 and below 1")
+        require(self.clip_norm >= 0, "clip_norm", self.clip_norm, "0 (no clipping) or more")
+        require(self.min_snr_gamma >= 0, "min_snr_gamma", self.min_snr_gamma, "0 (off) or more, usually 5")
+        require(
+            bool(re.fullmatch(r"[1-9][0-9]*( [1-9][0-9]*)*", self.ema_half_lives))
+            and len(set(self.half_lives)) == len(self.half_lives),
+            "ema_half_lives",
+            self.ema_half_lives,
+            "different whole numbers of images from 1, separated by spaces, as in '10000 50000'",
+        )
+        require(0 <= self.label_dropout <= 1, "label_dropout", self.label_dropout, "from 0 to 1")
+        require(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
+        require(self.micro_batch >= 0, "micro_batch", self.micro_batch, "0 (the whole batch) or more")
+        for name in ("compile", "resident"):
+            require(getattr(self, name) in ("auto", "yes", "no"), name, getattr(self, name), "auto, yes or no")
+        require(
+            self.guard_factor == 0 or self.guard_factor > 1, "guard_factor", self.guard_factor, "0 (off) or above 1"
+        )
         require(self.patience >= 0, "patience", self.patience, "0 (never stop early) or more epochs")
         require(self.held_out_every >= 1, "held_out_every", self.held_out_every, "at least 1 epoch")
         require(self.checkpoint_seconds > 0, "checkpoint_seconds", self.checkpoint_seconds, "above 0")
         require(0 <= self.train_seed < 2**31, "train_seed", self.train_seed, "from 0 to 2147483647")
+
+    @property
+    def half_lives(self) -> tuple[int, ...]:
+        """The averages' half-lives; the first is the one that is drawn from until another is chosen."""
+        return tuple(int(part) for part in self.ema_half_lives.split())
 
 
 @dataclass(frozen=True)
@@ -218,6 +256,8 @@ class EvaluateSettings(Typed):
     n: int = 0  # generated pictures; 0: as many as there are training pictures
     sampler: str = "ddim"
     sampling_steps: int = 250
+    churn: float = 0.0  # of the sampler heun: S_churn, noise that is added on the way
+    guidance: float = 1.0  # of networks with classes: classifier-free guidance; 1: none
     sample_batch: int = 256
     sample_seed: int = 0
 
@@ -233,6 +273,14 @@ class EvaluateSettings(Typed):
         require(self.n == 0 or self.n >= 16, "n", self.n, "0 (as many as training pictures) or at least 16")
         require(self.sampler in SAMPLERS, "sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
         require(self.sampling_steps >= 1, "sampling_steps", self.sampling_steps, "at least 1")
+        require(self.churn >= 0, "churn", self.churn, "0 (none) or more")
+        require(
+            self.churn == 0 or self.sampler == "heun",
+            "churn",
+            self.churn,
+            f"0 for the sampler {self.sampler}; only heun churns",
+        )
+        require(self.guidance >= 0, "guidance", self.guidance, "0 or more; 1 is none")
         require(self.sample_batch >= 1, "sample_batch", self.sample_batch, "at least 1")
         require(0 <= self.sample_seed < 2**62, "sample_seed", self.sample_seed, "from 0 to 2**62-1")
 

@@ -74,7 +74,7 @@ def test_text_from_a_command_line_becomes_typed():
         ("lr_high", True, "not a number"), ("lr", 1e-4, "founding_lr, lr_low and lr_high"), ("channel_mults", "1-2", "mults_choices"),
         ("epochs", 0, "at least 1"), ("epochs", 1.5, "not a whole number"), ("epochs", "inf", "not a whole number"), ("batch_size", 0, "at least 1"),
         ("image_size", 10, "cannot be halved"), ("image_size", 0, "from 1"), ("held_out", 1, "below 1"), ("flip", "perhaps", "true or false"),
-        ("precision", "fp16", "fp32 or bf16"), ("objective", "magic", "epsilon"), ("schedule", "cosy", "linear"), ("sampler", "euler", "ddim"),
+        ("precision", "fp16", "fp32, bf16"), ("objective", "magic", "epsilon"), ("schedule", "cosy", "linear"), ("sampler", "euler", "ddim"),
         ("extractor", "resnet", "inception"), ("layer", 100, "768"), ("trials", 0, "at least 1"), ("lr_high", 1e-9, "from lr_low"),
         ("trial_epochs", 1000, "at most epochs"), ("dataset_name", "a/b", "letters"), ("model_name", "", "letters"), ("run_name", "../up", "letters"),
         ("prune_every", 7, "multiple of held_out_every"), ("n", 3, "at least 16"), ("base_channels", 6, "multiple of 4"), ("dropout", 1, "below 1"),

@@ -8,7 +8,9 @@ fresh standard normal noise of x's shape to those samplers that need some.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -64,7 +66,29 @@ def dpm_solver_pp(denoise: Denoise, x: Tensor, sigmas: Tensor, draw: Draw) -> Te
     return x
 
 
-SAMPLERS: dict[str, Sampler] = {"ancestral": ancestral, "ddim": ddim, "dpm-solver++": dpm_solver_pp}
+def heun(denoise: Denoise, x: Tensor, sigmas: Tensor, draw: Draw, churn: float = 0.0) -> Tensor:
+    """EDM's sampler, Heun's method of second order (Karras et al. 2022, algorithm 2; with churn 0, algorithm 1).
+
+    `churn` is S_churn: before each step noise is added that raises sigma by up to a factor sqrt(2), here at every level
+    (S_min 0, S_max infinity, S_noise 1). The last step, to sigma 0, is Euler's: 2 steps - 1 evaluations.
+    """
+    raised = min(churn / (len(sigmas) - 1), math.sqrt(2) - 1)
+    for sigma, to in pairwise(sigmas):
+        if raised > 0:
+            higher = sigma * (1 + raised)
+            x, sigma = x + (higher**2 - sigma**2).sqrt() * draw(), higher
+        slope = (x - denoise(x, sigma)) / sigma
+        euler = x + (to - sigma) * slope
+        x = x + (to - sigma) * (slope + (euler - denoise(euler, to)) / to) / 2 if to > 0 else euler
+    return x
+
+
+SAMPLERS: dict[str, Sampler] = {"ancestral": ancestral, "ddim": ddim, "dpm-solver++": dpm_solver_pp, "heun": heun}
+
+
+def evaluations(sampler: str, steps: int) -> int:
+    """How often a sampler evaluates the denoiser for a picture (NFE)."""
+    return 2 * steps - 1 if sampler == "heun" else steps
 
 
 class PictureNoise:
@@ -87,24 +111,31 @@ class PictureNoise:
 @torch.inference_mode()
 def generate(
     net: nn.Module, settings: ModelSettings, image_size: int, seeds: Sequence[int], sampler: str, steps: int,
-    batch: int = 256, device: torch.device | str = "cpu",
+    batch: int = 256, device: torch.device | str = "cpu", *, churn: float = 0.0, guidance: float = 1.0,
+    label: int | None = None,
 ) -> Iterator[Tensor]:  # fmt: skip
     """Pictures, one for each seed, in batches: uint8 [b, 3, image_size, image_size] on the CPU.
 
     Every batch has the same shape (the last is padded), so that on one device a seed's picture has the same bytes
     whatever else is drawn. A request smaller than `batch` is padded too: the shape chooses the arithmetic. `sigmas` stays
-    on the CPU: the samplers branch on it, and must not wait for the device.
+    on the CPU: the samplers branch on it, and must not wait for the device. `churn` is heun's. Of a network with classes,
+    a seed's picture is of class `label`, or, without one, of class seed mod classes; `guidance` as in Denoiser.
     """
     device = torch.device(device)
     diffusion = Diffusion(settings).to(device)
     net = net.to(device).eval()
-    denoise = Denoiser(net, diffusion, autocast=device.type == "cuda")
     sigmas = diffusion.sampling_sigmas(steps)
+    solve = partial(heun, churn=churn) if sampler == "heun" else SAMPLERS[sampler]
     for start in range(0, len(seeds), batch):
         wanted = list(seeds[start : start + batch])
-        noise = PictureNoise(wanted + [wanted[-1]] * (batch - len(wanted)), image_size, device)
-        # x_T is standard normal in DDPM's coordinates, hence this scale in ours.
-        x = noise() * (1 + sigmas[0] ** 2).sqrt()
+        padded = wanted + [wanted[-1]] * (batch - len(wanted))
+        noise = PictureNoise(padded, image_size, device)
+        labels = None
+        if settings.classes:
+            labels = torch.tensor(
+                [seed % settings.classes if label is None else label for seed in padded], device=device
+            )
+        denoise = Denoiser(net, diffusion, device.type == "cuda", labels, guidance)
         with threads_for(settings.base_channels, device):
-            pictures = SAMPLERS[sampler](denoise, x, sigmas, noise)
+            pictures = solve(denoise, diffusion.prior(noise(), sigmas[0]), sigmas, noise)
         yield to_uint8(pictures[: len(wanted)]).cpu()

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from ddpm.settings import ModelSettings, parse_mults, require_halvable
 
 CHANNELS = 3
+AUGMENT_LABELS = 9  # numbers that say what was done to a picture
 
 
 def timestep_embedding(t: Tensor, size: int) -> Tensor:
-    """Sinusoids of the timestep (Vaswani et al. 2017, section 3.5). t [b], any float; returns [b, size]."""
+    """Sinusoids of the timestep, or of EDM's c_noise (Vaswani et al. 2017, section 3.5). t [b]; returns [b, size]."""
     half = size // 2
     frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
     angles = t.float()[:, None] * frequencies[None]
@@ -100,9 +101,10 @@ class Upsample(nn.Module):
 
 
 class UNet(nn.Module):
-    """The network. forward(x [b,3,h,w], t [b]) -> [b,3,h,w]; h and w must halve evenly once a level but the last.
+    """The network: forward(x [b,3,h,w], t [b]) -> [b,3,h,w]; h and w must halve evenly once a level but the last.
 
-    Raises WrongInput for an image size that cannot be halved so often.
+    With classes it takes `labels`, int64 [b] (-1, or no labels at all: of no class); with augmentation `augment`, [b,9],
+    what was done to each picture (none: nothing was). Raises WrongInput for an image size that cannot be halved so often.
     """
 
     def __init__(self, settings: ModelSettings, image_size: int) -> None:
@@ -112,7 +114,10 @@ class UNet(nn.Module):
         base, groups, dropout = settings.base_channels, settings.base_channels // 4, settings.dropout
         self.base = base
         width = 4 * base
-        self.embed = nn.Sequential(nn.Linear(base, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.embed = nn.Sequential(nn.Linear(base, width), nn.SiLU(), nn.Linear(width, width))
+        # Row 0 is "of no class". Without bias: pictures as they are must not change the embedding.
+        self.embed_label = nn.Embedding(settings.classes + 1, width) if settings.classes else None
+        self.embed_augment = nn.Linear(AUGMENT_LABELS, width, bias=False) if settings.augment else None
         self.head = nn.Conv2d(CHANNELS, base, 3, padding=1)
 
         def stage(inputs: int, outputs: int, size: int) -> Stage:
@@ -148,8 +153,14 @@ class UNet(nn.Module):
             nn.GroupNorm(groups, channels), nn.SiLU(), _zeroed(nn.Conv2d(channels, CHANNELS, 3, padding=1))
         )
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        embedding = self.embed(timestep_embedding(t, self.base))
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+        embedding = self.embed(timestep_embedding(t, self.base).to(self.head.weight.dtype))
+        if self.embed_label is not None:
+            rows = torch.zeros(len(x), dtype=torch.int64, device=x.device) if labels is None else labels + 1
+            embedding = embedding + self.embed_label(rows)
+        if self.embed_augment is not None and augment is not None:
+            embedding = embedding + self.embed_augment(augment.to(embedding.dtype))
+        embedding = F.silu(embedding)
         x = self.head(x)
         skips = [x]
         for layer in self.down:

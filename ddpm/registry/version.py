@@ -23,7 +23,7 @@ from ddpm.evaluation.protocol import measurement_of
 from ddpm.settings import FORMAT_VERSION, ModelSettings, pick, require_name
 from ddpm.store import FileStore
 from ddpm.tracking import open_client, open_experiment
-from ddpm.training.checkpoint import Model, checkpoint_uri, load_model, read_facts
+from ddpm.training.checkpoint import Model, checkpoint_uri, drawn_from, load_model, read_facts
 
 FILES = ("weights.safetensors", "settings.json", "report.json")
 WEIGHTS_TAG = "weights_sha256"
@@ -51,7 +51,8 @@ def register(
     measurement_of(report)  # refuses what is no report
     uri = checkpoint_uri(checkpoint)
     facts = read_facts(uri)
-    sha256 = facts["sha256"]["ema.safetensors"]
+    averaged = drawn_from(facts)
+    sha256 = facts["sha256"][averaged]
     generation = report["protocol"].get("generation") or {}
     measured = generation.get("weights_sha256")
     if measured != sha256:
@@ -72,10 +73,10 @@ def register(
         run_id = client.create_run(experiment, run_name="registered by hand").info.run_id
         client.set_terminated(run_id)
     store = open_store(uri.rpartition("/")[0])
-    weights = store.read("ema.safetensors")
+    weights = store.read(averaged)
     if hashlib.sha256(weights).hexdigest() != sha256:
         raise WrongInput(
-            f"{store.uri('ema.safetensors')} is damaged: its sha256 is not the one in its manifest; use another checkpoint"
+            f"{store.uri(averaged)} is damaged: its sha256 is not the one in its manifest; use another checkpoint"
         )
     settings = {
         "format_version": FORMAT_VERSION,

@@ -5,36 +5,49 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import torch
+
 from ddpm.data.dataset import open_dataset
 from ddpm.device import device_name, pick_device
+from ddpm.evaluation.fidelity import open_reference
+from ddpm.model.sampling import generate
 from ddpm.pictures import denoising_strip, grid, noising_strip
 from ddpm.plan import Plan
-from ddpm.progress import Progress
+from ddpm.progress import Progress, Quiet
 from ddpm.settings import ModelSettings, TrainSettings
 from ddpm.steps.configure import open_tracker
 from ddpm.steps.search import choose, winner_settings
 from ddpm.steps.task import load_plan, perform, read_pointer
 from ddpm.steps.watch import Recorder
+from ddpm.store import open_store
 from ddpm.tracking import NoTrackedRun, TrackedRun
-from ddpm.training.trainer import Trainer
+from ddpm.training import checkpoint
+from ddpm.training.distributed import World
+from ddpm.training.trainer import NoObserver, Trainer
 
 FINAL = "final"  # the MLflow run of the final training
 STRIP_SEEDS = range(4)
 STRIP_STEPS = 50
+CHOICE_SEEDS = 2**40  # the first of the seeds by which averages are compared
 
 
 def train(
     model: ModelSettings, settings: TrainSettings, dataset_uri: str, out: str, progress: Progress,
     start: str | None = None, run: TrackedRun | NoTrackedRun | None = None, grid_steps: int = 20, title: str = "training",
+    world: World | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train on a published data set, writing checkpoints to `out`, and resume what `out` holds. Returns the facts.
 
-    Records losses, rates, sample grids and, at the end, the noising and denoising strips in `run`.
+    Records losses, rates, sample grids and, at the end, the noising and denoising strips in `run`. In a world of several
+    processes all call this, and rank 0 alone records.
     """
     run = run or NoTrackedRun()
-    device = pick_device()
+    world = world or World(pick_device())
+    device = world.device
     data = open_dataset(dataset_uri)
-    trainer = Trainer(model, settings, data, out, device, start)
+    trainer = Trainer(model, settings, data, out, device, start, world)
+    if not world.leads:
+        return trainer.run(NoObserver(), Quiet(), title)
     progress.say(
         f"{title}: {model.channel_mults}, {sum(w.numel() for w in trainer.weights):,} parameters, on {device_name(device)}"
     )
@@ -44,6 +57,35 @@ def train(
     strip = denoising_strip(trainer.ema_net, model, data.image_size, STRIP_SEEDS, "ddim", STRIP_STEPS, device)
     run.picture("denoising", grid(strip, columns=9))
     return facts
+
+
+def choose_average(
+    plan: Plan, uri: str, dataset_uri: str, run: TrackedRun | NoTrackedRun, progress: Progress
+) -> int:  # fmt: skip
+    """Of a checkpoint's averages, the one whose pictures have the lowest FID becomes the one that is drawn from.
+
+    They are compared on seeds of their own, which no report uses: the best of several is too good on its own seeds.
+    """
+    half_lives = plan.train.half_lives
+    if len(half_lives) == 1:
+        return half_lives[0]
+    device, data = pick_device(), open_dataset(dataset_uri)
+    reference = open_reference(plan.evaluate, data, open_store(plan.store), str(device), progress)
+    fids = {}
+    for half_life in half_lives:
+        drawn = checkpoint.load_model(f"{uri}#{half_life}")
+        seeds = range(CHOICE_SEEDS, CHOICE_SEEDS + plan.search.score_n)
+        pictures = generate(
+            drawn.net, drawn.settings, drawn.image_size, seeds, "dpm-solver++", plan.search.score_steps,
+            plan.evaluate.sample_batch, device,
+        )  # fmt: skip
+        fids[half_life] = reference.score(torch.cat(list(pictures)), intervals=False).fid
+        run.metrics({f"fid_ema_{half_life}": fids[half_life]}, 0)
+    best = min(fids, key=lambda half_life: fids[half_life])
+    checkpoint.choose_average(uri, best)
+    found = "  ".join(f"{half_life}: {fid:.4g}" for half_life, fid in fids.items())
+    progress.say(f"averaged weights: FID by half-life  {found}  → {best}")
+    return best
 
 
 def task(plan_path: str, dataset_path: str, output: str) -> None:
@@ -72,6 +114,7 @@ def task(plan_path: str, dataset_path: str, output: str) -> None:
                 plan.search.score_steps,
                 "final training",
             )
+            choose_average(plan, facts["checkpoint"], dataset["uri"], run, progress)
         return plan, {**facts, **chosen}
 
     perform("train", work, output)

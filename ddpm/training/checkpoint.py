@@ -2,8 +2,9 @@
 
     OUT/000000012345/weights.safetensors     the raw weights
                      ema.safetensors         their moving average, from which pictures are drawn
+                     ema-50000.safetensors   further averages, by their half-life in images
                      optimizer.safetensors   Adam's moments and the spike guard's state
-                     checkpoint.json         settings, counters, sha256 of the three; without it there is no checkpoint
+                     checkpoint.json         settings, counters, sha256 of the others; without it there is no checkpoint
     OUT/last.json, OUT/best.json             which of them is the last, and the best
 
 The files lie in the checkpoint's own folder rather than among the store's blobs, because no two checkpoints share
@@ -27,7 +28,6 @@ from ddpm.settings import FORMAT_VERSION, ModelSettings, TrainSettings, pick
 from ddpm.store import Missing, Store, open_store
 
 MANIFEST = "checkpoint.json"
-PARTS = ("weights", "ema", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def write_checkpoint(
     """Write `OUT/<images seen>/`, its manifest last; returns the folder's name. `facts` must hold images_seen."""
     folder = f"{facts['images_seen']:012d}"
     digests = {}
-    for part in PARTS:
-        data = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors[part].items()})
+    for part, named in tensors.items():
+        data = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in named.items()})
         digests[f"{part}.safetensors"] = hashlib.sha256(data).hexdigest()
         out.write(f"{folder}/{part}.safetensors", data)
     settings = {**asdict(model), **asdict(train)}
@@ -72,6 +72,40 @@ def write_checkpoint(
 def point(out: Store, name: str, folder: str) -> None:
     """Let OUT/NAME.json ("last" or "best") point at a checkpoint's folder."""
     out.write(f"{name}.json", json.dumps({"checkpoint": folder}).encode())
+
+
+def average_part(half_lives: tuple[int, ...], half_life: int) -> str:
+    """The part that holds the average of this half-life. The first one's is `ema`."""
+    return "ema" if half_life == half_lives[0] else f"ema-{half_life}"
+
+
+def choose_average(uri: str, half_life: int) -> None:
+    """Let a checkpoint's pictures be drawn from the average of this half-life from now on."""
+    facts = read_facts(uri)
+    folder, _, name = checkpoint_uri(uri).rpartition("/")
+    open_store(folder).write(name, json.dumps({**facts, "average": half_life}, indent=1, sort_keys=True).encode())
+
+
+def drawn_from(facts: dict[str, Any], half_life: int | None = None) -> str:
+    """The file from which a checkpoint's pictures are drawn: of its chosen average, or of the one of this half-life.
+
+    Raises WrongInput for a half-life that the checkpoint has not.
+    """
+    half_lives = pick(TrainSettings, facts["settings"]).half_lives
+    wanted = half_life or facts.get("average") or half_lives[0]
+    if wanted not in half_lives:
+        raise WrongInput(
+            f"there is no average of half-life {wanted}; the checkpoint has {', '.join(map(str, half_lives))}"
+        )
+    return f"{average_part(half_lives, wanted)}.safetensors"
+
+
+def before(out: Store, uri: str) -> str | None:
+    """The URI of the checkpoint before this one; None where there is none."""
+    this = uri.rpartition("/")[0].rpartition("/")[2]
+    folders = sorted({key.split("/")[0] for key in out.list("") if key.endswith("/" + MANIFEST)})
+    earlier = [folder for folder in folders if folder.isdigit() and folder < this]
+    return out.uri(f"{earlier[-1]}/{MANIFEST}") if earlier else None
 
 
 def pointed(out: Store, name: str) -> str | None:
@@ -117,10 +151,14 @@ def read_facts(uri: str) -> dict[str, Any]:
     return facts
 
 
-def read_checkpoint(uri: str, parts: tuple[str, ...] = PARTS) -> Checkpoint:
-    """Read the parts asked for, each checked against its digest. Raises Missing, or WrongInput for damaged files."""
+def read_checkpoint(uri: str, parts: tuple[str, ...] = ()) -> Checkpoint:
+    """Read the parts asked for (none named: all), each checked against its digest.
+
+    Raises Missing, or WrongInput for damaged files.
+    """
     uri = checkpoint_uri(uri)
     facts = read_facts(uri)
+    parts = parts or tuple(file.removesuffix(".safetensors") for file in facts["sha256"])
     store = open_store(uri.rpartition("/")[0])
     tensors = {}
     for part in parts:
@@ -134,8 +172,24 @@ def read_checkpoint(uri: str, parts: tuple[str, ...] = PARTS) -> Checkpoint:
 
 
 def load_model(uri: str, part: str = "ema") -> Model:
-    """The network of a checkpoint with its averaged (`ema`) or raw (`weights`) weights, on the CPU."""
-    read = read_checkpoint(uri, (part,))
+    """The network of a checkpoint with its averaged (`ema`) or raw (`weights`) weights, on the CPU.
+
+    `URI#HALF-LIFE` means the average of that half-life, and without it the chosen one. The facts' sha256 of
+    `ema.safetensors` is that of the average which the network has.
+    """
+    place, _, half_life = uri.partition("#")
+    if half_life and not half_life.isdigit():
+        raise WrongInput(f"{uri}: '{half_life}' is no half-life; write {place}#10000, for instance")
+    file = f"{part}.safetensors"
+    if part == "ema":
+        file = drawn_from(read_facts(place), int(half_life or 0))
+    read = read_checkpoint(place, (file.removesuffix(".safetensors"),))
     net = UNet(read.model_settings, read.facts["image_size"])
-    net.load_state_dict(read.tensors[part])
-    return Model(net.eval(), read.model_settings, read.facts["image_size"], {**read.facts, "checkpoint": read.uri})
+    net.load_state_dict(read.tensors[file.removesuffix(".safetensors")])
+    digests = read.facts["sha256"]
+    facts = {
+        **read.facts,
+        "checkpoint": read.uri,
+        "sha256": {**digests, "ema.safetensors": digests[drawn_from(read.facts) if part != "ema" else file]},
+    }
+    return Model(net.eval(), read.model_settings, read.facts["image_size"], facts)

@@ -1,25 +1,42 @@
-"""The guard against gradient spikes: it skips a step whose gradient is not finite or far out of the ordinary.
+"""The guard against gradient spikes: it skips steps out of the ordinary, and turns back where skipping is not enough.
 
-At a rate of 1e-3 the founding experiment lost a run to one such step. The decision is made on the device, without
-waiting for it; the optimizer's fused kernel honours it by leaving weights and moments as they are.
+At a rate of 1e-3 the founding experiment lost a run to one spike. Whether to skip a step is decided on the device,
+without waiting for it; the optimizer's fused kernel honours it by leaving weights and moments as they are. The host reads
+the counts every few dozen steps, at a check: a calm state is remembered there, and a troubled one is turned back to it.
 """
 
 from __future__ import annotations
+
+import statistics
+from typing import Any
 
 import torch
 from torch import Tensor
 
 WINDOW = 128  # norms that the running median looks back on
 WARM = 16  # norms it must have seen before it judges
+IN_A_ROW = 4  # skipped steps in a row, at a check, that are trouble
+LOSS_FACTOR = 4.0  # times the median of the last checks' losses, above which a loss is trouble
+LOSSES = 16  # checks' losses that the median looks back on
+LOWER = 0.5  # the rate's factor, each time it turns back
+CALM = 8  # calm checks in a row after which the rate is raised again by one such factor
+MOST_ROLLBACKS = 10  # in force at once, at which the training is given up
 
 
 class SpikeGuard:
-    """Keeps the last gradient norms and counts what it skipped. State: norms [WINDOW] (NaN: none yet) and counts [3]."""
+    """Keeps the last gradient norms and counts what it skipped. State: norms [WINDOW] (NaN: none yet) and counts [3].
+
+    With factor 0 it skips nothing, and never turns back.
+    """
 
     def __init__(self, factor: float, device: torch.device) -> None:
         self.factor = factor
         self.norms = torch.full((WINDOW,), torch.nan, device=device)
         self.counts = torch.zeros(3, device=device)  # accepted, skipped, skipped since the last accepted one
+        self.rollbacks = 0  # in all
+        self.lowered = 0  # rollbacks whose lower rate is in force
+        self.calm = 0  # checks in a row
+        self.losses: list[float] = []  # of the last calm checks
 
     @torch.no_grad()
     def judge(self, norm: Tensor) -> Tensor:
@@ -27,14 +44,39 @@ class SpikeGuard:
 
         Only accepted norms enter the window: a burst of spikes must not become the new normal.
         """
+        norm = norm.float()
         accepted, skipped, in_a_row = self.counts.unbind()
         outlying = (accepted >= WARM) & (norm > self.factor * self.norms.nanmedian())
-        skip = (~norm.isfinite() | outlying).float()
+        skip = (~norm.isfinite() | outlying).float() * (1.0 if self.factor else 0.0)
         # A mask rather than an index: indexing by a tensor would wait for the device.
         slot = torch.arange(WINDOW, device=self.norms.device) == accepted % WINDOW
         self.norms = torch.where(slot & (skip == 0), norm, self.norms)
         self.counts = torch.stack([accepted + 1 - skip, skipped + skip, (in_a_row + 1) * skip])
         return skip
+
+    def troubled(self, loss: float) -> bool:
+        """At a check, with the mean loss since the last one: whether to turn back. Waits for the device."""
+        if not self.factor:
+            return False
+        usual = statistics.median(self.losses) if self.losses else float("inf")
+        if self.skipped_in_a_row() >= IN_A_ROW or not loss <= LOSS_FACTOR * usual:
+            return True
+        self.losses = [*self.losses, loss][-LOSSES:]
+        self.calm += 1
+        if self.lowered and self.calm % CALM == 0:
+            self.lowered -= 1
+        return False
+
+    def turned_back(self) -> None:
+        """Count a rollback, and begin again with what came in a row."""
+        self.rollbacks += 1
+        self.lowered += 1
+        self.calm = 0
+        self.counts[2] = 0
+
+    @property
+    def lr_factor(self) -> float:
+        return LOWER**self.lowered
 
     def skipped(self) -> int:
         """Steps skipped so far. Waits for the device."""
@@ -47,6 +89,35 @@ class SpikeGuard:
     def state(self) -> dict[str, Tensor]:
         return {"guard.norms": self.norms, "guard.counts": self.counts}
 
-    def load(self, state: dict[str, Tensor]) -> None:
+    def facts(self) -> dict[str, Any]:
+        return {"rollbacks": self.rollbacks, "lowered": self.lowered, "calm": self.calm, "calm_losses": self.losses}
+
+    def load(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.norms.copy_(state["guard.norms"])
         self.counts.copy_(state["guard.counts"])
+        self.rollbacks, self.lowered, self.calm = facts["rollbacks"], facts["lowered"], facts["calm"]
+        self.losses = list(facts["calm_losses"])
+
+
+class Snapshot:
+    """Copies of tensors as they were when all was calm, on their own device."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self.copies = [tensor.detach().clone(memory_format=torch.preserve_format) for tensor in tensors]
+
+    @torch.no_grad()
+    def renew(self, tensors: list[Tensor]) -> None:
+        torch._foreach_copy_(self.copies, [tensor.detach() for tensor in tensors])
+
+    @torch.no_grad()
+    def restore(self, tensors: list[Tensor]) -> None:
+        """Put the copies' values back into the tensors they were taken of."""
+        torch._foreach_copy_([tensor.detach() for tensor in tensors], self.copies)
+
+
+def remembered(snapshot: Snapshot | None, tensors: list[Tensor]) -> Snapshot:
+    """The snapshot, renewed; a first one where there is none."""
+    if snapshot is None:
+        return Snapshot(tensors)
+    snapshot.renew(tensors)
+    return snapshot

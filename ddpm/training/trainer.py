@@ -1,17 +1,18 @@
 """The training loop. It knows no tracker, no study and no pipeline: it reports to the observer it is handed.
 
 Its clock is the number of images seen. Every draw is keyed by the step, so that a run that was killed and started
-again takes the same steps with the same numbers as one that was not.
+again takes the same steps with the same numbers as one that was not. All that waits for the device, and every decision,
+happens at checks, which come at fixed steps; there the state is always a good one, and only there it is saved.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
-import json
+import itertools
 import math
 import time
-from dataclasses import asdict
 from typing import Any, Protocol
 
 import torch
@@ -28,20 +29,25 @@ from ddpm.randomness import generator, key
 from ddpm.settings import ModelSettings, TrainSettings
 from ddpm.store import Missing, Store, open_store
 from ddpm.training import checkpoint
+from ddpm.training.augmentation import augment, draw_labels
+from ddpm.training.distributed import World
 from ddpm.training.ema import ema_decay, update_ema
-from ddpm.training.guard import SpikeGuard
+from ddpm.training.feed import Feed
+from ddpm.training.guard import MOST_ROLLBACKS, Snapshot, SpikeGuard
+from ddpm.training.ledger import Ledger, require_fits
 
-CLIP_NORM = 1.0  # gradients are clipped to this norm, as in DDPM's own training code
-LOG_EVERY = 50  # steps between looks at the device's counters
-HOPELESS = 64  # skipped steps in a row after which the weights are taken for lost
+CHECK_EVERY = {"cpu": 10, "cuda": 50}  # steps between checks: each waits for the device
 HELD_OUT_PICTURES = 512  # at most so many pictures in a held-out loss
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, for each weight
+NOISE_BANDS = 8  # parts of the noise levels that have held-out losses of their own
 
 
 class Observer(Protocol):
     """What the loop tells, and asks, the one who started it."""
 
     def metrics(self, values: dict[str, float], images_seen: int) -> None:
-        """Figures of the last steps: loss, grad_norm, lr, skipped_steps, images_per_second, held_out_loss."""
+        """Figures of the last steps: loss, grad_norm, lr, skipped_steps, rollbacks, images_per_second, held_out_loss (of all
+        noise levels, and of each part of them)."""
 
     def looked(self, epoch: int, images_seen: int, net: nn.Module) -> bool:
         """After each held-out loss, with the averaged network. True ends the training here."""
@@ -69,52 +75,83 @@ def memory_format(device: torch.device) -> torch.memory_format:
 class Trainer:
     """One training run, writing its checkpoints to `out`; the same `out` again resumes it.
 
-    `start` is the URI of a checkpoint to go on from (weights, average, optimizer and clock) where `out` has none yet.
-    Raises WrongInput where `out` holds a training with other settings, or cannot be written.
+    `start` is the URI of a checkpoint to go on from (weights, averages, optimizer and clock) where `out` has none yet.
+    In a world of several processes each takes its share of every batch, and rank 0 alone writes and reports.
+    Raises WrongInput where `out` holds a training with other settings or damaged checkpoints only, or cannot be written.
     """
 
     def __init__(
         self, model: ModelSettings, settings: TrainSettings, data: PictureSet, out: str, device: torch.device,
-        start: str | None = None,
+        start: str | None = None, world: World | None = None,
     ) -> None:  # fmt: skip
         self.model, self.settings, self.data, self.device, self.start = model, settings, data, device, start
+        self.world = world or World(device)
         self.out: Store = open_store(out)
-        if len(data.train) == 0:
-            raise WrongInput(f"{data.uri}: no training pictures; ingest more, or hold out fewer")
+        self._require_trainable()
         self.batch = min(settings.batch_size, len(data.train))
+        self.share = self.batch // self.world.size  # of a batch, that this process takes
+        if self.share * self.world.size != self.batch:
+            raise WrongInput(
+                f"batch_size: {self.batch} pictures cannot be shared by {self.world.size} processes; give a multiple of that"
+            )
+        self.micro = min(settings.micro_batch or self.share, self.share)
         self.epoch_steps = len(data.train) // self.batch
         self.total_steps = settings.epochs * self.epoch_steps
+        self.dtype = torch.float64 if settings.precision == "fp64" else torch.float32
         torch.manual_seed(key(settings.train_seed, "weights"))
-        self.net: nn.Module = UNet(model, data.image_size).to(device)
+        self.net: nn.Module = UNet(model, data.image_size).to(device, self.dtype)
         self.net = self.net.to(memory_format=memory_format(device))  # type: ignore[call-overload]
-        self.ema_net = copy.deepcopy(self.net).requires_grad_(False).eval()
-        self.weights, self.ema = list(self.net.parameters()), list(self.ema_net.parameters())
+        self.averages = {
+            half_life: copy.deepcopy(self.net).requires_grad_(False).eval() for half_life in settings.half_lives
+        }
+        self.ema_net = self.averages[settings.half_lives[0]]
+        self.weights = list(self.net.parameters())
         self.diffusion = Diffusion(model).to(device)
-        self.optimizer = torch.optim.Adam(self.weights, lr=settings.lr, fused=True)
+        self.optimizer = torch.optim.Adam(self.weights, lr=settings.lr, betas=(0.9, settings.adam_beta2), fused=True)
+        for weight in self.weights:  # as Adam would at its first step: the guard must have a state to turn back to
+            zeros = {slot: torch.zeros_like(weight, memory_format=torch.preserve_format) for slot in MOMENTS}
+            self.optimizer.state[weight] = {"step": torch.zeros((), device=device), **zeros}
         self.guard = SpikeGuard(settings.guard_factor, device)
-        self.images = data.train.images.to(device)
-        self._order: tuple[int, Tensor] | None = None  # the epoch whose shuffled order it is
+        self.feed = Feed(data.train, self._rows, device, settings.resident)
+        self._orders: dict[int, Tensor] = {}  # shuffled, by epoch
         self.step = 0
         self.best: dict[str, Any] = {"loss": math.inf, "epoch": 0}
         self.last_loss = math.nan
         self.stopped = ""  # why it ended before its budget was spent
-        # Losses of the steps since the last report; kept in checkpoints, so that none is lost.
-        self.untold: list[Tensor] = []
+        self.untold: list[Tensor] = []  # losses of the steps since the last check
+        self.notices: list[str] = []  # what a person should hear of, at the next occasion
+        self.ledger = Ledger(self.out, model, settings, data.digest, start)
         self._restore()
+        compiled = settings.compile == "yes" or (settings.compile == "auto" and device.type == "cuda")
+        self.shared_net = self.world.share(torch.compile(self.net) if compiled else self.net)  # type: ignore[arg-type]
+        self.good = Snapshot(self._state())
+
+    def _require_trainable(self) -> None:
+        data, model, settings = self.data, self.model, self.settings
+        if len(data.train) == 0:
+            raise WrongInput(f"{data.uri}: no training pictures; ingest more, or hold out fewer")
+        if model.classes not in (0, len(data.classes)):
+            raise WrongInput(f"classes: {model.classes}, but the data set has {len(data.classes)}; give that, or 0")
+        if model.objective == "edm" and settings.min_snr_gamma:
+            raise WrongInput("min_snr_gamma: edm has a weight of its own, on which min-SNR must not be stacked; give 0")
 
     # -- the run ---------------------------------------------------------------------------------------------------
 
     def run(self, observer: Observer, progress: Progress, task: str = "training") -> dict[str, Any]:
         """Train to the end of the budget, or until nothing improves. Returns the facts that `ddpm train` prints.
 
-        Raises Refused when the weights are not finite at the end.
+        Raises Refused where the guard had to turn back too often, or the weights are not finite at the end.
         """
-        if (finished := self._finished()) is not None:
+        if (finished := self.world.hear(self.ledger.finished())) is not None:
             progress.update(task, 1, 1, "was done already")
             return finished
-        self.out.write("training.json", json.dumps(self._identity(), indent=1).encode())
-        with threads_for(self.model.base_channels, self.device):
-            self._train(observer, progress, task)
+        if self.world.leads:
+            self.ledger.begin()
+        try:
+            with threads_for(self.model.base_channels, self.device):
+                self._train(observer, progress, task)
+        finally:
+            self.feed.close()
         return self._finish(progress, task)
 
     def _train(self, observer: Observer, progress: Progress, task: str) -> None:
@@ -123,138 +160,226 @@ class Trainer:
         if self.step == self.total_steps and checkpoint.pointed(self.out, "last") is None:
             self._save(best=True)  # the start has the whole budget behind it: it is the result
         while self.step < self.total_steps and not self.stopped:
+            self._tell(progress, task)
             loss, norm = self._train_step()
             self.untold.append(loss)
             timed += 1  # steps since `clock`, which a resumption or a look sets anew
-            ends_epoch = self.step % self.epoch_steps == 0
-            ends_run = self.step == self.total_steps
+            ends_epoch, ends_run = self.step % self.epoch_steps == 0, self.step == self.total_steps
             epoch = self.step // self.epoch_steps
             looks = ends_run or (ends_epoch and epoch % self.settings.held_out_every == 0)
-            if looks or len(self.untold) >= LOG_EVERY:
-                now = time.monotonic()
-                self.last_loss = float(torch.stack(self.untold).mean())
-                self._require_progress()
-                speed = timed * self.batch / max(now - clock, 1e-9)
-                observer.metrics(
-                    {
-                        "loss": self.last_loss,
-                        "grad_norm": float(norm),
-                        "lr": self._lr(),
-                        "skipped_steps": self.guard.skipped(),
-                        "images_per_second": speed,
-                        "epoch": self.step / self.epoch_steps,
-                    },
-                    self.images_seen,
-                )
-                note = f"epoch {math.ceil(self.step / self.epoch_steps)}/{self.settings.epochs}  loss {self.last_loss:.4f}  {speed:,.0f} img/s"
-                progress.update(task, self.step, self.total_steps + 1, note)  # +1: not done before its checkpoint is
-                self.untold, timed, clock = [], 0, now
-            if looks:
-                improved = self._look(epoch, observer)
-                if observer.looked(epoch, self.images_seen, self.ema_net):
-                    self.stopped = "ended by its observer"
-                elif self._stale(epoch):
-                    self.stopped = f"no better held-out loss for {self.settings.patience} epochs"
-                if improved or ends_run or self.stopped:
-                    observer.saving()
-                    self._save(best=improved)
-                    saved = time.monotonic()
-                timed, clock = 0, time.monotonic()  # the look is no part of the training's speed
-            elif time.monotonic() - saved > self.settings.checkpoint_seconds:
+            if not looks and len(self.untold) < CHECK_EVERY[self.device.type]:
+                continue
+            self._check()
+            now = time.monotonic()
+            speed = timed * self.batch / max(now - clock, 1e-9)
+            figures = {
+                "loss": self.last_loss, "grad_norm": float(norm), "lr": self._lr(), "skipped_steps": self.guard.skipped(),
+                "rollbacks": self.guard.rollbacks, "images_per_second": speed, "epoch": self.step / self.epoch_steps,
+            }  # fmt: skip
+            observer.metrics(figures, self.images_seen)
+            note = f"epoch {math.ceil(self.step / self.epoch_steps)}/{self.settings.epochs}  loss {self.last_loss:.4f}  {speed:,.0f} img/s"
+            progress.update(task, self.step, self.total_steps + 1, note)  # +1: not done before its checkpoint is
+            improved = looks and self._look(epoch, observer)
+            due = time.monotonic() - saved > self.settings.checkpoint_seconds
+            if self.world.hear(improved or ends_run or bool(self.stopped) or due):
                 observer.saving()
-                self._save(best=False)
-                timed, saved = 0, time.monotonic()
-                clock = saved
+                self._save(best=improved)
+                saved = time.monotonic()
+            timed, clock = 0, time.monotonic()  # neither a look nor a save is part of the training's speed
 
-    def _require_progress(self) -> None:
-        """Raise Refused where so many steps in a row were skipped that no calm one will follow."""
-        skipped = self.guard.skipped_in_a_row()
-        if skipped >= HOPELESS:
+    def _tell(self, progress: Progress, task: str) -> None:
+        for notice in self.notices:
+            progress.say(f"{task}: {notice}")
+        self.notices = []
+
+    def _check(self) -> None:
+        """Read the device's counts; remember the state where all is calm, and turn back to the last such where it is not."""
+        losses = torch.stack(self.untold)  # NaN: skipped
+        self.untold = []
+        self.last_loss = float(self.world.mean(losses).nanmean())
+        if not self.world.hear(self.guard.troubled(self.last_loss)):
+            self.good.renew(self._state())
+            return
+        if self.guard.lowered == MOST_ROLLBACKS:
             raise Refused(
-                f"the gradients blew up: the last {skipped} steps were all skipped, after {self.images_seen:,} images; lower lr (it is {self.settings.lr:g}; in a run, founding_lr and lr_high)"
+                f"the gradients blew up, and turning back {MOST_ROLLBACKS} times did not help, after {self.images_seen:,} images; lower lr (it is {self.settings.lr:g}; in a run, founding_lr and lr_high)"
             )
+        self.good.restore(self._state())
+        self.guard.turned_back()
+        self.notices.append(
+            f"a gradient spike at {self.images_seen:,} images: back to the last good weights, at {self.guard.lr_factor:g} of the rate"
+        )
+
+    def _state(self) -> list[Tensor]:
+        """All that a step changes, in a fixed order: weights, averages, moments, and the norms that the guard knows."""
+        averages = [average for net in self.averages.values() for average in net.parameters()]
+        adam = [self.optimizer.state[weight][slot] for weight in self.weights for slot in ("step", *MOMENTS)]
+        return [*self.weights, *averages, *adam, self.guard.norms]
+
+    # -- a step ----------------------------------------------------------------------------------------------------
 
     def _train_step(self) -> tuple[Tensor, Tensor]:
-        """One step; returns its loss and gradient norm, both still on the device."""
-        settings = self.settings
-        draw = generator(self.device, settings.train_seed, "step", self.step)
-        x0 = to_unit(self.images[self._batch_indices()])
-        if settings.flip:
-            mirrored = torch.rand(self.batch, 1, 1, 1, device=self.device, generator=draw) < 0.5
-            x0 = torch.where(mirrored, x0.flip(3), x0)
-        t = torch.randint(self.model.timesteps, (self.batch,), device=self.device, generator=draw)
-        eps = torch.randn(x0.shape, device=self.device, generator=draw)
-        if self.model.dropout:
-            torch.manual_seed(key(settings.train_seed, "dropout", self.step))  # its masks come from the global stream
+        """One step; returns its loss (NaN where the guard skipped it) and gradient norm, both still on the device."""
+        self.net.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr()
-        self.net.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            loss = self.diffusion.loss(self.net, x0, t, eps).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self._gradients(*self._draw())
         gradients = [weight.grad for weight in self.weights if weight.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         # The fused kernel leaves weights, moments and step count alone where found_inf is 1.
-        self.optimizer.found_inf = self.guard.judge(norm)  # type: ignore[attr-defined]
-        nn.utils.clip_grads_with_norm_(self.weights, CLIP_NORM, norm)
+        skip = self.guard.judge(norm)
+        self.optimizer.found_inf = skip  # type: ignore[attr-defined]
+        if self.settings.clip_norm:
+            nn.utils.clip_grads_with_norm_(self.weights, self.settings.clip_norm, norm)
         self.optimizer.step()
         self.step += 1
-        update_ema(self.ema, self.weights, ema_decay(self.batch, self.images_seen, settings.ema_half_life))
-        return loss.detach(), norm
+        for half_life, net in self.averages.items():
+            update_ema(list(net.parameters()), self.weights, ema_decay(self.batch, self.images_seen, half_life))
+        return torch.where(skip > 0, torch.nan, loss), norm
+
+    def _draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+        """This step's pictures, noise levels, noise, class labels and augmentation labels: this process's share of them.
+
+        All is drawn for the whole batch on every rank, so that the number of ranks changes no number.
+        """
+        settings = self.settings
+        draw = generator(self.device, settings.train_seed, "step", self.step)
+        mine = slice(self.world.rank * self.share, (self.world.rank + 1) * self.share)
+        images, classes = self.feed.batch(self.step)
+        x0 = to_unit(images).to(self.dtype)
+        mirrored = torch.rand(self.batch, 1, 1, 1, device=self.device, generator=draw) < 0.5
+        sigma = self.diffusion.draw_levels(self.batch, draw)[mine]
+        eps = torch.randn(self.batch, *x0.shape[1:], device=self.device, generator=draw)[mine].to(self.dtype)
+        if settings.flip:
+            x0 = torch.where(mirrored[mine], x0.flip(3), x0)
+        labels = augmented = None
+        if self.model.classes:
+            untold = torch.rand(self.batch, device=self.device, generator=draw)[mine] < settings.label_dropout
+            labels = torch.where(untold, -1, classes)
+        if self.model.augment:
+            augmented = draw_labels(self.batch, self.model.augment, draw)[mine].to(self.dtype)
+            x0 = augment(x0, augmented)
+        return x0, sigma, eps, labels, augmented
+
+    def _gradients(
+        self, x0: Tensor, sigma: Tensor, eps: Tensor, labels: Tensor | None, augmented: Tensor | None
+    ) -> Tensor:
+        """The gradient of the batch's mean loss, in as many parts as memory asks for; returns the loss.
+
+        Where memory runs out the parts are halved, from now on, and the gradient is taken anew.
+        """
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.model.dropout:  # its masks come from the global stream
+                torch.manual_seed(key(self.settings.train_seed, "dropout", self.step, self.world.rank))
+            loss = torch.zeros((), device=self.device, dtype=self.dtype)
+            synchronised = False
+            try:
+                for start in range(0, self.share, self.micro):
+                    part = slice(start, start + self.micro)
+                    synchronised = self.world.size > 1 and start + self.micro >= self.share
+                    # Gradients are exchanged once, with the last part.
+                    waits = self.world.size > 1 and not synchronised
+                    quietly = self.shared_net.no_sync() if waits else contextlib.nullcontext()  # type: ignore[operator]
+                    lower = self.settings.precision == "bf16"
+                    with quietly, torch.autocast(self.device.type, torch.bfloat16, enabled=lower):
+                        losses = self.diffusion.loss(
+                            self.shared_net, x0[part], sigma[part], eps[part], None if labels is None else labels[part],
+                            None if augmented is None else augmented[part], self.settings.min_snr_gamma,
+                        )  # fmt: skip
+                        mean = losses.sum() / self.share
+                        mean.backward()
+                    loss = loss + mean.detach()
+                return loss
+            except torch.OutOfMemoryError:
+                if self.micro == 1 or synchronised:
+                    raise Refused(
+                        f"memory ran out with {self.micro} pictures at a time; give a smaller micro_batch, or a smaller network"
+                    ) from None
+            self.micro = math.ceil(self.micro / 2)
+            self.notices.append(
+                f"memory ran out: {self.micro} pictures at a time from now on, in batches as large as before"
+            )
 
     @property
     def images_seen(self) -> int:
         return self.step * self.batch
 
     def _lr(self) -> float:
-        """The rate for the next step: a linear warm-up, then constant, then a linear fall to 0 over the last part."""
+        """The rate for the next step: a linear warm-up, then constant, then a linear fall to 0 over the last part; all of
+        it lowered by every rollback."""
         settings = self.settings
-        lr = settings.lr
+        lr = settings.lr * self.guard.lr_factor
         if settings.warmup_images:
             lr *= min(1.0, (self.images_seen + self.batch) / settings.warmup_images)
         if settings.decay_fraction:
             lr *= min(1.0, (self.total_steps - self.step) / (settings.decay_fraction * self.total_steps))
         return lr
 
-    def _batch_indices(self) -> Tensor:
-        epoch, position = divmod(self.step, self.epoch_steps)
-        if self._order is None or self._order[0] != epoch:
+    def _rows(self, step: int) -> Tensor:
+        """The rows of this process's share of a step's batch, from an order that is shuffled anew for every epoch."""
+        epoch, position = divmod(step, self.epoch_steps)
+        if epoch not in self._orders:
             draw = generator("cpu", self.settings.train_seed, "order", epoch)
-            self._order = (epoch, torch.randperm(len(self.data.train), generator=draw).to(self.device))
-        return self._order[1][position * self.batch : (position + 1) * self.batch]
+            order = torch.randperm(len(self.data.train), generator=draw)
+            self._orders = {**{e: o for e, o in self._orders.items() if e == epoch - 1}, epoch: order}
+        start = position * self.batch + self.world.rank * self.share
+        return self._orders[epoch][start : start + self.share]
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
-    def held_out_loss(self) -> float:
-        """The averaged network's loss on fixed triples of held-out picture, timestep and noise; NaN without pictures."""
+    def held_out_losses(self) -> list[float]:
+        """The averaged network's loss on fixed triples of held-out picture, noise level and noise, the levels spread
+        evenly over those that training draws, rising: one for each picture; empty without pictures."""
         images = self.data.held_out.images[:HELD_OUT_PICTURES]
-        if len(images) == 0:
-            return math.nan
-        draw = generator("cpu", "held-out loss")
-        t = (torch.arange(len(images)) * self.model.timesteps) // len(images)  # evenly over the timesteps
-        eps = torch.randn(images.shape, generator=draw)
-        total = 0.0
-        for rows in torch.arange(len(images)).split(self.batch):
-            x0, at, noise = (part.to(self.device) for part in (to_unit(images[rows]), t[rows], eps[rows]))
-            total += float(self.diffusion.loss(self.ema_net, x0, at, noise).sum())
-        return total / len(images)
+        sigma = self.diffusion.even_levels(len(images))
+        eps = torch.randn(images.shape, generator=generator("cpu", "held-out loss"))
+        labels = self.data.held_out.labels[: len(images)]
+        losses: list[float] = []
+        with torch.inference_mode():
+            for rows in torch.arange(len(images)).split(self.batch):
+                x0, at, noise = to_unit(images[rows]), sigma[rows], eps[rows]
+                told = labels[rows].to(self.device) if self.model.classes else None
+                parts = (part.to(self.device, self.dtype) for part in (x0, at.to(torch.float32), noise))
+                x0, at, noise = parts
+                losses += self.diffusion.loss(self.ema_net, x0, at.float(), noise, told).tolist()
+        return losses
+
+    def held_out_loss(self) -> float:
+        """Their mean; NaN without pictures."""
+        losses = self.held_out_losses()
+        return sum(losses) / len(losses) if losses else math.nan
 
     def _look(self, epoch: int, observer: Observer) -> bool:
-        """Take the held-out loss; True where it is the best so far (or where there is none to go by)."""
-        loss = self.held_out_loss()
-        if math.isnan(loss) and len(self.data.held_out) == 0:
-            self.best = {"loss": math.inf, "epoch": epoch}
-            return True
-        observer.metrics({"held_out_loss": loss}, self.images_seen)
-        if loss < self.best["loss"]:
-            self.best = {"loss": loss, "epoch": epoch}
-            return True
-        return False
+        """Take the held-out loss, and ask the observer whether to go on: rank 0 does, and the others hear.
 
-    def _stale(self, epoch: int) -> bool:
-        return 0 < self.settings.patience <= epoch - self.best["epoch"] and len(self.data.held_out) > 0
+        True where the loss is the best so far (or where there is none to go by).
+        """
+        improved, best, stopped = False, self.best, ""
+        if self.world.leads:
+            losses = self.held_out_losses()
+            mean = sum(losses) / len(losses) if losses else math.inf
+            improved = not losses or mean < self.best["loss"]
+            if losses:
+                observer.metrics({"held_out_loss": mean, **self._by_band(losses)}, self.images_seen)
+            if improved:
+                best = {"loss": mean, "epoch": epoch}
+            if observer.looked(epoch, self.images_seen, self.ema_net):
+                stopped = "ended by its observer"
+            elif losses and 0 < self.settings.patience <= epoch - best["epoch"]:
+                stopped = f"no better held-out loss for {self.settings.patience} epochs"
+        improved, self.best, self.stopped = self.world.hear((improved, best, stopped))
+        return improved
+
+    def _by_band(self, losses: list[float]) -> dict[str, float]:
+        """The mean held-out loss of each part of the noise levels, by the level in its middle."""
+        sigma = self.diffusion.even_levels(len(losses)).tolist()
+        edges = [len(losses) * band // NOISE_BANDS for band in range(NOISE_BANDS + 1)]
+        return {
+            f"held_out_loss/sigma_{sigma[(low + high) // 2]:.2g}": sum(losses[low:high]) / (high - low)
+            for low, high in itertools.pairwise(edges)
+            if high > low
+        }
 
     # -- checkpoints -----------------------------------------------------------------------------------------------
 
@@ -263,19 +388,14 @@ class Trainer:
         for name, weight in self.net.named_parameters():
             for slot, value in self.optimizer.state[weight].items():
                 optimizer[f"{slot}.{name}"] = value
-        return {
-            "weights": dict(self.net.named_parameters()),
-            "ema": dict(self.ema_net.named_parameters()),
-            "optimizer": optimizer,
-        }
-
-    def _identity(self) -> dict[str, Any]:
-        """What must be equal for one training to be another's resumption."""
-        settings = {**asdict(self.model), **asdict(self.settings)}
-        del settings["checkpoint_seconds"]  # changes no number
-        return {**settings, "dataset_digest": self.data.digest, "start": self.start}
+        tensors: dict[str, dict[str, Tensor]] = {"weights": dict(self.net.named_parameters()), "optimizer": optimizer}
+        for half_life, net in self.averages.items():
+            tensors[checkpoint.average_part(self.settings.half_lives, half_life)] = dict(net.named_parameters())
+        return tensors
 
     def _save(self, best: bool) -> None:
+        if not self.world.leads:
+            return
         facts = {
             "image_size": self.data.image_size,
             "dataset_digest": self.data.digest,
@@ -286,77 +406,70 @@ class Trainer:
             "loss": self.last_loss if math.isfinite(self.last_loss) else None,
             "best": {**self.best, "loss": self.best["loss"] if math.isfinite(self.best["loss"]) else None},
             "skipped_steps": self.guard.skipped(),
+            "guard": self.guard.facts(),
+            "micro_batch": self.micro,
             "stopped": self.stopped,
-            "untold_losses": [float(loss) for loss in self.untold],
         }
+        previous = checkpoint.pointed(self.out, "last")
         folder = checkpoint.write_checkpoint(self.out, self._tensors(), facts, self.model, self.settings)
         if best:
             checkpoint.point(self.out, "best", folder)
         checkpoint.point(self.out, "last", folder)
-        kept = checkpoint.pointed(self.out, "best")
-        keep = {folder} | ({kept.split("/")[-2]} if kept else set())
-        checkpoint.prune_checkpoints(self.out, keep)
+        kept = [previous, checkpoint.pointed(self.out, "best")]  # the previous one, should this one be damaged
+        checkpoint.prune_checkpoints(self.out, {folder, *(uri.split("/")[-2] for uri in kept if uri)})
 
     def _restore(self) -> None:
         """Take up what `out` holds, or else `start`, or else nothing."""
-        self._require_same()
-        last = checkpoint.pointed(self.out, "last")
-        if last is None and self.start is None:
-            return
-        read = checkpoint.read_checkpoint(last or str(self.start))
-        if last is None:
-            self._require_fits(read)
-        else:
-            self.untold = [torch.tensor(loss, device=self.device) for loss in read.facts["untold_losses"]]
-            best = read.facts["best"]
+        read = self._last_undamaged()
+        resumes = read is not None
+        if read is None:
+            if self.start is None:
+                return
+            read = checkpoint.read_checkpoint(self.start)
+            require_fits(read, self.model, self.data.image_size, self.batch, self.total_steps, self.settings.epochs)
+        facts, optimizer = read.facts, read.tensors["optimizer"]
+        if resumes:
+            best = facts["best"]
             self.best = {"loss": math.inf if best["loss"] is None else best["loss"], "epoch": best["epoch"]}
-            self.stopped = read.facts["stopped"]
+            self.stopped = facts["stopped"]
+            self.micro = min(facts["micro_batch"], self.share)
         self.net.load_state_dict(read.tensors["weights"])
-        self.ema_net.load_state_dict(read.tensors["ema"])
-        optimizer = read.tensors["optimizer"]
-        self.guard.load(optimizer)
+        for half_life, net in self.averages.items():
+            # A start may have had fewer averages: a new one begins with what its first one is.
+            part = checkpoint.average_part(self.settings.half_lives, half_life)
+            net.load_state_dict(read.tensors.get(part, read.tensors["ema"]))
+        self.guard.load(optimizer, facts["guard"])
         for name, weight in self.net.named_parameters():
-            # Moments must lie in memory as their weights do: the fused kernel walks through both side by side.
-            moments = {
-                slot: torch.empty_like(weight).copy_(optimizer[f"{slot}.{name}"]) for slot in ("exp_avg", "exp_avg_sq")
-            }
-            self.optimizer.state[weight] = {"step": optimizer[f"step.{name}"].to(self.device), **moments}
-        self.step = read.facts["step"]
-        self.last_loss = math.nan if read.facts["loss"] is None else read.facts["loss"]
+            # Moments lie in memory as their weights do: the fused kernel walks through both side by side.
+            for slot, value in self.optimizer.state[weight].items():
+                value.copy_(optimizer[f"{slot}.{name}"])
+        self.step = facts["step"]
+        self.last_loss = math.nan if facts["loss"] is None else facts["loss"]
 
-    def _require_same(self) -> None:
-        try:
-            before = json.loads(self.out.read("training.json"))
-        except Missing:
-            return
-        for name, value in self._identity().items():
-            if before.get(name) != value:
-                raise WrongInput(
-                    f"out: {self.out.root} holds a training with {name} {before.get(name)!r}, not {value!r}; give another place, or the same settings"
+    def _last_undamaged(self) -> checkpoint.Checkpoint | None:
+        """The last checkpoint in `out` that can be read, with a notice where it is not the last; None where there is none."""
+        uri = checkpoint.pointed(self.out, "last")
+        damaged: list[str] = []
+        while uri is not None:
+            try:
+                found = checkpoint.read_checkpoint(uri)
+            except (WrongInput, Missing) as problem:
+                damaged.append(str(problem))
+                uri = checkpoint.before(self.out, uri)
+                continue
+            if damaged:
+                self.notices.append(
+                    f"{damaged[0]}. Going on from the one before it, at {found.facts['images_seen']:,} images"
                 )
-
-    def _require_fits(self, read: checkpoint.Checkpoint) -> None:
-        if read.model_settings != self.model or read.facts["image_size"] != self.data.image_size:
+            return found
+        if damaged:
             raise WrongInput(
-                f"start: {self.start} is of another model; give its settings and a data set of {read.facts['image_size']} px"
+                f"out: no checkpoint in {self.out.root} can be read ({damaged[0]}); remove it to begin anew"
             )
-        if read.facts["step"] * self.batch != read.facts["images_seen"]:
-            raise WrongInput(
-                f"start: {self.start} was trained with another batch size; give batch_size {read.facts['images_seen'] // max(read.facts['step'], 1)}"
-            )
-        if read.facts["step"] > self.total_steps:
-            raise WrongInput(
-                f"start: {self.start} has {read.facts['epoch']:g} epochs behind it, more than epochs ({self.settings.epochs}); give more epochs"
-            )
-
-    def _finished(self) -> dict[str, Any] | None:
-        try:
-            return json.loads(self.out.read("done.json"))
-        except Missing:
-            return None
+        return None
 
     def _finish(self, progress: Progress, task: str) -> dict[str, Any]:
-        self._require_progress()
+        self._tell(progress, task)
         if not all(bool(weight.isfinite().all()) for weight in self.weights):
             raise Refused(
                 f"the weights are not finite after {self.images_seen:,} images; lower lr (it is {self.settings.lr:g}; in a run, founding_lr and lr_high)"
@@ -371,10 +484,13 @@ class Trainer:
             "loss": self.last_loss,
             "held_out_loss": self.best["loss"] if math.isfinite(self.best["loss"]) else None,
             "skipped_steps": self.guard.skipped(),
+            "rollbacks": self.guard.rollbacks,
             "parameters": sum(weight.numel() for weight in self.weights),
             "spent_budget": self.step == self.total_steps,
             "stopped": self.stopped or "the budget was spent",
         }
-        self.out.write("done.json", json.dumps(facts, indent=1).encode())
+        facts = self.world.hear(facts)
+        if self.world.leads:
+            self.ledger.finish(facts)
         progress.update(task, 1, 1, f"{self.images_seen:,} images  loss {self.last_loss:.4f}  {facts['stopped']}")
         return facts

@@ -1,10 +1,12 @@
 """Samplers on data whose best denoiser is known, and the promise that a picture belongs to its seed."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from ddpm.model.diffusion import Denoiser, Diffusion
-from ddpm.model.sampling import SAMPLERS, PictureNoise, generate
+from ddpm.model.sampling import SAMPLERS, PictureNoise, evaluations, generate, heun
 from ddpm.model.unet import UNet
 from ddpm.settings import ModelSettings
 
@@ -35,6 +37,8 @@ def draw_gaussian(sampler: str, steps: int, n: int = 100_000) -> torch.Tensor:
         ("ddim", 250, 0.01),
         ("dpm-solver++", 20, 0.015),
         ("dpm-solver++", 50, 0.01),
+        ("heun", 18, 0.015),
+        ("heun", 50, 0.01),
     ],
 )
 def test_reaches_the_gaussian(sampler, steps, tolerance):
@@ -45,7 +49,7 @@ def test_reaches_the_gaussian(sampler, steps, tolerance):
     assert float(((x - x.mean()) / x.std()).pow(4).mean()) == pytest.approx(3, abs=0.1)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "dpm-solver++"])
+@pytest.mark.parametrize("sampler", ["ddim", "dpm-solver++", "heun"])
 def test_deterministic_samplers_approach_the_ode(sampler):
     """The probability-flow ODE maps x to MEAN + (x - MEAN) * STD / sqrt(STD^2 + sigma^2), exactly, on this data."""
     start = torch.linspace(-2, 2, 9, dtype=torch.float64).view(-1, 1, 1, 1)
@@ -132,3 +136,62 @@ def test_samplers_are_finite_on_a_real_network(sampler):
     with torch.inference_mode():
         x = SAMPLERS[sampler](denoise, noise() * (1 + sigmas[0] ** 2).sqrt(), sigmas, noise)
     assert bool(x.isfinite().all()) and float(x.abs().max()) <= 1 + 1e-5, "the last step gives the clipped estimate"
+
+
+def edm_sigmas(steps):
+    return Diffusion(ModelSettings(objective="edm")).sampling_sigmas(steps).double()
+
+
+def test_edm_levels_are_the_papers():
+    sigmas = edm_sigmas(18)
+    assert len(sigmas) == 19 and sigmas[-1] == 0
+    for i in (0, 7, 17):
+        expected = (80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+        assert float(sigmas[i]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("churn", [0.0, 1.0, 40.0, 1000.0])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_reaches_the_gaussian_on_edms_levels(sampler, churn):
+    """And churn leaves the distribution as it is."""
+    if churn and sampler != "heun":
+        return
+    sigmas, noise = edm_sigmas(200), torch.Generator().manual_seed(0)
+
+    def draw():
+        return torch.randn(50_000, 1, 1, 1, dtype=torch.float64, generator=noise)
+
+    solve = partial(heun, churn=churn) if churn else SAMPLERS[sampler]
+    x = solve(gaussian_denoiser, draw() * sigmas[0], sigmas, draw)
+    assert float(x.mean()) == pytest.approx(MEAN, abs=0.02) and float(x.std()) == pytest.approx(STD, abs=0.02)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_evaluations_are_counted(sampler):
+    asked = []
+
+    def denoise(x, sigma):
+        asked.append(float(sigma))
+        return gaussian_denoiser(x, sigma)
+
+    SAMPLERS[sampler](denoise, torch.zeros(1, 1, 1, 1), edm_sigmas(18).float(), lambda: torch.zeros(1, 1, 1, 1))
+    assert len(asked) == evaluations(sampler, 18)
+
+
+@pytest.mark.parametrize("objective", ["epsilon", "v", "edm"])
+def test_classes_of_pictures(objective):
+    """A seed's class follows from the seed; a label given is for all; and both are the picture's own, whatever the batch."""
+    settings = ModelSettings(base_channels=8, blocks=1, attention_resolution=4, classes=3, objective=objective)
+    torch.manual_seed(3)
+    net = UNet(settings, 8)
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.08)
+
+    def pictures(seeds, **others):
+        return torch.cat(list(generate(net, settings, 8, seeds, "heun", 4, batch=4, **others)))
+
+    together = pictures(range(6))
+    assert torch.equal(pictures([4])[0], together[4])
+    assert torch.equal(pictures([4], label=1)[0], together[4]), "4 mod 3 is 1"
+    assert not torch.equal(pictures([4], label=0)[0], together[4])
+    assert not torch.equal(pictures([4], guidance=4.0)[0], together[4])

@@ -1,0 +1,305 @@
+"""What a training survives: spikes, kills, damage, want of memory; and that ranks, parts and places change no number."""
+
+import dataclasses
+import multiprocessing
+import random
+import signal
+import socket
+import time
+
+import pytest
+import torch
+from engine_processes import CPU, MODEL, SETTINGS, train_as_rank, train_here, trainer
+
+from ddpm.data.dataset import Split
+from ddpm.errors import Refused, WrongInput
+from ddpm.progress import Quiet
+from ddpm.store import open_store
+from ddpm.training import checkpoint
+from ddpm.training.augmentation import augment, draw_labels
+from ddpm.training.distributed import World
+from ddpm.training.feed import Feed
+from ddpm.training.trainer import NoObserver
+
+
+def everything(out):
+    read = checkpoint.read_checkpoint(checkpoint.pointed(open_store(str(out)), "last"))
+    return {f"{part}.{name}": tensor for part, named in read.tensors.items() for name, tensor in named.items()}
+
+
+class Heard(NoObserver):
+    def __init__(self):
+        self.figures = {}
+
+    def metrics(self, values, images_seen):
+        self.figures.update({(images_seen, n): v for n, v in values.items() if n != "images_per_second"})
+
+
+def spoil(run, first, steps, factor=float("inf")):
+    """The gradients of these steps are a burst: they are not finite."""
+    calm = run.feed.batch
+
+    def batch(number):
+        images, labels = calm(number)
+        return (images.float() * factor, labels) if first <= number < first + steps else (images, labels)
+
+    run.feed.batch = batch
+
+
+def test_a_burst_ruins_a_training_without_the_guard_and_not_one_with_it(digits, tmp_path):
+    """On fixed held-out triples of picture, noise level and noise, to within 5% of a calm run."""
+    settings = dataclasses.replace(SETTINGS, epochs=30, clip_norm=0.0, held_out_every=30, ema_half_lives="1000")
+    losses, facts = {}, {}
+    for name, factor, burst in (("calm", 10.0, 0), ("bare", 0.0, 10), ("guarded", 10.0, 10)):
+        run = trainer(digits, tmp_path / name, dataclasses.replace(settings, guard_factor=factor))
+        spoil(run, 65, burst)
+        try:
+            facts[name] = run.run(NoObserver(), Quiet())
+        except Refused:
+            assert name == "bare"
+        losses[name] = run.held_out_loss()
+    assert not losses["bare"] < 1.5 * losses["calm"], "without the guard the burst does harm"
+    assert losses["guarded"] == pytest.approx(losses["calm"], rel=0.05)
+    assert facts["guarded"]["rollbacks"] == 1 and facts["guarded"]["skipped_steps"] == 10
+    assert facts["calm"]["rollbacks"] == facts["calm"]["skipped_steps"] == 0
+
+
+def test_turning_back_restores_the_last_good_state_and_lowers_the_rate(digits, tmp_path):
+    run = trainer(digits, tmp_path)
+    for _ in range(10):
+        run.untold.append(run._train_step()[0])
+    run._check()
+    good = [tensor.clone() for tensor in run._state()]
+    run.feed._images = run.feed._images.float() * float("nan")
+    run.guard.factor = 1e30  # lets finite steps pass
+    with torch.no_grad():
+        run.weights[0].add_(1.0)
+    for _ in range(5):
+        run.untold.append(run._train_step()[0])
+    run._check()
+    assert all(torch.equal(a, b) or bool(a.isnan().any()) for a, b in zip(good, run._state(), strict=True))
+    assert run._lr() == pytest.approx(SETTINGS.lr / 2) and run.step == 15 and "spike" in run.notices[0]
+
+
+def test_killed_ten_times_it_ends_with_the_same_bits(digits, tmp_path):
+    """kill -9, at random moments of real processes."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["engine_processes"])
+
+    def process(out, kill_after=None):
+        worker = context.Process(target=train_here, args=(digits, str(out), kill_after))
+        worker.start()
+        worker.join(120)
+        return worker.exitcode
+
+    assert process(tmp_path / "warm", 0.0001) == -signal.SIGKILL
+    began = time.monotonic()
+    assert process(tmp_path / "whole") == 0
+    seconds = time.monotonic() - began
+    moments, killed = random.Random(0), 0
+    for _ in range(60):
+        code = process(tmp_path / "parts", seconds * (0.2 + 0.3 * moments.random()))
+        if code == 0:
+            open_store(str(tmp_path / "parts")).delete("done.json")
+            break
+        assert code == -signal.SIGKILL
+        killed += 1
+        if killed == 10:
+            break
+    assert killed >= 2
+    assert process(tmp_path / "parts") == 0
+    torch.testing.assert_close(
+        everything(tmp_path / "whole"), everything(tmp_path / "parts"), rtol=0, atol=0, equal_nan=True
+    )
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "gone"])
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(digits, tmp_path, damage):
+    whole = trainer(digits, tmp_path / "whole")
+    whole.run(NoObserver(), Quiet())
+    facts = trainer(digits, tmp_path / "hurt").run(NoObserver(), Quiet())
+    (tmp_path / "hurt" / "done.json").unlink()
+    path = tmp_path / "hurt" / facts["last_checkpoint"].split("/")[-2] / "optimizer.safetensors"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(b"" if damage == "truncated" else bytes(data))
+    if damage == "gone":
+        path.unlink()
+    again = trainer(digits, tmp_path / "hurt")
+    assert 0 < again.step < whole.total_steps and "Going on from the one before it" in again.notices[0]
+    again.run(NoObserver(), Quiet())
+    torch.testing.assert_close(
+        everything(tmp_path / "whole"), everything(tmp_path / "hurt"), rtol=0, atol=0, equal_nan=True
+    )
+
+
+def test_nothing_but_damage_is_refused(digits, tmp_path):
+    trainer(digits, tmp_path).run(NoObserver(), Quiet())
+    for path in tmp_path.glob("*/weights.safetensors"):
+        path.write_bytes(b"")
+    with pytest.raises(WrongInput, match="remove it to begin anew"):
+        trainer(digits, tmp_path)
+
+
+def test_memory_that_runs_out_halves_the_micro_batch_and_changes_nothing_else(digits, tmp_path):
+    settings = dataclasses.replace(SETTINGS, precision="fp64", epochs=1)
+    free = trainer(digits, tmp_path / "free", settings)
+    tight = trainer(digits, tmp_path / "tight", settings)
+    forward = tight.net.forward
+
+    def small(x, *others):
+        if len(x) > 8:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(x, *others)
+
+    tight.net.forward = small
+    for _ in range(5):
+        torch.testing.assert_close(free._train_step(), tight._train_step(), rtol=1e-10, atol=1e-12)
+    assert tight.micro == 8 and free.micro == 32 and len(tight.notices) == 2
+    tight.net.forward = lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory"))
+    with pytest.raises(Refused, match="memory ran out with 1 pictures"):
+        tight._train_step()
+
+
+def test_pictures_fetched_ahead_are_those_that_are_resident(digits, tmp_path):
+    heard = []
+    for place in ("yes", "no"):
+        heard.append(Heard())
+        trainer(digits, tmp_path / place, dataclasses.replace(SETTINGS, resident=place)).run(heard[-1], Quiet())
+    assert heard[0].figures == heard[1].figures
+
+
+def test_feed_takes_only_the_rows_it_needs(digits):
+    taken = []
+
+    class Mapped(Split):
+        def take(self, rows):
+            taken.append(rows.tolist())
+            return super().take(rows)
+
+    split = Mapped(digits.train.images, digits.train.labels)
+    feed = Feed(split, lambda number: torch.arange(4) + 4 * number, CPU, "no")
+    images, labels = feed.batch(5)
+    assert torch.equal(images, digits.train.images[20:24]) and torch.equal(labels, digits.train.labels[20:24])
+    feed.batch(6)
+    feed.close()
+    assert taken[0] == [20, 21, 22, 23] and len(taken) <= 5, "each batch is fetched once"
+
+
+def in_two(data, out, settings, steps):
+    """What two processes come to, by rank."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["engine_processes"])
+    box = context.Queue()
+    workers = [
+        context.Process(target=train_as_rank, args=(rank, 2, port, data, str(out), settings, steps, box))
+        for rank in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    found = dict(box.get(timeout=120) for _ in workers)
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    return found
+
+
+@pytest.mark.parametrize(("precision", "steps", "tolerance"), [("fp64", 50, 1e-8), ("fp32", 20, 1e-4)])
+def test_two_processes_follow_one(digits, tmp_path, precision, steps, tolerance):
+    settings = dataclasses.replace(SETTINGS, precision=precision, epochs=50)
+    alone = trainer(digits, tmp_path / "one", settings)
+    for _ in range(steps):
+        alone._train_step()
+    found = in_two(digits, tmp_path / "two", settings, steps)
+    for mine, first, second in zip(alone.weights, *found.values(), strict=True):
+        torch.testing.assert_close(torch.from_numpy(first), mine.detach(), rtol=0, atol=tolerance)
+        assert (first == second).all(), "ranks are equal to the bit"
+
+
+def test_a_checkpoint_moves_between_numbers_of_processes(digits, tmp_path):
+    """Two processes go on from what one began, and end alike; and one from what two ended."""
+    settings = dataclasses.replace(SETTINGS, precision="fp64", epochs=3, held_out_every=1)
+    whole = trainer(digits, tmp_path / "whole", settings)
+    whole.run(NoObserver(), Quiet())
+
+    class Stops(NoObserver):
+        def looked(self, epoch, images_seen, net):
+            if epoch == 2:
+                raise KeyboardInterrupt
+            return False
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(digits, tmp_path / "moved", settings).run(Stops(), Quiet())
+    found = in_two(digits, tmp_path / "moved", settings, None)
+    assert found[0] == found[1]
+    (tmp_path / "moved" / "done.json").unlink()
+    again = trainer(digits, tmp_path / "moved", settings)
+    assert again.step == again.total_steps
+    for mine, other in zip(whole.weights, again.weights, strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-8)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(digits, tmp_path):
+    with pytest.raises(WrongInput, match="cannot be shared by 3 processes"):
+        trainer(digits, tmp_path, world=World(CPU, 0, 3))
+
+
+@pytest.mark.parametrize("objective", ["epsilon", "v", "edm"])
+def test_every_objective_learns(digits, tmp_path, objective):
+    """With all that may be added: classes, augmentation, several averages."""
+    gamma = 0.0 if objective == "edm" else 5.0
+    model = dataclasses.replace(MODEL, objective=objective, classes=10, augment=0.12, schedule="cosine")
+    settings = dataclasses.replace(SETTINGS, epochs=8, min_snr_gamma=gamma, ema_half_lives="20 5000")
+    run, heard = trainer(digits, tmp_path, settings, model), Heard()
+    before = run.held_out_loss()
+    facts = run.run(heard, Quiet())
+    assert facts["held_out_loss"] < 0.8 * before
+    bands = [name for (_, name) in heard.figures if name.startswith("held_out_loss/sigma_")]
+    assert len(set(bands)) == 8
+    models = [checkpoint.load_model(f"{facts['checkpoint']}#{half_life}") for half_life in (20, 5000)]
+    assert not torch.equal(models[0].net.head.weight, models[1].net.head.weight)
+    checkpoint.choose_average(facts["checkpoint"], 5000)
+    chosen = checkpoint.load_model(facts["checkpoint"])
+    assert torch.equal(chosen.net.head.weight, models[1].net.head.weight)
+    assert chosen.facts["sha256"]["ema.safetensors"] == models[1].facts["sha256"]["ema.safetensors"]
+    with pytest.raises(WrongInput, match="no average of half-life 7; the checkpoint has 20, 5000"):
+        checkpoint.load_model(f"{facts['checkpoint']}#7")
+
+
+def test_what_does_not_go_together_is_refused(digits, tmp_path):
+    with pytest.raises(WrongInput, match="must not be stacked"):
+        trainer(
+            digits,
+            tmp_path,
+            dataclasses.replace(SETTINGS, min_snr_gamma=5.0),
+            dataclasses.replace(MODEL, objective="edm"),
+        )
+    with pytest.raises(WrongInput, match="classes: 7, but the data set has 10"):
+        trainer(digits, tmp_path, model=dataclasses.replace(MODEL, classes=7))
+
+
+def test_augmentation_does_what_its_labels_say():
+    x = torch.rand(9, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(9, 9)
+    labels[1, 0] = 1
+    labels[2, 1] = 1
+    labels[3, 3:5] = torch.tensor([0.0 - 1, 1.0])  # a quarter turn
+    labels[4, 7] = 4 / 16
+    labels[5, 2] = 1.0  # twice as large
+    y = augment(x, labels)
+    torch.testing.assert_close(y[0], x[0], rtol=0, atol=0)
+    torch.testing.assert_close(y[1], x[1].flip(2), rtol=0, atol=1e-5)
+    torch.testing.assert_close(y[2], x[2].flip(1), rtol=0, atol=1e-5)
+    assert any(torch.allclose(y[3], x[3].rot90(k, (1, 2)), atol=1e-4) for k in (1, 3))
+    torch.testing.assert_close(y[4][:, :, 4:], x[4][:, :, :-4], rtol=0, atol=1e-4)
+    torch.testing.assert_close(y[5].mean(), x[5][:, 4:12, 4:12].mean(), rtol=0, atol=0.03)
+
+
+def test_augmentation_is_as_frequent_as_asked():
+    labels = draw_labels(20_000, 0.12, torch.Generator().manual_seed(0))
+    share = (labels != 0).float().mean(0)
+    torch.testing.assert_close(share, torch.tensor([0.06, 0.06] + [0.12] * 7), rtol=0, atol=0.01)
+    assert not draw_labels(100, 0.0, torch.Generator().manual_seed(0)).any()
