@@ -80,7 +80,8 @@ def _json(facts: dict[str, Any]) -> bytes:
 def safetensors_files(model: Model) -> Files:
     """The weights under this project's own names, and the settings without which they mean nothing."""
     data = save_tensors({name: tensor.contiguous() for name, tensor in model.net.state_dict().items()})
-    known = {key: model.facts[key] for key in ("sampler", "sampling_steps", "images_seen", "dataset_digest", "checkpoint") if key in model.facts}  # fmt: skip
+    told = ("sampler", "sampling_steps", "images_seen", "dataset_digest", "checkpoint")
+    known: dict[str, Any] = {key: model.facts[key] for key in told if key in model.facts}
     settings = {
         "format_version": FORMAT_VERSION,
         "settings": {**model.facts.get("settings", {}), **asdict(model.settings)},

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ddpm.cli import main
+from ddpm.device import threads_for
 from ddpm.errors import WrongInput
 from ddpm.model.diffusion import Denoiser, Diffusion
 from ddpm.model.sampling import SAMPLERS
@@ -20,6 +21,13 @@ MODELS = {
     "attention-in-the-middle-alone": (ModelSettings(channel_mults="1-3", base_channels=8, blocks=1, attention_resolution=0), 12),
     "one-level-dropout": (ModelSettings(channel_mults="1", base_channels=12, blocks=3, dropout=0.5, timesteps=250), 8),
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Several only wait for each other in networks as small as these."""
+    with threads_for(8, torch.device("cpu")):
+        yield
 
 
 def model_of(settings, image_size):
