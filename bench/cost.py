@@ -49,7 +49,7 @@ def _draw(path: Path, contest: Contest, cost: dict[str, dict[tuple[int, int], fl
         across = [(size, ms) for (size, width), ms in sorted(found.items()) if width == contest.base_channels]
         along = [(width, ms) for (size, width), ms in sorted(found.items()) if size == contest.image_size]
         for axes, line in ((by_size, across), (by_width, along)):
-            axes.plot(*zip(*line, strict=True), marker="o", label=who)
+            axes.plot(*zip(*line, strict=True), marker="o", label=f"{who} (fewer FLOPs)" if who == LUCIDRAINS else who)
     by_size.set(xlabel=f"pixels a side (width {contest.base_channels})", ylabel="ms a picture, training")
     by_width.set(xlabel=f"base channels ({contest.image_size} pixels)")
     for axes, ticks in ((by_size, {size for size, _ in cost[OURS]}), (by_width, {width for _, width in cost[OURS]})):

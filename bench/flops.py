@@ -42,20 +42,24 @@ def ours(settings: ModelSettings, image_size: int, backward: bool) -> float:
 def matched(target: float, like: ModelSettings, image_size: int, backward: bool) -> ModelSettings:
     """Our U-Net of the same multipliers whose FLOPs are within TOLERANCE of `target`.
 
-    Searched over blocks, width, and where it attends: as `like` does if possible, then round widths first, as one would
-    choose them, then the nearest count. Raises ValueError where there is none.
+    `like` itself if it will do. Else one that attends where it does, if possible, and of round width, as one would choose
+    it; among these the nearest count. Raises ValueError where there is none.
     """
-    found = []
-    for departure, attends in enumerate((like.attention_resolution, like.attention_resolution // 2, 0)):
-        for blocks in (1, 2, 3):
-            shape = replace(like, blocks=blocks, attention_resolution=attends)
-            width = like.base_channels * (target / ours(shape, image_size, backward)) ** 0.5  # nearly
-            for step in (16, 8, 4):
-                for base in {max(step, int(width // step + more) * step) for more in (-1, 0, 1, 2)}:
-                    settings = replace(shape, base_channels=base)
-                    off = abs(ours(settings, image_size, backward) / target - 1)
-                    if off <= TOLERANCE:
-                        found.append((departure, -step, off, settings))
-        if found:
-            return min(found, key=lambda one: one[:3])[3]
+
+    def off(settings: ModelSettings) -> float:
+        return abs(ours(settings, image_size, backward) / target - 1)
+
+    if off(like) <= TOLERANCE:
+        return like
+    for attends in (like.attention_resolution, like.attention_resolution // 2, 0):
+        shapes = [replace(like, blocks=blocks, attention_resolution=attends) for blocks in (1, 2, 3)]
+        for step in (16, 8, 4):
+            tried = []
+            for shape in shapes:
+                width = like.base_channels * (target / ours(shape, image_size, backward)) ** 0.5  # nearly
+                nearest = {max(step, int(width // step + more) * step) for more in (-1, 0, 1, 2)}
+                tried += [replace(shape, base_channels=base) for base in sorted(nearest)]
+            best = min(tried, key=off)
+            if off(best) <= TOLERANCE:
+                return best
     raise ValueError(f"no U-Net of {like.channel_mults} has {target / 1e9:.1f} GFLOP within {TOLERANCE:.0%}")
