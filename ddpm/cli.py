@@ -91,6 +91,12 @@ def sample(arguments: argparse.Namespace, progress: Progress) -> Facts:
     )  # fmt: skip
 
 
+def export(arguments: argparse.Namespace, progress: Progress) -> Facts:
+    from ddpm.registry.export import export
+
+    return export(arguments.model, arguments.format, arguments.out, arguments.tracking_uri, arguments.weights)
+
+
 def evaluate(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.steps.evaluate import evaluate
     from ddpm.store import open_store
@@ -281,6 +287,15 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--sampler", help="default: the registered version's own")
     p.add_argument("--sampling-steps", "--sampling_steps", type=int, help="default: the registered version's own")
     p.add_argument("--sample-batch", "--sample_batch", type=int, default=16)
+    _place_flags(p, "tracking_uri")
+
+    p = step(export, "a model as a folder for other programs, diffusers among them")
+    p.add_argument(
+        "--model", required=True, metavar="REF", help="a checkpoint's URI, models:/NAME@ALIAS or models:/NAME/VERSION"
+    )
+    p.add_argument("--format", default="safetensors", help="safetensors (the default) or diffusers")
+    p.add_argument("--out", required=True, metavar="DIR", help="a new folder, or an empty one")
+    p.add_argument("--weights", default="ema", help="ema, the averaged ones (the default), or, of a checkpoint, raw")
     _place_flags(p, "tracking_uri")
 
     p = step(evaluate, "FID and KID of a folder of pictures, a checkpoint or a registered model")

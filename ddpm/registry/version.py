@@ -25,7 +25,8 @@ from ddpm.store import FileStore
 from ddpm.tracking import open_client, open_experiment
 from ddpm.training.checkpoint import Model, checkpoint_uri, drawn_from, load_model, read_facts
 
-FILES = ("weights.safetensors", "settings.json", "report.json")
+ENGINE_FILES = ("weights.safetensors", "settings.json")  # what an exported folder holds too
+FILES = (*ENGINE_FILES, "report.json")
 WEIGHTS_TAG = "weights_sha256"
 PYFUNC = Path(__file__).parent / "pyfunc.py"
 _REFERENCE = re.compile(
@@ -131,13 +132,14 @@ def _model_folder(contents: dict[str, bytes]) -> Iterator[Path]:
 
 
 def resolve(reference: str, tracking_uri: str) -> Model:
-    """The model that a reference names: a checkpoint's URI, models:/NAME@ALIAS or models:/NAME/VERSION.
+    """The model that a reference names: a checkpoint's URI, models:/NAME@ALIAS, models:/NAME/VERSION, an exported folder.
 
     `facts` holds at least sha256 (by file), checkpoint, and, of a registered version, model, sampler, sampling_steps.
     Raises WrongInput, saying what there is.
     """
     if not reference.startswith("models:"):
-        return load_model(reference)
+        exported = all(Path(reference, file).is_file() for file in ENGINE_FILES)
+        return load_files(Path(reference), reference) if exported else load_model(reference)
     client = open_client(tracking_uri)
     version = _find(client, reference)
     with _downloaded(client, version) as files:
@@ -191,15 +193,20 @@ def _downloaded(client: Any, version: Any) -> Iterator[Path]:
 
 def load_version(folder: Path, name: str) -> Model:
     """The model in a version's folder of files. Raises WrongInput where they are not ours, or damaged."""
-    from safetensors.torch import load as load_tensors
-
-    from ddpm.model.unet import UNet
-
     missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
         raise WrongInput(
             f"model: {name} holds no {missing[0]}; it was not registered by ddpm, and nothing else is loaded"
         )
+    return load_files(folder, name)
+
+
+def load_files(folder: Path, name: str) -> Model:
+    """The model in a folder with ENGINE_FILES. Raises WrongInput where they are of another format, or damaged."""
+    from safetensors.torch import load as load_tensors
+
+    from ddpm.model.unet import UNet
+
     known = json.loads((folder / "settings.json").read_text())
     if known.get("format_version") != FORMAT_VERSION:
         raise WrongInput(
@@ -208,7 +215,7 @@ def load_version(folder: Path, name: str) -> Model:
     data = (folder / "weights.safetensors").read_bytes()
     if hashlib.sha256(data).hexdigest() != known[WEIGHTS_TAG]:
         raise WrongInput(
-            f"model: {name} is damaged: its weights' sha256 is not the one in settings.json; register it again"
+            f"model: {name} is damaged: its weights' sha256 is not the one in settings.json; register or export it again"
         )
     settings = pick(ModelSettings, known["settings"])
     net = UNet(settings, known["image_size"])
