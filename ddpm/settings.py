@@ -220,6 +220,8 @@ class EvaluateSettings(Typed):
     sampling_steps: int = 250
     sample_batch: int = 256
     sample_seed: int = 0
+    seeds: int = 1  # draws of n pictures, each from seeds of its own; figures are their means, with their spread
+    copying_gate: float = 0.05  # no version is promoted of which surely more pictures are copies than this; 1: any may
 
     def check(self) -> None:
         require(self.extractor in EXTRACTORS, "extractor", self.extractor, f"one of {', '.join(EXTRACTORS)}")
@@ -235,6 +237,8 @@ class EvaluateSettings(Typed):
         require(self.sampling_steps >= 1, "sampling_steps", self.sampling_steps, "at least 1")
         require(self.sample_batch >= 1, "sample_batch", self.sample_batch, "at least 1")
         require(0 <= self.sample_seed < 2**62, "sample_seed", self.sample_seed, "from 0 to 2**62-1")
+        require(1 <= self.seeds <= 100, "seeds", self.seeds, "from 1 to 100 draws")
+        require(0 <= self.copying_gate <= 1, "copying_gate", self.copying_gate, "a share from 0 to 1")
 
 
 @dataclass(frozen=True)
