@@ -30,6 +30,7 @@ from ddpm.settings import (
 )
 
 Facts = dict[str, Any]
+TEXT = "text"  # the one fact of a step that has its own words for a person
 SECONDS_TO_OPEN = 120.0  # that a search worker waits for worker 0
 
 
@@ -104,9 +105,10 @@ def evaluate(arguments: argparse.Namespace, progress: Progress) -> Facts:
 
 
 def compare(arguments: argparse.Namespace, progress: Progress) -> Facts:
-    from ddpm.evaluation.protocol import compare
+    from ddpm.evaluation.protocol import compare, table
 
-    return compare(_read_json(arguments.a), _read_json(arguments.b))
+    found = compare(_read_json(arguments.a), _read_json(arguments.b))
+    return found if arguments.json else {TEXT: table(found)}
 
 
 def rank(arguments: argparse.Namespace, progress: Progress) -> Facts:
@@ -285,7 +287,9 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--sample-batch", "--sample_batch", type=int, default=16)
     _place_flags(p, "tracking_uri")
 
-    p = step(evaluate, "FID and KID of a folder of pictures, a checkpoint or a registered model")
+    p = step(
+        evaluate, "FID, KID, precision, recall and copying of a folder of pictures, a checkpoint or a registered model"
+    )
     p.add_argument("--generated", required=True, metavar="REF-or-DIR")
     p.add_argument("--dataset", required=True, metavar="URI")
     _place_flags(p, "store", "tracking_uri")
@@ -331,6 +335,9 @@ def _parser() -> argparse.ArgumentParser:
 def _print(facts: Facts, as_json: bool) -> None:
     if as_json:
         print(json.dumps(facts))
+        return
+    if list(facts) == [TEXT]:
+        print(facts[TEXT])
         return
     for name, value in facts.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):

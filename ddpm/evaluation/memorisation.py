@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.evaluation.protocol import Z
 from ddpm.evaluation.reference import Reference
-from ddpm.evaluation.uncertainty import Z, share_excess
+from ddpm.evaluation.uncertainty import share_excess
 from ddpm.model.levels import LEVELS, loss_by_level
 from ddpm.model.sampling import Denoise
 from ddpm.randomness import generator
