@@ -53,6 +53,8 @@ def configure(
     sampling_steps: int,
     sample_batch: int,
     sample_seed: int,
+    seeds: int,
+    copying_gate: float,
     model_name: str,
     run_id: str,
     plan: dsl.Output[dsl.Artifact],
