@@ -57,6 +57,7 @@ SECRET_ENV = (
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
     "PGPASSWORD",
+    "DDPM_JUDGE_KEY",
 )
 HOUR = 3600
 RETRIES = 3  # every step carries on where it was stopped, so a lost node costs minutes
