@@ -127,9 +127,10 @@ def judge(
         "seconds": round(bounds.seconds, 2),
         "stopped": bounds.stopped,
         "protocol": {
-            "url": settings.judge_url, "model": settings.judge_model, "question": question(settings),
-            "seed": settings.judge_seed, "other": settings.judge_other or f"real pictures, {TILES}x{TILES} tiles shuffled",
-            "real": "held out",
+            "url": settings.judge_url,
+            "model": settings.judge_model,
+            "question": question(settings),
+            "seed": settings.judge_seed,
         },
     }  # fmt: skip
 

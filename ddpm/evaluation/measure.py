@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ddpm.errors import Refused
 from ddpm.evaluation.classifier import confident_share
+from ddpm.evaluation.coverage import by_class, by_cluster
 from ddpm.evaluation.features import BATCH
 from ddpm.evaluation.fidelity import frechet, inception_score, kid, quick_frechet, statistics
 from ddpm.evaluation.memorisation import CopySearch
@@ -223,6 +224,7 @@ def _report(reference: Reference, draws: list[Drawn]) -> dict[str, Any]:
         "recognisable": _recognisable(reference, draws),
         "intervals": intervals,
         "held_out": _held_out(reference, draws[0]),
+        "coverage": _coverage(reference, draws),
         "curve": curve, "fid_infinity": infinity, "fid_infinity_std": infinity_std,
         "seeds": [{"seeds": None, **{name: row[name] for name in (*mean, "inception_score")}} for row in per_draw],
         "spread": None if len(draws) == 1 else {
@@ -266,6 +268,14 @@ def _recognisable(reference: Reference, draws: list[Drawn]) -> dict[str, float] 
     generated = [confident_share(logits, CONFIDENT) for drawn in draws for logits in drawn.logits]
     real = [confident_share(logits, CONFIDENT) for logits in reference.held_out_logits]
     return {"generated": float(np.mean(generated)), "real": float(np.mean(real))}
+
+
+def _coverage(reference: Reference, draws: list[Drawn]) -> dict[str, Any]:
+    """By class where a classifier of the data set knows them, else by cluster of features."""
+    if reference.metric == "fid_classifier":
+        labels = torch.cat([torch.stack(drawn.logits).softmax(2).mean(0).argmax(1) for drawn in draws])
+        return by_class(labels, reference.data.train.labels, reference.data.classes)
+    return by_cluster(torch.cat([drawn.features[0] for drawn in draws]), reference.sides[0].real)
 
 
 def _curve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -30,12 +31,12 @@ from ddpm.progress import Progress
 from ddpm.registry.version import resolve
 from ddpm.settings import EvaluateSettings
 from ddpm.steps.configure import open_tracker
-from ddpm.steps.task import load_plan, perform, read_pointer
+from ddpm.steps.task import load_plan, perform, read_facts, read_pointer, run_store
 from ddpm.steps.train import FINAL
 from ddpm.store import Store, open_store
 from ddpm.training.checkpoint import Model
 
-REPORT_VERSION = 2  # of what a report holds: another one is made anew
+REPORT_VERSION = 3  # of what a report holds: another one is made anew
 STRIPS = 4  # pictures that are shown appearing
 READ = 64  # files of a folder that are open at once
 
@@ -90,6 +91,23 @@ def evaluate(
     report = _finite(report)
     store.write(f"{key}.json", json.dumps(report, indent=1, allow_nan=False).encode())
     return report
+
+
+def first_pictures(
+    generated: str, data: PictureSet, settings: EvaluateSettings, n: int, tracking_uri: str, progress: Progress
+) -> Tensor:
+    """The first n pictures uint8 [n,3,h,w] of what `evaluate` takes; fewer where a folder holds fewer."""
+    if _is_folder_of_pictures(generated):
+        source = _folder(Path(generated), data, dataclasses.replace(settings, n=0, seeds=1))
+    else:
+        few = dataclasses.replace(settings, n=max(n, 16), seeds=1)
+        source = _model(resolve(generated, tracking_uri), generated, data, few, pick_device(), progress)
+    taken: list[Tensor] = []
+    for batch in next(iter(source.draws)):
+        taken.append(batch)
+        if sum(map(len, taken)) >= n:
+            break
+    return torch.cat(taken)[:n]
 
 
 @dataclass(frozen=True)
@@ -239,17 +257,31 @@ def _read_picture(path: Path, image_size: int) -> np.ndarray:
     return picture
 
 
-def task(plan_path: str, dataset_path: str, checkpoint_path: str, output: str) -> None:
+def task(plan_path: str, dataset_path: str, checkpoint_path: str, output: str, page_output: str) -> None:
+    from ddpm.steps.judge import judge  # it draws by this file
+    from ddpm.steps.page import publish
+
     def work(progress: Progress) -> tuple[Plan, dict[str, Any]]:
         plan, dataset, trained = load_plan(plan_path), read_pointer(dataset_path), read_pointer(checkpoint_path)
         store = open_store(plan.store)
         report = evaluate(trained["checkpoint"], dataset["uri"], plan.evaluate, store, plan.tracking_uri, progress)
+        if plan.judge.judge_url:
+            report["judge"] = judge(
+                trained["checkpoint"], dataset["uri"], plan.evaluate, plan.judge, store, plan.tracking_uri, progress
+            )
+            progress.say(f"the judge: {report['judge']['why'] or report['judge']['score']['mean']}")
         floor = report["noise_floor"]
         progress.say(
             f"{report['metric']} {report['fid']:.4g} (noise floor {floor['fid']:.4g}), KID {report['kid']:.4g} (noise floor {floor['kid']:.4g})"
         )
         with open_tracker(plan).child(FINAL, {}, {}) as run:
             run.metrics({"fid": report["fid"], "kid": report["kid"]}, trained["images_seen"])
+            training = {name: run.history(name) for name in ("loss", "held_out_loss")}
+        steps = {step: read_facts(run_store(plan), step) for step in ("ingest", "train")}
+        spent = {step: facts["seconds"] for step, facts in steps.items() if facts}
+        page = publish({**report, "training": training, "run_seconds": spent}, store)
+        report["page"] = store.uri(f"{report['key']}.html")
+        Path(page_output).write_text(page)
         with open_tracker(plan).parent() as run:
             run.metrics(
                 {
@@ -257,10 +289,12 @@ def task(plan_path: str, dataset_path: str, checkpoint_path: str, output: str) -
                     "noise_floor_fid": floor["fid"],
                     "noise_floor_kid": floor["kid"],
                     "copies": report["copying"]["share"],
+                    "judge_score": score["mean"] if (score := report.get("judge", {}).get("score")) else None,
                 },
                 0,
             )
             run.file("report.json", json.dumps(report, indent=1).encode())
+            run.file("report.html", page.encode())
         return plan, report
 
     perform("evaluate", work, output)

@@ -290,3 +290,35 @@ def test_wrong_settings_are_named(name, value, says):
     with pytest.raises(WrongInput) as problem:
         JudgeSettings(**{**good, name: value})
     assert says in str(problem.value) and "pw" not in str(problem.value).replace("password", "")
+
+
+def test_by_hand_on_a_folder_of_pictures(tmp_path, monkeypatch, capsys):
+    import numpy as np
+    from PIL import Image
+
+    from ddpm.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DDPM_JUDGE_KEY", KEY)
+    assert main("ingest digits --name digits --image-size 8 --store store --json".split()) == 0
+    uri = json.loads(capsys.readouterr().out)["uri"]
+    (tmp_path / "drawn").mkdir()
+    for number in range(12):
+        grey = np.full((8, 8, 3), 255, dtype=np.uint8)
+        grey[number % 8, number // 8] = 100
+        Image.fromarray(grey).save(tmp_path / "drawn" / f"{number:04d}.png")
+    words = f"judge --generated drawn --dataset {uri} --preset digits --store store --judge-n 12 --judge-model eye --judge-per-minute 1e6 --json"
+    assert main(words.split()) == 2
+    assert "judge_url: missing" in capsys.readouterr().err
+    with serving(lambda number, picture: "3") as stub:
+        assert main([*words.split(), "--judge-url", stub.url]) == 3
+    found = capsys.readouterr()
+    verdict = json.loads(found.out)
+    assert "no score: the judge does not tell real pictures" in found.err
+    assert verdict["pictures"] == {"generated": 12, "real": 12, "other": 12}
+    assert (
+        verdict["protocol"]["real"].startswith("held out") and "handwritten digits" in verdict["protocol"]["question"]
+    )
+    assert KEY not in found.out + found.err
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "store").rglob("*.json"))
+    assert KEY.encode() not in kept
