@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddpm.data.manifest import read_manifest
+from ddpm.errors import WrongInput
 from ddpm.evaluation.bounds import Bounds, Spent
 from ddpm.evaluation.controls import mean_of, told_apart
 from ddpm.evaluation.endpoint import Endpoint, Hopeless, Unanswered
@@ -71,6 +73,16 @@ class Shown:
     kind: str
     png: bytes
     key: str
+
+
+def check_judge(settings: JudgeSettings, image_size: int) -> None:
+    """Raise WrongInput unless the data set of something else is there, with pictures of the same size."""
+    if settings.judge_url and settings.judge_other:
+        size = read_manifest(settings.judge_other)[1]["image_size"]
+        if size != image_size:
+            raise WrongInput(
+                f"judge_other: its pictures have {size} px and the others {image_size} px, by which a judge would know them; give one of the same size"
+            )
 
 
 def question(settings: JudgeSettings) -> str:

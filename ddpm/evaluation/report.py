@@ -103,9 +103,7 @@ def _quality(report: dict[str, Any]) -> Finding:
     if fid is None or floor is None or excess.get("fid") is None:
         return Finding(UNKNOWN, "Likeness", NOT_MEASURED)
     low, high = excess.get("fid_interval") or (None, None)
-    words = (
-        f"{report.get('metric', 'FID')} {number(fid)}, where real pictures against other real ones have {number(floor)}"
-    )
+    words = f"{report.get('metric') or 'FID'} {number(fid)}, where real pictures against other real ones have {number(floor)}"
     above = f"{number(excess['fid'])} above that{_between(low, high)}"
     if low is not None and low <= 0:
         return Finding(GOOD, "Likeness", f"{words}: no difference beyond the interval ({above}).")

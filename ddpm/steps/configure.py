@@ -13,7 +13,6 @@ from ddpm.places import fill_places
 from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.search.study import create_study, open_storage
-from ddpm.steps.judge import check_judge
 from ddpm.steps.task import perform, run_store
 from ddpm.store import Missing
 from ddpm.tracking import Tracker, open_client
@@ -29,7 +28,10 @@ def configure(parameters: dict[str, Any], progress: Progress) -> Plan:
     plan = Plan.from_parameters(parameters)
     check_source(plan.ingest.source)
     check_weights(plan.evaluate.weights)
-    check_judge(plan.judge, plan.ingest.image_size)
+    if plan.judge.judge_url:
+        from ddpm.evaluation.judge import check_judge  # it imports torch
+
+        check_judge(plan.judge, plan.ingest.image_size)
     open_client(plan.tracking_uri)  # the places first: a run is bound to its plan once that is written
     open_storage(plan.study_storage)
     store = run_store(plan)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ddpm.data.dataset import PictureSet, open_dataset
-from ddpm.data.manifest import read_manifest
 from ddpm.errors import WrongInput
 from ddpm.evaluation import judge as judging
 from ddpm.progress import Progress
@@ -21,16 +20,6 @@ from ddpm.store import Store
 KEY = "DDPM_JUDGE_KEY"  # in the environment, and nowhere else
 
 
-def check_judge(settings: JudgeSettings, image_size: int) -> None:
-    """Raise WrongInput unless the data set of something else is there, with pictures of the same size."""
-    if settings.judge_url and settings.judge_other:
-        size = read_manifest(settings.judge_other)[1]["image_size"]
-        if size != image_size:
-            raise WrongInput(
-                f"judge_other: its pictures have {size} px and the others {image_size} px, by which a judge would know them; give one of the same size"
-            )
-
-
 def judge(
     generated: str, dataset_uri: str, settings: EvaluateSettings, asked: JudgeSettings, store: Store, tracking_uri: str, progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
@@ -38,7 +27,7 @@ def judge(
     if not asked.judge_url:
         raise WrongInput("judge_url: missing; give the address of an OpenAI-compatible endpoint, as in https://host/v1")
     data = open_dataset(dataset_uri)
-    check_judge(asked, data.image_size)
+    judging.check_judge(asked, data.image_size)
     n = asked.judge_n
     # Unseen pictures where there are enough of them: the judge has seen neither, so training pictures do as well.
     split = "held out" if len(data.held_out) >= n else "training"
