@@ -1,4 +1,4 @@
-"""FID and KID of the final checkpoint, with their protocol."""
+"""The report of the final checkpoint, and the same as a page."""
 
 from kfp import dsl
 
@@ -11,7 +11,8 @@ def evaluate(
     dataset: dsl.Input[dsl.Artifact],
     checkpoint: dsl.Input[dsl.Artifact],
     report: dsl.Output[dsl.Artifact],
+    page: dsl.Output[dsl.HTML],
 ):
     from ddpm.steps import evaluate as step
 
-    step.task(plan.path, dataset.path, checkpoint.path, report.path)
+    step.task(plan.path, dataset.path, checkpoint.path, report.path, page.path)

@@ -22,6 +22,7 @@ from ddpm.progress import Bars, Progress, open_progress
 from ddpm.settings import (
     EvaluateSettings,
     IngestSettings,
+    JudgeSettings,
     ModelSettings,
     RegistrySettings,
     SearchSettings,
@@ -30,6 +31,7 @@ from ddpm.settings import (
 )
 
 Facts = dict[str, Any]
+TEXT = "text"  # the one fact of a step that has its own words for a person
 SECONDS_TO_OPEN = 120.0  # that a search worker waits for worker 0
 
 
@@ -99,18 +101,47 @@ def export(arguments: argparse.Namespace, progress: Progress) -> Facts:
 
 def evaluate(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.steps.evaluate import evaluate
+    from ddpm.steps.page import publish
     from ddpm.store import open_store
 
-    settings = pick(EvaluateSettings, _settings(arguments))
-    return evaluate(
-        arguments.generated, arguments.dataset, settings, open_store(arguments.store), arguments.tracking_uri, progress
-    )
+    if arguments.html and not Path(arguments.html).absolute().parent.is_dir():
+        raise WrongInput(f"html: there is no folder for {arguments.html}; make it, or name another")
+    chosen, store = _settings(arguments), open_store(arguments.store)
+    settings, asked = pick(EvaluateSettings, chosen), pick(JudgeSettings, chosen)
+    report = evaluate(arguments.generated, arguments.dataset, settings, store, arguments.tracking_uri, progress)
+    if asked.judge_url:
+        from ddpm.steps.judge import judge as ask
+
+        report["judge"] = ask(
+            arguments.generated, arguments.dataset, settings, asked, store, arguments.tracking_uri, progress
+        )
+    page = publish(report, store)
+    report["page"] = store.uri(f"{report['key']}.html")
+    if arguments.html:
+        Path(arguments.html).write_text(page)
+    return report
+
+
+def judge(arguments: argparse.Namespace, progress: Progress) -> Facts:
+    from ddpm.steps.judge import judge
+    from ddpm.store import open_store
+
+    chosen = _settings(arguments)
+    verdict = judge(
+        arguments.generated, arguments.dataset, pick(EvaluateSettings, chosen), pick(JudgeSettings, chosen),
+        open_store(arguments.store), arguments.tracking_uri, progress,
+    )  # fmt: skip
+    if not verdict["reported"]:
+        _print(verdict, arguments.json)
+        raise Refused(f"no score: {verdict['why']}")
+    return verdict
 
 
 def compare(arguments: argparse.Namespace, progress: Progress) -> Facts:
-    from ddpm.evaluation.protocol import compare
+    from ddpm.evaluation.protocol import compare, table
 
-    return compare(_read_json(arguments.a), _read_json(arguments.b))
+    found = compare(_read_json(arguments.a), _read_json(arguments.b))
+    return found if arguments.json else {TEXT: table(found)}
 
 
 def rank(arguments: argparse.Namespace, progress: Progress) -> Facts:
@@ -298,11 +329,20 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--weights", default="ema", help="ema, the averaged ones (the default), or, of a checkpoint, raw")
     _place_flags(p, "tracking_uri")
 
-    p = step(evaluate, "FID and KID of a folder of pictures, a checkpoint or a registered model")
+    p = step(
+        evaluate, "FID, KID, precision, recall and copying of a folder of pictures, a checkpoint or a registered model"
+    )
+    p.add_argument("--generated", required=True, metavar="REF-or-DIR")
+    p.add_argument("--dataset", required=True, metavar="URI")
+    p.add_argument("--html", metavar="FILE", help="the report as a page, here too")
+    _place_flags(p, "store", "tracking_uri")
+    _flags(p, EvaluateSettings, JudgeSettings)
+
+    p = step(judge, "ask a vision model how much pictures resemble the subject, with controls among them")
     p.add_argument("--generated", required=True, metavar="REF-or-DIR")
     p.add_argument("--dataset", required=True, metavar="URI")
     _place_flags(p, "store", "tracking_uri")
-    _flags(p, EvaluateSettings)
+    _flags(p, EvaluateSettings, JudgeSettings)
 
     p = step(compare, "two evaluations side by side")
     p.add_argument("a", metavar="A.json")
@@ -344,6 +384,9 @@ def _parser() -> argparse.ArgumentParser:
 def _print(facts: Facts, as_json: bool) -> None:
     if as_json:
         print(json.dumps(facts))
+        return
+    if list(facts) == [TEXT]:
+        print(facts[TEXT])
         return
     for name, value in facts.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):

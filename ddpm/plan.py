@@ -14,6 +14,7 @@ from ddpm.settings import (
     NAME,
     EvaluateSettings,
     IngestSettings,
+    JudgeSettings,
     ModelSettings,
     RegistrySettings,
     SearchSettings,
@@ -39,6 +40,7 @@ class Plan(Typed):
     train: TrainSettings = field(default_factory=TrainSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
     registry: RegistrySettings = field(default_factory=RegistrySettings)
 
     def check(self) -> None:
@@ -101,6 +103,7 @@ ROOMS: dict[str, type] = {
     "train": TrainSettings,
     "search": SearchSettings,
     "evaluate": EvaluateSettings,
+    "judge": JudgeSettings,
     "registry": RegistrySettings,
 }
 

@@ -9,9 +9,11 @@ other ones.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from ddpm.errors import WrongInput
 
@@ -21,6 +23,7 @@ SCHEDULES = ("linear", "cosine")
 SAMPLERS = ("ancestral", "ddim", "dpm-solver++", "heun")
 PRECISIONS = ("fp32", "bf16", "fp64")
 EXTRACTORS = ("inception", "classifier")
+LANGUAGES = ("en", "hu")  # in which the judge can be asked
 INCEPTION_LAYERS = (64, 192, 768, 2048)
 FOUNDING_MULTS = "1-2-4-8 1-2-3-6 1-2-3 1-2-4"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -260,6 +263,8 @@ class EvaluateSettings(Typed):
     guidance: float = 1.0  # of networks with classes: classifier-free guidance; 1: none
     sample_batch: int = 256
     sample_seed: int = 0
+    seeds: int = 1  # draws of n pictures, each from seeds of its own; figures are their means, with their spread
+    copying_gate: float = 0.05  # no version is promoted of which surely more pictures are copies than this; 1: any may
 
     def check(self) -> None:
         require(self.extractor in EXTRACTORS, "extractor", self.extractor, f"one of {', '.join(EXTRACTORS)}")
@@ -283,6 +288,63 @@ class EvaluateSettings(Typed):
         require(self.guidance >= 0, "guidance", self.guidance, "0 or more; 1 is none")
         require(self.sample_batch >= 1, "sample_batch", self.sample_batch, "at least 1")
         require(0 <= self.sample_seed < 2**62, "sample_seed", self.sample_seed, "from 0 to 2**62-1")
+        require(1 <= self.seeds <= 100, "seeds", self.seeds, "from 1 to 100 draws")
+        require(0 <= self.copying_gate <= 1, "copying_gate", self.copying_gate, "a share from 0 to 1")
+
+
+@dataclass(frozen=True)
+class JudgeSettings(Typed):
+    """Who is asked, besides the metrics, how much pictures resemble the data set's subject. Off where there is no URL."""
+
+    judge_url: str = ""  # an OpenAI-compatible endpoint, as in https://host/v1; empty: nobody is asked
+    judge_model: str = ""  # its name there; its key is read from $DDPM_JUDGE_KEY
+    judge_subject: str = ""  # what the data set's pictures show, in judge_language, as in "flowers"
+    judge_language: str = "en"  # of the question: en or hu
+    judge_n: int = 50  # generated pictures shown, among as many real ones and as many of something else
+    judge_other: str = ""  # a data set's URI: pictures of something else; empty: real ones with their tiles shuffled
+    judge_seed: int = 0  # of the order in which pictures are shown, and of their choice
+    judge_max_tokens: int = 16  # of an answer; a model that thinks before it answers needs a thousand and more
+    judge_timeout: float = 60.0  # seconds for one request
+    judge_retries: int = 3  # times that a picture is shown again after a refusal, an unreadable answer or a failure
+    judge_concurrency: int = 2  # requests under way at a time
+    judge_per_minute: float = 60.0  # requests
+    judge_requests: int = 500  # in all
+    judge_seconds: float = 1800.0  # in all
+    judge_input_price: float = 0.0  # for a million tokens sent, in any currency
+    judge_output_price: float = 0.0  # for a million tokens of answers
+    judge_budget: float = (
+        1.0  # in that currency: no request is sent that might exceed it; counts where prices are given
+    )
+
+    def check(self) -> None:
+        if self.judge_url:
+            self._check_endpoint()
+        require(self.judge_language in LANGUAGES, "judge_language", self.judge_language, " or ".join(LANGUAGES))
+        require(self.judge_n >= 10, "judge_n", self.judge_n, "at least 10 pictures")
+        require(0 <= self.judge_seed < 2**62, "judge_seed", self.judge_seed, "from 0 to 2**62-1")
+        require(self.judge_retries >= 0, "judge_retries", self.judge_retries, "0 or more")
+        require(1 <= self.judge_concurrency <= 16, "judge_concurrency", self.judge_concurrency, "from 1 to 16")
+        for name in ("judge_input_price", "judge_output_price"):
+            require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 (free, or not known) or more")
+        for name in ("judge_max_tokens", "judge_requests"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("judge_timeout", "judge_per_minute", "judge_seconds", "judge_budget"):
+            require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "above 0")
+
+    def _check_endpoint(self) -> None:
+        """A URL is kept with the run, where everybody reads it: it must hold no secret."""
+        parts = urlsplit(self.judge_url)
+        plain = parts.scheme in ("http", "https") and parts.hostname and not parts.fragment
+        if "@" in parts.netloc or parts.query:
+            raise WrongInput(
+                "judge_url: it must hold no user, password or query, for it is kept with the run; a key goes into $DDPM_JUDGE_KEY"
+            )
+        require(bool(plain), "judge_url", self.judge_url, "an endpoint's address, as in https://host/v1")
+        for name, what in (
+            ("judge_model", "a model of the endpoint"),
+            ("judge_subject", "what the data set's pictures show, as in 'flowers'"),
+        ):
+            require(bool(getattr(self, name).strip()), name, getattr(self, name), what)
 
 
 @dataclass(frozen=True)

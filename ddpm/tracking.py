@@ -248,6 +248,11 @@ class TrackedRun:
             self._pictures = [Path(file.path).name for file in self.client.list_artifacts(self.run_id, "images")]
         return any(file.startswith(f"{name}+step+{step}+") for file in self._pictures)
 
+    def history(self, name: str) -> list[tuple[int, float]]:
+        """A metric's (step, value), in the order of the steps."""
+        found = self.client.get_metric_history(self.run_id, name)
+        return sorted({metric.step: metric.value for metric in found}.items())
+
     def flush(self) -> None:
         """Send what waits."""
         for start in range(0, len(self._waiting), FLUSH_COUNT):

@@ -86,6 +86,8 @@ def lines(summary: dict[str, Any], plan: Plan, anew: str) -> list[str]:
         )
     if summary.get("grid"):
         text.append(f"pictures   {short(summary['grid'])}")
+    if summary.get("page"):
+        text.append(f"report     {short(summary['page'])}")
     seconds = summary["seconds"]
     text.append("seconds    " + ", ".join(f"{step} {value:.0f}" for step, value in seconds.items()))
     tracking, store = _flag(plan, "tracking_uri"), _flag(plan, "store")

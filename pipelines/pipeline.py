@@ -57,6 +57,7 @@ SECRET_ENV = (
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
     "PGPASSWORD",
+    "DDPM_JUDGE_KEY",
 )
 HOUR = 3600
 RETRIES = 3  # every step carries on where it was stopped, so a lost node costs minutes
@@ -106,7 +107,9 @@ def _ddpm(search_workers: Any, **settings: Any) -> None:
         report = evaluate(plan=plan.output, dataset=dataset.output, checkpoint=checkpoint.output)
         _place_on_gpu(report, "Evaluate", hours=12)
 
-        version = register(plan=plan.output, dataset=dataset.output, checkpoint=checkpoint.output, report=report.output)
+        version = register(
+            plan=plan.output, dataset=dataset.output, checkpoint=checkpoint.output, report=report.outputs["report"]
+        )
         _place(version, "Register", hours=1)
 
         decision = promote(plan=plan.output, dataset=dataset.output, version=version.output)

@@ -58,6 +58,11 @@ class Classifier(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         return self.stem(to_unit(images)) / self.scale
 
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Both in one pass: [b,48] and [b,classes]."""
+        hidden = self.stem(to_unit(images))
+        return hidden / self.scale, self.head(hidden)
+
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.stem(to_unit(images)))
 
@@ -165,8 +170,6 @@ def accuracy_of(network: Classifier, images: Tensor, labels: Tensor) -> float:
     return float((found == labels).double().mean())
 
 
-@torch.inference_mode()
-def confident_share(network: Classifier, images: Tensor, threshold: float) -> float:
-    """The share of pictures to which some class is given at least `threshold` probability."""
-    best = torch.cat([network(batch).softmax(1).amax(1) for batch in images.split(256)])
-    return float((best >= threshold).double().mean())
+def confident_share(logits: Tensor, threshold: float) -> float:
+    """The share of pictures, by their logits [n,classes], to which some class is given at least `threshold` probability."""
+    return float((logits.softmax(1).amax(1) >= threshold).double().mean())

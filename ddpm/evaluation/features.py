@@ -1,7 +1,8 @@
 """Feature extractors, all of them torch-fidelity's or registered with it.
 
-Pictures go in as uint8 [n,3,h,w]; features come out as float32 [n,d], on the CPU. Importing torch_fidelity takes ten
-seconds, so it is imported by what needs it.
+Pictures go in as uint8 [n,3,h,w]; features come out as float32 [n,d], and in the same pass the logits of the classes
+[n,c] where the network has some, on the CPU. Importing torch_fidelity takes ten seconds, so it is imported by what
+needs it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ddpm.store import Store
 
 CLASSIFIER = "ddpm-classifier"  # the name under which torch-fidelity knows it
 INCEPTION = "inception-v3-compat"
+LOGITS = {CLASSIFIER: "logits", INCEPTION: "logits_unbiased"}  # as torch-fidelity's Inception Score takes them
 BATCH = 64
 
 
@@ -34,12 +36,19 @@ class Extractor:
     name: str
     layer: int
     weights_sha256: str
-    extract: Callable[[Tensor], Tensor]  # uint8 [b,3,h,w] to float32 [b,d]
+    extract: Callable[[Tensor], tuple[Tensor, Tensor | None]]  # uint8 [b,3,h,w] to float32 [b,d] and [b,classes]
+    no_logits: str = ""  # why there are none, where there are none
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
         """float32 [n,d] of uint8 [n,3,h,w], in batches of one size so that a picture's features are its own."""
-        return torch.cat([self.extract(batch) for batch in images.split(BATCH)])
+        return torch.cat([self.extract(batch)[0] for batch in images.split(BATCH)])
+
+    @torch.inference_mode()
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Both, float32 [n,d] and [n,classes], in one pass; None for logits that the weights cannot give."""
+        features, logits = zip(*(self.extract(batch) for batch in images.split(BATCH)), strict=True)
+        return torch.cat(features), None if self.no_logits else torch.cat(logits)
 
 
 def register_classifier() -> None:
@@ -66,11 +75,11 @@ def register_classifier() -> None:
 
         @staticmethod
         def get_provided_features_list() -> tuple[str, ...]:
-            return (str(FEATURES),)
+            return (str(FEATURES), LOGITS[CLASSIFIER])
 
         @staticmethod
         def get_default_feature_layer_for_metric(metric: str) -> str:
-            return str(FEATURES)
+            return LOGITS[CLASSIFIER] if metric == "isc" else str(FEATURES)
 
         @staticmethod
         def can_be_compiled() -> bool:
@@ -80,24 +89,30 @@ def register_classifier() -> None:
         def get_dummy_input_for_compile() -> Tensor:
             return torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
 
-        def forward(self, input: Tensor) -> tuple[Tensor]:
+        def forward(self, input: Tensor) -> tuple[Tensor, ...]:
             with threads_for(WIDTH, input.device):
-                return (self.network.features(input),)
+                features, logits = self.network.features_and_logits(input)
+            found = {str(FEATURES): features, LOGITS[CLASSIFIER]: logits}
+            return tuple(found[name] for name in self.features_list)
 
     register_feature_extractor(CLASSIFIER, ClassifierExtractor)
 
 
-def _create(name: str, layer: int, path: Path, sha256: str, device: str) -> Extractor:
+def _create(name: str, layer: int, path: Path, sha256: str, device: str, no_logits: str = "") -> Extractor:
     from torch_fidelity.utils import create_feature_extractor
 
+    wanted = [str(layer)] if no_logits else [str(layer), LOGITS[name]]
     network = create_feature_extractor(
-        name, [str(layer)], feature_extractor_weights_path=str(path), cuda=device.startswith("cuda"), verbose=False
+        name, wanted, feature_extractor_weights_path=str(path), cuda=device.startswith("cuda"), verbose=False
     )
+    # 1.7 times as fast on two cores, with the same figures to 1e-7.
+    network = network.to(memory_format=torch.channels_last)
 
-    def extract(batch: Tensor) -> Tensor:
-        return network(batch.to(device))[0].float().cpu()
+    def extract(batch: Tensor) -> tuple[Tensor, Tensor | None]:
+        features, *logits = (found.float().cpu() for found in network(batch.to(device)))
+        return features, logits[0] if logits else None
 
-    return Extractor(name, layer, sha256, extract)
+    return Extractor(name, layer, sha256, extract, no_logits)
 
 
 def classifier_extractors(sha256s: list[str], store: Store, device: str) -> list[Extractor]:
@@ -112,6 +127,14 @@ def classifier_extractors(sha256s: list[str], store: Store, device: str) -> list
 def inception_extractor(
     layer: int, weights: str, sha256: str, store: Store, device: str, progress: Progress
 ) -> Extractor:
-    """Inception-v3 as FID defines it (Heusel et al. 2017), from a weights file, or from the one in the store."""
-    path, digest = inception_weights(weights, sha256, store, progress)
-    return _create(INCEPTION, layer, path, digest, device)
+    """Inception-v3 as FID defines it (Heusel et al. 2017), from a weights file, or from the one in the store.
+
+    Raises WrongInput where the file has no weights up to the layer.
+    """
+    found = inception_weights(weights, sha256, store, progress)
+    if layer > found.top_layer:
+        raise WrongInput(
+            f"layer: {weights} has weights up to layer {found.top_layer} only; give layer={found.top_layer}, or another file"
+        )
+    no_logits = "" if found.logits else f"the weights (sha256 {found.sha256[:12]}…) have no layer of classes"
+    return _create(INCEPTION, layer, found.path, found.sha256, device, no_logits)

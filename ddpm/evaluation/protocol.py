@@ -12,6 +12,11 @@ from typing import Any
 from ddpm.errors import Refused, WrongInput
 
 Z = 1.96  # a 95% interval in standard deviations
+SIDE_BY_SIDE = (
+    "metric", "fid", "fid_std", "kid", "kid_std", "precision", "recall", "inception_score", "n", "noise_floor", "excess",
+    "fid_infinity",
+)  # fmt: skip
+HIGHER_IS_BETTER = ("precision", "recall")
 
 
 def require_same_measurement(a: dict[str, Any], b: dict[str, Any]) -> None:
@@ -43,11 +48,49 @@ def difference(a: dict[str, Any], b: dict[str, Any], metric: str) -> dict[str, f
 
 
 def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-    """Two reports side by side: `a`, `b` (their figures) and, by metric, difference, low and high. Lower is better.
+    """Two reports side by side: `a`, `b` (their figures) and, by metric, difference (b's less a's), low, high and better.
 
-    Raises Refused where they were measured differently, WrongInput where one is no report.
+    `better` is "a" or "b" where the 95% interval of the difference leaves out 0, else "neither". Raises Refused where they
+    were measured differently, WrongInput where one is no report.
     """
     require_same_measurement(measurement_of(a, "A"), measurement_of(b, "B"))
-    names = ("metric", "fid", "fid_std", "kid", "kid_std", "n", "noise_floor")
-    figures = [{name: report[name] for name in names if name in report} for report in (a, b)]
-    return {"a": figures[0], "b": figures[1], **{metric: difference(a, b, metric) for metric in ("fid", "kid")}}
+    figures = [{name: report[name] for name in SIDE_BY_SIDE if name in report} for report in (a, b)]
+    changes = {metric: difference(a, b, metric) for metric in ("fid", "kid")}
+    changes |= {
+        metric: _of_intervals(a, b, metric) for metric in ("precision", "recall") if metric in a and metric in b
+    }
+    return {"a": figures[0], "b": figures[1], **{metric: _judged(metric, change) for metric, change in changes.items()}}
+
+
+def _of_intervals(a: dict[str, Any], b: dict[str, Any], metric: str) -> dict[str, float]:
+    """The difference of two shares, with its interval from each one's own (Newcombe 1998, method 10)."""
+    value = float(b[metric]) - float(a[metric])
+    (a_low, a_high), (b_low, b_high) = (report["intervals"][metric] for report in (a, b))
+    down, up = math.hypot(b[metric] - b_low, a_high - a[metric]), math.hypot(b_high - b[metric], a[metric] - a_low)
+    return {"difference": value, "low": value - down, "high": value + up}
+
+
+def _judged(metric: str, change: dict[str, float]) -> dict[str, Any]:
+    risen, fallen = change["low"] > 0, change["high"] < 0
+    if not (risen or fallen):
+        return {**change, "better": "neither"}
+    return {**change, "better": "b" if risen == (metric in HIGHER_IS_BETTER) else "a"}
+
+
+def table(found: dict[str, Any]) -> str:
+    """What `compare` found, as a person reads it."""
+    a, b = found["a"], found["b"]
+    rows = [("", "A", "B", "B - A", "95%", "better")]
+    for metric in ("fid", "kid", "precision", "recall"):
+        if change := found.get(metric):
+            better = {"a": "A", "b": "B"}.get(change["better"], "neither")
+            between = f"{change['low']:+.3g} to {change['high']:+.3g}"
+            rows.append(
+                (metric, f"{a[metric]:.4g}", f"{b[metric]:.4g}", f"{change['difference']:+.3g}", between, better)
+            )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if floor := a.get("noise_floor"):
+        note = " (extrapolated)" if floor.get("extrapolated") else ""
+        lines.append(f"noise floor: FID {floor['fid']:.4g}{note}, KID {floor['kid']:.4g}")
+    return "\n".join([f"{a.get('metric', 'fid')}, {a.get('n', 'as many')} pictures each", *lines])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ddpm.data.sources import cache_folder
 from ddpm.errors import WrongInput
@@ -16,8 +18,18 @@ INCEPTION_KEY = "weights/inception-2015-12-05.pth"
 INCEPTION_SHA256_PREFIX = "6726825d"  # stands in the file's published name
 
 
-def inception_weights(weights: str, sha256: str, store: Store, progress: Progress) -> tuple[Path, str]:
-    """A weights file on this disk, with its digest: one that is named, or the published one, downloaded once into the store.
+@dataclass(frozen=True)
+class InceptionWeights:
+    """A file of Inception's weights, and how far up they go: some files leave what lies above a layer at zero."""
+
+    path: Path
+    sha256: str
+    top_layer: int  # 2048 or 768
+    logits: bool  # whether the classes' layer has weights
+
+
+def inception_weights(weights: str, sha256: str, store: Store, progress: Progress) -> InceptionWeights:
+    """A weights file on this disk: one that is named, or the published one, downloaded once into the store.
 
     Args:
         sha256: what the file must have, if named. The published file is always checked.
@@ -30,8 +42,11 @@ def inception_weights(weights: str, sha256: str, store: Store, progress: Progres
         raise WrongInput(
             f"weights: {weights or INCEPTION_KEY} has sha256 {digest}, not {sha256} as weights_sha256 says"
         )
-    _require_inception(path, weights)
-    return path, digest
+    state = _require_inception(path, weights)
+    whole = all(
+        bool(state[name].any()) for name in state if name.startswith("Mixed_7") and name.endswith("conv.weight")
+    )
+    return InceptionWeights(path, digest, 2048 if whole else 768, whole and bool(state["fc.weight"].any()))
 
 
 def check_weights(weights: str) -> None:
@@ -86,16 +101,17 @@ def _published(store: Store, progress: Progress) -> Path:
     return store.local(INCEPTION_KEY, digest)
 
 
-def _require_inception(path: Path, weights: str) -> None:
-    """Refuse a file that holds more than tensors, or other ones than Inception's."""
+def _require_inception(path: Path, weights: str) -> dict[str, Any]:
+    """The file's tensors. Refuses a file that holds more than tensors, or other ones than Inception's."""
     import torch
 
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-        known = "Mixed_6e.branch1x1.conv.weight" in state
+        known = {"Mixed_6e.branch1x1.conv.weight", "Mixed_7c.branch1x1.conv.weight", "fc.weight"} <= state.keys()
     except Exception:  # whatever a file of anything may make the loader raise: it is refused below
         known = False
     if not known:
         raise WrongInput(
             f"weights: {weights or path} is no state dict of torch-fidelity's Inception-v3; give the file of its release, or leave weights out"
         )
+    return state

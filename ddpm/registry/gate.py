@@ -17,16 +17,23 @@ class Decision:
     why: str
 
 
-def decide(candidate: dict[str, Any], champion: dict[str, Any] | None) -> Decision:
+def decide(candidate: dict[str, Any], champion: dict[str, Any] | None, copying_gate: float = 1.0) -> Decision:
     """Promote what is not worse by FID or KID and better by one of them, beyond the 95% intervals; or the first at all.
 
-    Both are reports. Raises Refused, naming the field, where they were measured differently.
+    What copies its training pictures is not promoted, however good its figures: they reward it.
+
+    Args:
+        candidate, champion: reports.
+        copying_gate: the share of copies, over that which held-out pictures seem to hold, that is borne; 1: any.
+    Raises: Refused, naming the field, where they were measured differently.
     """
     for metric in ("fid", "kid"):
         if not (math.isfinite(float(candidate[metric])) and math.isfinite(float(candidate[f"{metric}_std"]))):
             return Decision(
                 False, f"its {metric.upper()} is {candidate[metric]} ± {candidate[f'{metric}_std']}, not a number"
             )
+    if problem := _copying(candidate, copying_gate):
+        return Decision(False, problem)
     if champion is None:
         return Decision(True, "the first version of this model")
     require_same_measurement(measurement_of(candidate, "candidate"), measurement_of(champion, "champion"))
@@ -43,3 +50,16 @@ def decide(candidate: dict[str, Any], champion: dict[str, Any] | None) -> Decisi
     if better:
         return Decision(True, f"better by {' and '.join(better)}: {words}")
     return Decision(False, f"not better beyond the intervals: {words}")
+
+
+def _copying(candidate: dict[str, Any], gate: float) -> str:
+    """What is wrong with a report's copying, or nothing."""
+    if gate >= 1:
+        return ""
+    found = candidate.get("copying")
+    if found is None:
+        return "its report says nothing of copying, which copying_gate asks for; evaluate it again"
+    if found["excess_low"] <= gate:
+        return ""
+    held_out = "" if found["share_held_out"] is None else f" (of held-out ones {found['share_held_out']:.1%})"
+    return f"it copies: {found['share']:.1%} of its pictures are copies of training pictures{held_out}, surely more than copying_gate {gate:.1%} bears"

@@ -28,6 +28,10 @@ def configure(parameters: dict[str, Any], progress: Progress) -> Plan:
     plan = Plan.from_parameters(parameters)
     check_source(plan.ingest.source)
     check_weights(plan.evaluate.weights)
+    if plan.judge.judge_url:
+        from ddpm.evaluation.judge import check_judge  # it imports torch
+
+        check_judge(plan.judge, plan.ingest.image_size)
     open_client(plan.tracking_uri)  # the places first: a run is bound to its plan once that is written
     open_storage(plan.study_storage)
     store = run_store(plan)

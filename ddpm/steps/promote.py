@@ -33,7 +33,7 @@ def promote(
 
     def against(champion: int | None) -> Decision:
         if champion is None:
-            return decide(candidate, None)
+            return decide(candidate, None, settings.copying_gate)
         theirs = figures(tracking_uri, name, champion)
         try:
             require_same_measurement(measurement_of(candidate), measurement_of(theirs))
@@ -46,7 +46,7 @@ def promote(
                 )
             progress.say(f"the champion, version {champion}, is measured again: {problem}")
             theirs = evaluate(f"models:/{name}/{champion}", dataset_uri, settings, store, tracking_uri, progress)
-        return decide(candidate, theirs)
+        return decide(candidate, theirs, settings.copying_gate)
 
     def draft(log: list[Entry]) -> Entry | None:
         nonlocal why

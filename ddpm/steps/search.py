@@ -14,7 +14,8 @@ from torch import nn
 from ddpm.data.dataset import PictureSet, open_dataset
 from ddpm.device import device_name, pick_device
 from ddpm.errors import Refused
-from ddpm.evaluation.fidelity import Reference, Scores, open_reference
+from ddpm.evaluation.measure import Scores, score
+from ddpm.evaluation.reference import Reference, open_reference
 from ddpm.model.sampling import generate
 from ddpm.plan import Plan
 from ddpm.progress import Progress
@@ -124,7 +125,7 @@ class _TrialWatcher:
             net, recorder.model, recorder.image_size, range(search.score_n), "dpm-solver++", search.score_steps,
             self.plan.evaluate.sample_batch, recorder.device,
         )  # fmt: skip
-        return self.reference.score(torch.cat(list(drawn)), intervals=False)
+        return score(self.reference, torch.cat(list(drawn)))
 
 
 def trial_settings(plan: Plan, lr: float) -> TrainSettings:

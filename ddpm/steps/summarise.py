@@ -45,6 +45,7 @@ def summarise(run_name: str, store: str, state: str, error: str = "") -> dict[st
         figures = ("metric", "fid", "fid_std", "kid", "kid_std", "noise_floor", "recognisable")
         summary["final"] = {**summary.get("final", {}), **{key: report[key] for key in figures}}
         summary["protocol"], summary["grid"] = report["protocol"], report["grid"]
+        summary["page"] = report["page"]
     if version := facts["register"]:
         decided = facts["promote"] or {}
         summary["model"] = {

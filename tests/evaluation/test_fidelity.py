@@ -10,8 +10,11 @@ import torch.nn.functional as F
 from ddpm.data.dataset import PictureSet, Split
 from ddpm.data.ingest import ingest
 from ddpm.errors import Refused, WrongInput
-from ddpm.evaluation import fidelity
-from ddpm.evaluation.fidelity import frechet, open_reference
+from ddpm.evaluation.fidelity import frechet, kid_subset, quick_frechet, statistics
+from ddpm.evaluation.measure import Clock, measure, score
+from ddpm.evaluation.memorisation import CopySearch
+from ddpm.evaluation.precision_recall import precision_recall, radii
+from ddpm.evaluation.reference import open_reference
 from ddpm.progress import Quiet
 from ddpm.settings import EvaluateSettings, IngestSettings
 from ddpm.store import open_store
@@ -33,30 +36,73 @@ def some(images, n, seed=0):
     return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:n]]
 
 
+def measured(reference, images, batch=100):
+    """The report on pictures, which arrive in batches."""
+    return measure(reference, [images.split(batch)], CopySearch(reference, "cpu"), Clock()).report
+
+
 def test_figures_grow_with_damage(all_digits):
     data, _, reference = all_digits
     real = some(data.train.images, 512)
     few = data.train.images[data.train.labels < 5][:512]
     blurred = F.avg_pool2d(real.float(), 3, 1, 1, count_include_pad=False).round().to(torch.uint8)
     noise = torch.randint(0, 256, real.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    scores = [reference.score(images) for images in (real, few, blurred, noise)]
-    assert [s.fid for s in scores] == sorted(s.fid for s in scores)
-    assert scores[0].kid < scores[1].kid < scores[2].kid
-    assert scores[0].fid < 2 * scores[0].noise_floor["fid"]
-    assert abs(scores[0].kid) < 3 * scores[0].kid_std + 0.01
-    assert scores[0].recognisable["generated"] > 0.85 > 0.6 > scores[3].recognisable["generated"]
-    assert scores[0].recognisable["real"] > 0.85
-    assert {s.metric for s in scores} == {"fid_classifier"}
+    reports = [measured(reference, images) for images in (real, few, blurred, noise)]
+    assert [r["fid"] for r in reports] == sorted(r["fid"] for r in reports)
+    assert reports[0]["kid"] < reports[1]["kid"] < reports[2]["kid"]
+    assert reports[0]["fid"] < 2 * reports[0]["noise_floor"]["fid"]
+    low, high = reports[0]["excess"]["kid_interval"]
+    assert low - 0.01 < 0 < high + 0.01, "real pictures are not above the noise floor"
+    assert reports[1]["excess"]["fid_interval"][0] > 0, "classes that are missing are, beyond the interval"
+    assert reports[0]["recognisable"]["generated"] > 0.85 > 0.6 > reports[3]["recognisable"]["generated"]
+    assert reports[0]["recognisable"]["real"] > 0.85
+    assert {r["metric"] for r in reports} == {"fid_classifier"}
+    scores = [r["inception_score"]["mean"] for r in reports]
+    assert scores[0] > 8 and scores[0] > scores[1] and scores[1] < 5.5, "of ten classes, and of five"
+
+
+@pytest.mark.parametrize("damage", ["blur", "noise"])
+def test_fid_grows_with_each_step_of_damage(all_digits, damage):
+    data, _, reference = all_digits
+    real = some(data.train.images, 400).float()
+    fids = [score(reference, real.to(torch.uint8)).fid]
+    for strength in (1, 2, 3):
+        if damage == "blur":
+            worse = real
+            for _ in range(strength):
+                worse = F.avg_pool2d(worse, 3, 1, 1, count_include_pad=False)
+        else:
+            worse = real + 40 * strength * torch.randn(real.shape, generator=torch.Generator().manual_seed(0))
+        fids.append(score(reference, worse.round().clamp(0, 255).to(torch.uint8)).fid)
+    assert fids == sorted(fids) and fids[3] > 3 * fids[0]
+
+
+def test_identical_sets_are_at_zero(all_digits):
+    _, _, reference = all_digits
+    side = reference.sides[0]
+    assert abs(frechet(side.statistics, side.statistics)) < 1e-6
+    assert precision_recall(side.real, side.real, side.radii) == (1.0, 1.0)
+
+
+def test_collapse_is_precise_and_recalls_little(all_digits):
+    data, _, reference = all_digits
+    one = data.train.images[data.train.labels == 3]
+    collapsed, spread = measured(reference, one[:128]), measured(reference, some(data.train.images, 128))
+    assert collapsed["precision"] > 0.85
+    assert collapsed["recall"] < 0.2 < 0.5 < spread["recall"]
 
 
 def test_figures_do_not_depend_on_the_batch(all_digits, monkeypatch):
     data, _, reference = all_digits
-    images = data.held_out.images
-    whole = reference.score(images)
+    whole = measured(reference, data.held_out.images, 192)
+    assert measured(reference, data.held_out.images, 7) == whole, (
+        "however they arrive, they are looked at in the same batches"
+    )
     monkeypatch.setattr("ddpm.evaluation.features.BATCH", 7)
-    parts = reference.score(images)
-    assert parts.fid == pytest.approx(whole.fid, rel=1e-4)
-    assert parts.kid == pytest.approx(whole.kid, abs=1e-4)
+    monkeypatch.setattr("ddpm.evaluation.measure.BATCH", 7)
+    parts = measured(reference, data.held_out.images)
+    assert parts["fid"] == pytest.approx(whole["fid"], rel=1e-4)
+    assert parts["kid"] == pytest.approx(whole["kid"], abs=1e-4)
 
 
 def test_figures_are_torch_fidelitys_own(all_digits, tmp_path):
@@ -65,22 +111,30 @@ def test_figures_are_torch_fidelitys_own(all_digits, tmp_path):
 
     data, store, reference = all_digits
     generated = some(data.held_out.images, 128)
-    subset = fidelity._kid_subset(128, min(len(side.real) for side in reference.sides))
-    fids, kids = [], []
-    for number, side in enumerate(reference.sides):
-        from ddpm.evaluation.classifier import fold_of
-
+    subset = kid_subset(128, min(len(side.real) for side in reference.sides))
+    theirs = []
+    for side in reference.sides:
         weights = store.local(f"classifiers/{side.extractor.weights_sha256}.safetensors", side.extractor.weights_sha256)
         found = torch_fidelity.calculate_metrics(
-            input1=Pictures(generated), input2=Pictures(data.train.images[fold_of(data.train) == number]),
-            feature_extractor="ddpm-classifier", feature_extractor_weights_path=str(weights), fid=True, kid=True,
-            kid_subset_size=subset, kid_subsets=fidelity.KID_SUBSETS, cuda=False, save_cpu_ram=True, verbose=False, cache=False,
+            input1=Pictures(generated), input2=Pictures(data.train.images[side.rows]),
+            feature_extractor="ddpm-classifier", feature_extractor_weights_path=str(weights), fid=True, kid=True, prc=True,
+            isc=True, kid_subset_size=subset, cuda=False, save_cpu_ram=True, verbose=False, cache=False,
         )  # fmt: skip
-        fids.append(found["frechet_inception_distance"])
-        kids.append(found["kernel_inception_distance_mean"])
-    scores = reference.score(generated, intervals=False)
-    assert scores.fid == pytest.approx(np.mean(fids), rel=1e-6)
-    assert scores.kid == pytest.approx(np.mean(kids), rel=1e-6, abs=1e-7)
+        theirs.append([found[name] for name in KEYS])
+    require_equal(measured(reference, generated), np.mean(theirs, axis=0))
+
+
+KEYS = (
+    "frechet_inception_distance", "kernel_inception_distance_mean", "precision", "recall", "inception_score_mean",
+    "inception_score_std",
+)  # fmt: skip
+
+
+def require_equal(report, theirs):
+    ours = [report[name] for name in ("fid", "kid", "precision", "recall")]
+    ours += [report["inception_score"]["mean"], report["inception_score"]["std"]]
+    for name, mine, other in zip(KEYS, ours, theirs, strict=True):
+        assert mine == pytest.approx(other, rel=1e-6, abs=1e-7 if "kernel" in name else 0), name
 
 
 class Pictures(torch.utils.data.Dataset):
@@ -107,33 +161,63 @@ def inception_weights(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:  # the constructor draws weights, then would replace them by the file's
         patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
         network = FeatureExtractorInceptionV3("inception-v3-compat", ["64"], feature_extractor_weights_path=str(path))
+    for name, weight in network.named_parameters():
+        if name.endswith("conv.weight"):  # PyTorch's own start lets nothing through so many layers
+            torch.nn.init.kaiming_normal_(weight, nonlinearity="relu")
     torch.save(network.state_dict(), path)
     return path
 
 
-@pytest.mark.parametrize("layer", [64, 768])
-def test_inception_gives_what_calculate_metrics_gives(inception_weights, digits, tmp_path, layer):
+@pytest.fixture(scope="module")
+def few_digits(digits):
+    """32 training and 2 held-out pictures, for a slow extractor."""
+    few = {"train": Split(digits.train.images[:32], digits.train.labels[:32]), "digest": "1" * 64}
+    few["held_out"] = Split(digits.held_out.images[:2], digits.held_out.labels[:2])
+    return PictureSet(**{**vars(digits), **few})
+
+
+@pytest.mark.parametrize("layer", [768, 2048])
+def test_inception_gives_what_calculate_metrics_gives(inception_weights, few_digits, digits, tmp_path, layer):
     import torch_fidelity
 
     store = open_store(str(tmp_path))
-    small = PictureSet(
-        **{**vars(digits), "train": Split(digits.train.images[:40], digits.train.labels[:40]), "digest": "1" * 64}
-    )
     settings = EvaluateSettings(extractor="inception", layer=layer, weights=str(inception_weights))
-    generated = digits.held_out.images[:32]
-    scores = open_reference(settings, small, store, "cpu", Quiet()).score(generated, intervals=False)
+    generated = digits.held_out.images[32:48]
+    reference = open_reference(settings, few_digits, store, "cpu", Quiet())
+    report = measured(reference, generated)
     found = torch_fidelity.calculate_metrics(
-        input1=Pictures(generated), input2=Pictures(small.train.images), feature_extractor="inception-v3-compat",
+        input1=Pictures(generated), input2=Pictures(few_digits.train.images), feature_extractor="inception-v3-compat",
         feature_extractor_weights_path=str(inception_weights), feature_layer_fid=str(layer), feature_layer_kid=str(layer),
-        fid=True, kid=True, kid_subset_size=16, kid_subsets=100, cuda=False, save_cpu_ram=True, verbose=False, cache=False,
+        feature_layer_prc=str(layer), fid=True, kid=True, prc=True, isc=True, kid_subset_size=8, cuda=False,
+        save_cpu_ram=True, verbose=False, cache=False,
     )  # fmt: skip
-    assert scores.metric == f"fid_{layer}"
-    assert scores.measurement["kid_subset_size"] == 16
-    assert scores.fid == pytest.approx(found["frechet_inception_distance"], rel=1e-6)
-    assert scores.kid == pytest.approx(found["kernel_inception_distance_mean"], rel=1e-6)
-    assert scores.recognisable is None
-    again = open_reference(settings, small, store, "cpu", Quiet())
-    assert again.score(generated, intervals=False).fid == scores.fid, "features from the store are the same"
+    require_equal(report, [found[name] for name in KEYS])
+    assert report["metric"] == f"fid_{layer}"
+    assert reference.measurement(16)["kid_subset_size"] == 8
+    assert report["recognisable"] is None and report["inception_score"]["of"] == "inception"
+    assert report["fid_infinity"] is None and "covariance is singular" in report["warnings"][0]
+    if layer == 2048:
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        again = open_reference(settings, few_digits, store, "cpu", Quiet())
+        patch.setattr(type(again.sides[0].extractor), "features", None)  # the real pictures are not looked at again
+        assert measured(again, generated) == report
+
+
+def test_weights_that_end_below_the_classes_give_no_inception_score(inception_weights, few_digits, tmp_path):
+    state = torch.load(inception_weights, weights_only=True)
+    cut = {
+        name: torch.zeros_like(value) if name.startswith(("Mixed_7", "fc")) else value for name, value in state.items()
+    }
+    torch.save(cut, tmp_path / "cut.pth")
+    settings = EvaluateSettings(layer=2048, weights=str(tmp_path / "cut.pth"))
+    store = open_store(str(tmp_path))
+    with pytest.raises(WrongInput, match="layer: .* up to layer 768 only"):
+        open_reference(settings, few_digits, store, "cpu", Quiet())
+    below = EvaluateSettings(layer=64, weights=str(tmp_path / "cut.pth"))
+    report = measured(open_reference(below, few_digits, store, "cpu", Quiet()), few_digits.train.images[:16])
+    assert report["inception_score"]["mean"] is None
+    assert "no layer of classes" in report["inception_score"]["why"]
 
 
 def test_weights_are_checked(inception_weights, digits, tmp_path):
@@ -203,9 +287,13 @@ def test_two_that_open_a_reference_share_one_classifier(all_digits):
 def test_few_pictures_are_refused_or_warned_of(all_digits):
     data, _, reference = all_digits
     with pytest.raises(Refused, match="too few"):
-        reference.score(data.held_out.images[:8])
-    assert "covariance is singular" in reference.score(data.held_out.images[:40], intervals=False).warnings[0]
-    assert reference.score(some(data.train.images, 512), intervals=False).warnings == []
+        measured(reference, data.held_out.images[:8])
+    with pytest.raises(Refused, match="too few"):
+        score(reference, data.held_out.images[:8])
+    assert "covariance is singular" in measured(reference, data.held_out.images[:40])["warnings"][0]
+    assert measured(reference, some(data.train.images, 512))["warnings"] == [
+        "the noise floor of FID is extrapolated: there are too few real pictures to measure it at 512"
+    ]
 
 
 def test_the_noise_floor_falls_with_n_and_says_when_it_is_extrapolated(all_digits):
@@ -213,20 +301,55 @@ def test_the_noise_floor_falls_with_n_and_says_when_it_is_extrapolated(all_digit
     small, large = reference.noise_floor(200), reference.noise_floor(1605)
     assert small["fid"] > large["fid"] > 0
     assert (small["extrapolated"], large["extrapolated"]) == (False, True)
+    assert (small["n"], large["n"]) == (200, 400)
 
 
 def test_what_is_not_finite_is_refused(all_digits, monkeypatch):
     data, _, reference = all_digits
-    monkeypatch.setattr(fidelity, "_kid", lambda a, b, subset: (math.nan, math.nan))
+    monkeypatch.setattr("ddpm.evaluation.measure.kid", lambda *_: (math.nan, math.nan))
     with pytest.raises(Refused, match="kid of 64 pictures is nan"):
-        reference.score(data.held_out.images[:64], intervals=False)
-    assert math.isnan(frechet(torch.full((20, 3), math.nan), torch.zeros(20, 3)))
+        score(reference, data.held_out.images[:64])
+    broken = statistics(torch.full((20, 3), math.nan))
+    assert math.isnan(frechet(broken, statistics(torch.zeros(20, 3))))
+
+
+def test_the_quick_distance_is_the_same(all_digits):
+    _, _, reference = all_digits
+    side = reference.sides[0]
+    for n in (30, 300):  # fewer and more than features
+        few = side.held_out[:n] if n < 100 else side.real[:n]
+        assert quick_frechet(few, side.statistics) == pytest.approx(frechet(statistics(few), side.statistics), rel=2e-3)
+
+
+def test_radii_are_to_the_third_neighbour():
+    line = torch.arange(6.0)[:, None].double()
+    assert radii(line).tolist() == [3, 2, 2, 2, 2, 3]
 
 
 def test_the_interval_of_fid_covers_repetitions(all_digits):
     """The bootstrap's standard deviation is about the spread of FID over disjoint sets of pictures."""
     data, _, reference = all_digits
-    sets = [reference.score(some(data.train.images, 128, seed)) for seed in range(12)]
+    sets = [score(reference, some(data.train.images, 128, seed), intervals=True) for seed in range(12)]
     spread = float(np.std([s.fid for s in sets], ddof=1))
     claimed = float(np.mean([s.fid_std for s in sets]))
     assert 0.5 < claimed / spread < 2, claimed / spread
+
+
+def test_several_draws_are_averaged_and_their_spread_is_told(all_digits):
+    data, _, reference = all_digits
+    draws = [some(data.train.images, 200, seed).split(64) for seed in range(3)]
+    report = measure(reference, draws, CopySearch(reference, "cpu"), Clock()).report
+    fids = [row["fid"] for row in report["seeds"]]
+    assert len(set(fids)) == 3 and report["n"] == 200
+    assert report["fid"] == pytest.approx(np.mean(fids))
+    assert report["spread"]["fid"] == pytest.approx(np.std(fids, ddof=1))
+    one = measured(reference, some(data.train.images, 200, 0))
+    assert one["spread"] is None and report["fid_std"] < one["fid_std"]
+
+
+def test_fid_falls_with_n_towards_its_extrapolation(all_digits):
+    data, _, reference = all_digits
+    report = measured(reference, some(data.train.images, 800))
+    fids = [point["fid"] for point in report["curve"]]
+    assert report["curve"][-1]["n"] == 800 and fids[-1] == pytest.approx(report["fid"], rel=1e-4)
+    assert fids[0] > fids[-1] > report["fid_infinity"]

@@ -3,7 +3,7 @@
 import pytest
 
 from ddpm.errors import Refused, WrongInput
-from ddpm.evaluation.protocol import compare, require_same_measurement
+from ddpm.evaluation.protocol import compare, require_same_measurement, table
 
 
 def report(fid, kid, **measurement):
@@ -34,3 +34,29 @@ def test_generation_may_differ():
 def test_what_is_no_report_is_refused():
     with pytest.raises(WrongInput, match="B: no report"):
         compare(report(1, 1), {"fid": 3})
+
+
+def test_better_means_beyond_the_interval():
+    found = compare(report(2.0, 0.2), report(1.0, 0.2))
+    assert (found["fid"]["better"], found["kid"]["better"]) == ("b", "neither")
+    assert compare(report(1.0, 0.2), report(1.1, 0.2))["fid"]["better"] == "neither"
+    precise = [
+        {
+            **report(1, 1),
+            "precision": p,
+            "recall": 0.5,
+            "intervals": {"precision": [p - 0.05, p + 0.05], "recall": [0.4, 0.6]},
+        }
+        for p in (0.9, 0.6)
+    ]
+    found = compare(*precise)
+    assert found["precision"]["better"] == "a", "of precision, more is better"
+    assert found["precision"]["low"] == pytest.approx(-0.3 - 0.05 * 2**0.5)
+    assert found["recall"]["better"] == "neither"
+
+
+def test_the_table_says_both_and_their_difference():
+    lines = table(compare(report(2.0, 0.2), report(1.0, 0.2))).splitlines()
+    assert lines[0] == "fid_classifier, 512 pictures each"
+    assert lines[2].split() == ["fid", "2", "1", "-1", "-1.28", "to", "-0.723", "B"]
+    assert lines[3].split()[-1] == "neither" and lines[4].startswith("noise floor: FID 0.4")

@@ -40,6 +40,7 @@ def report_of():
         }  # fmt: skip
         return {
             "metric": "fid_classifier", "fid": fid, "fid_std": 0.1, "kid": kid, "kid_std": 0.01, "n": 64,
+            "copying": {"share": 0.0, "share_held_out": 0.0, "excess_low": -0.1},
             "noise_floor": {"fid": 0.1, "kid": 0.0}, "protocol": {"measurement": known, "generation": generation},
         }  # fmt: skip
 

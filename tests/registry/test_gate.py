@@ -45,3 +45,20 @@ def test_what_is_not_a_number_never_passes(champion):
 def test_another_measurement_is_refused():
     with pytest.raises(Refused, match="differ in n"):
         decide(report(1, 0.1), report(2, 0.2, n=64))
+
+
+def copying(low, share=0.3, held_out=0.01):
+    return {**report(1.0, 0.1), "copying": {"excess_low": low, "share": share, "share_held_out": held_out}}
+
+
+@pytest.mark.parametrize("champion", [None, report(2.0, 0.2)])
+def test_what_copies_is_not_promoted_however_good_its_figures(champion):
+    refused = decide(copying(0.2), champion, copying_gate=0.05)
+    assert not refused.promote
+    assert "it copies: 30.0% of its pictures" in refused.why and "copying_gate 5.0%" in refused.why
+    assert decide(copying(0.04), champion, copying_gate=0.05).promote, "not surely more than is borne"
+    assert decide(copying(0.2), champion, copying_gate=1.0).promote
+
+
+def test_a_report_that_says_nothing_of_copying_does_not_pass_its_gate():
+    assert "evaluate it again" in decide(report(1.0, 0.1), None, copying_gate=0.05).why

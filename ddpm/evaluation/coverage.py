@@ -1,0 +1,54 @@
+"""Whether all kinds of pictures are drawn, and as often as they are in the data: by class, or by cluster of features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ddpm.evaluation.uncertainty import share_interval
+from ddpm.randomness import key
+
+CLUSTERS = 10
+SIMULATIONS = 500
+SEED_LIMIT = 2**32  # scikit-learn's
+
+
+def by_class(generated: Tensor, real: Tensor, names: list[str]) -> dict[str, Any]:
+    """Shares of the classes `names`, from labels int64 [n] of generated and of real pictures."""
+    return _compared("class", generated.numpy(), real.numpy(), names)
+
+
+def by_cluster(generated: Tensor, real: Tensor, clusters: int = CLUSTERS) -> dict[str, Any]:
+    """Shares of the real pictures' k-means clusters, from features float32 [n,d] of generated and of real pictures."""
+    from sklearn.cluster import KMeans
+
+    clusters = min(clusters, len(real))
+    fitted = KMeans(clusters, n_init=1, random_state=key("clusters") % SEED_LIMIT).fit(real.numpy())
+    names = [f"cluster {number + 1}" for number in range(clusters)]
+    return _compared("cluster", fitted.predict(generated.numpy()), fitted.labels_, names)
+
+
+def _compared(by: str, generated: np.ndarray, real: np.ndarray, names: list[str]) -> dict[str, Any]:
+    """by; rows of name, generated, low, high (95%) and real; missing: names drawn less than half as often as they
+    should be, beyond the interval; distance: half the sum of the shares' differences (total variation), and by_chance,
+    its mean were the pictures drawn from the real shares.
+    """
+    n = len(generated)
+    counts = np.bincount(generated, minlength=len(names))
+    expected = np.bincount(real, minlength=len(names)) / max(len(real), 1)
+    drawn = np.random.default_rng(key("coverage")).multinomial(n, expected / expected.sum(), SIMULATIONS) / n
+    rows, missing = [], []
+    for name, count, share in zip(names, counts.tolist(), expected.tolist(), strict=True):
+        low, high = share_interval(count / n, n)
+        rows.append({"name": name, "generated": count / n, "low": low, "high": high, "real": share})
+        if high < share / 2:
+            missing.append(name)
+    return {
+        "by": by,
+        "rows": rows,
+        "missing": missing,
+        "distance": float(np.abs(counts / n - expected).sum() / 2),
+        "by_chance": float(np.abs(drawn - expected).sum(axis=1).mean() / 2),
+    }

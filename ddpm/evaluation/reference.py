@@ -1,0 +1,226 @@
+"""What generated pictures are measured against: a data set's real pictures as an extractor sees them.
+
+Whatever depends on the real pictures alone (features, their statistics, radii and noise floors) is computed once for a
+data set's digest and an extractor's weights, and kept in the store; features in pieces, which several processes share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from ddpm.data.dataset import PictureSet
+from ddpm.errors import Refused
+from ddpm.evaluation.classifier import fold_of, open_classifiers
+from ddpm.evaluation.features import Extractor, classifier_extractors, inception_extractor
+from ddpm.evaluation.fidelity import KID_SUBSETS, Statistics, frechet, kid_subset, statistics
+from ddpm.evaluation.precision_recall import NEIGHBOURS, radii
+from ddpm.evaluation.uncertainty import Floor, noise_floor
+from ddpm.progress import Progress
+from ddpm.randomness import generator, key
+from ddpm.settings import EvaluateSettings
+from ddpm.store import Missing, Store
+
+PIECE = 256  # real pictures whose features make one object of the store
+VERSION = 2  # of how features are taken and kept: part of their name
+
+
+class Side:
+    """An extractor, and the real pictures (rows of the training split) that it never trained on."""
+
+    def __init__(self, extractor: Extractor, data: PictureSet, rows: Tensor, store: Store, progress: Progress) -> None:
+        self.extractor, self.rows = extractor, rows
+        self._data, self._store, self._progress = data, store, progress
+        parts = (VERSION, data.digest, extractor.name, extractor.layer, extractor.weights_sha256)
+        self._name = f"features/{hashlib.sha256(' '.join(map(str, parts)).encode()).hexdigest()}"
+
+    @cached_property
+    def train(self) -> Tensor:
+        """Features float32 [n,d] of all training pictures."""
+        return self._features("train", self._data.train.images)
+
+    @cached_property
+    def train_flipped(self) -> Tensor:
+        """The same of the pictures mirrored left to right."""
+        return self._features("train-flipped", self._data.train.images.flip(-1))
+
+    @cached_property
+    def held_out(self) -> Tensor:
+        """Of the held-out pictures."""
+        return self._features("held_out", self._data.held_out.images)
+
+    @cached_property
+    def held_out_flipped(self) -> Tensor:
+        return self._features("held_out-flipped", self._data.held_out.images.flip(-1))
+
+    @cached_property
+    def real(self) -> Tensor:
+        """Features of the training pictures that figures are taken against."""
+        return self.train[self.rows]
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """The mean and covariance of `real`."""
+
+        def make() -> bytes:
+            found = statistics(self.real)
+            return save_tensors({"mu": torch.from_numpy(found.mu), "sigma": torch.from_numpy(found.sigma)})
+
+        found = load_tensors(self._kept("statistics.safetensors", make))
+        return Statistics(found["mu"].numpy(), found["sigma"].numpy())
+
+    @cached_property
+    def radii(self) -> Tensor:
+        """Each real picture's distance to its third neighbour."""
+        kept = self._kept("radii.safetensors", lambda: save_tensors({"radii": radii(self.real)}))
+        return load_tensors(kept)["radii"]
+
+    def floor(self, n: int) -> Floor:
+        """What n real pictures score against others."""
+        return Floor(
+            **json.loads(self._kept(f"floor-{n}.json", lambda: json.dumps(asdict(noise_floor(self.real, n))).encode()))
+        )
+
+    def _kept(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """The object from the store; made and put there where it is not."""
+        at = f"{self._name}/{name}"
+        try:
+            return self._store.read(at)
+        except Missing:
+            self._store.create(at, make())
+            return self._store.read(at)
+
+    def _features(self, split: str, images: Tensor) -> Tensor:
+        """From pieces in the store. Missing ones are made, by each process in its own order."""
+        if not len(images):
+            return torch.zeros(0, self.extractor.layer)
+        pieces = images.split(PIECE)
+        names = [f"{self._name}/{split}/{number:05d}.safetensors" for number in range(len(pieces))]
+        order = torch.randperm(len(pieces), generator=generator("cpu", os.getpid())).tolist()
+        for done, number in enumerate(order, 1):
+            if not self._store.exists(names[number]):
+                self._store.create(names[number], save_tensors({"features": self.extractor.features(pieces[number])}))
+                note = f"{self.extractor.name}, {split}"
+                self._progress.update("features of real pictures", done, len(order), note)
+        return torch.cat([load_tensors(self._store.read(name))["features"] for name in names])
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What generated pictures are measured against. Several sides' figures are averaged."""
+
+    metric: str  # "fid_classifier", or "fid_" and Inception's layer
+    sides: list[Side]
+    data: PictureSet
+    base: dict[str, Any]  # the measurement, but for n
+
+    def subset(self, n: int) -> int:
+        """The size of KID's subsets for n generated pictures."""
+        return kid_subset(n, min(len(side.rows) for side in self.sides))
+
+    def measurement(self, n: int) -> dict[str, Any]:
+        """The measurement half of the protocol, for n generated pictures."""
+        return {**self.base, "n": n, "kid_subsets": KID_SUBSETS, "kid_subset_size": self.subset(n)}
+
+    def noise_floor(self, n: int) -> dict[str, Any]:
+        """What n real pictures score against others: fid, fid_std, kid; n: measured with so many; extrapolated: to n."""
+        floors = [side.floor(n) for side in self.sides]
+        mean = {name: float(np.mean([getattr(f, name) for f in floors])) for name in ("fid", "fid_std", "kid")}
+        measured = min(f.measured_n for f in floors)
+        return {**mean, "n": measured, "extrapolated": measured < n}
+
+    @cached_property
+    def held_out_logits(self) -> list[Tensor]:
+        """Each side's logits of the held-out pictures."""
+        found = [side.extractor.features_and_logits(self.data.held_out.images)[1] for side in self.sides]
+        return [logits for logits in found if logits is not None]
+
+
+def open_reference(
+    settings: EvaluateSettings, data: PictureSet, store: Store, device: str, progress: Progress
+) -> Reference:
+    """The reference for a data set: found in the store, or made and kept there. Processes may do so side by side.
+
+    Raises Refused where the classifier does not pass its guards, WrongInput for weights that cannot be had.
+    """
+    base = {
+        "dataset_digest": data.digest, "split": "train", "image_size": data.image_size, "n_real": len(data.train),
+        "neighbours": NEIGHBOURS,
+    }  # fmt: skip
+    if len(data.train) < 32:
+        raise Refused(
+            f"n: {data.name} has {len(data.train)} training pictures, too few to measure against; at least 32 are needed"
+        )
+    if settings.extractor == "inception":
+        inception = inception_extractor(
+            settings.layer, settings.weights, settings.weights_sha256, store, device, progress
+        )
+        side = Side(inception, data, torch.arange(len(data.train)), store, progress)
+        facts = {"extractor": inception.name, "layer": settings.layer, "weights_sha256": inception.weights_sha256}
+        return Reference(f"fid_{settings.layer}", [side], data, {**base, **facts})
+    _, digests, accuracy = open_classifiers(data, store)
+    fold = fold_of(data.train)
+    sides = [
+        Side(extractor, data, (fold == number).nonzero().flatten(), store, progress)
+        for number, extractor in enumerate(classifier_extractors(digests, store, device))
+    ]
+    _require_order(sides, data, store)
+    facts = {
+        "extractor": "classifier", "layer": sides[0].extractor.layer, "weights_sha256": "+".join(digests),
+        "classifier_accuracy": accuracy,
+    }  # fmt: skip
+    return Reference("fid_classifier", sides, data, {**base, **facts})
+
+
+def _require_order(sides: list[Side], data: PictureSet, store: Store) -> None:
+    """Raise Refused unless damage moves the figures as it should: floor < classes missing < blurred and noise.
+
+    Judged once; the outcome is published beside the classifiers.
+    """
+    name = "+".join(side.extractor.weights_sha256[:16] for side in sides)
+    published = f"classifiers/{name}-controls.json"
+    try:
+        figures = json.loads(store.read(published))
+    except Missing:
+        store.create(published, json.dumps(_controls(sides, data)).encode())
+        figures = json.loads(store.read(published))
+    if not figures["floor"] < figures["classes missing"] < min(figures["blurred"], figures["noise"]):
+        words = ", ".join(f"{control} {value:.1f}" for control, value in figures.items())
+        raise Refused(f"extractor: the classifier's FID does not grow with damage ({words}); use extractor=inception")
+
+
+def _controls(sides: list[Side], data: PictureSet) -> dict[str, float]:
+    """FID of real pictures as they are, with a fifth of the classes left out, blurred, and replaced by noise."""
+    totals = dict.fromkeys(("floor", "classes missing", "blurred", "noise"), 0.0)
+    for number, side in enumerate(sides):
+        images, labels = data.train.images[side.rows], data.train.labels[side.rows]
+        order = torch.randperm(len(images), generator=generator("cpu", "controls", number))
+        one, other = order[::2], order[1::2]
+        shown = images[one]
+        kept = labels[one] >= math.ceil(len(data.classes) / 5)
+        noise = torch.from_numpy(
+            np.random.default_rng(key("controls", number)).integers(0, 256, shown.shape, dtype=np.uint8)
+        )
+        blurred = F.avg_pool2d(shown.float(), 3, 1, 1, count_include_pad=False).round().to(torch.uint8)
+        rest = statistics(side.real[other])
+        for control, pictures in (
+            ("floor", shown),
+            ("classes missing", shown[kept]),
+            ("blurred", blurred),
+            ("noise", noise),
+        ):
+            totals[control] += frechet(statistics(side.extractor.features(pictures)), rest) / len(sides)
+    return totals

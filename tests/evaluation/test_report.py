@@ -1,0 +1,181 @@
+"""The page: whole, within itself, and silent about nothing."""
+
+import copy
+import html.parser
+import re
+
+import numpy as np
+import pytest
+
+from ddpm.evaluation.charts import Line, curves
+from ddpm.evaluation.report import NOT_MEASURED, PICTURES, render, verdict
+from ddpm.pictures import png
+from ddpm.steps.page import publish
+from ddpm.store import FileStore
+
+FIGURES = {"n": 100, "nearer_to_train": 0.52, "below_third": 0.01, "below_threshold": 0.02}
+SPACE = {"generated": FIGURES, "held_out": FIGURES, "threshold": 0.3, "closer": {"share": 0.5, "low": 0.4, "high": 0.6}}
+REPORT = {
+    "key": "reports/abc", "metric": "fid_classifier", "fid": 2.5, "fid_std": 0.1, "kid": 0.01, "kid_std": 0.001, "n": 100,
+    "noise_floor": {"fid": 0.5, "kid": -0.001, "extrapolated": True}, "extrapolated": True,
+    "excess": {"fid": 2.0, "fid_interval": [1.8, 2.2], "kid": 0.011, "kid_interval": [0.01, 0.012]},
+    "precision": 0.8, "recall": 0.7, "inception_score": {"mean": 8.1, "std": 0.1, "of": "classifier", "why": ""},
+    "intervals": {"fid": [2.3, 2.7], "kid": [0.008, 0.012], "precision": [0.7, 0.9], "recall": [0.6, 0.8]},
+    "recognisable": {"generated": 0.7, "real": 0.95},
+    "held_out": {"n": 50, "train": {"fid": 3.0, "kid": 0.01}, "held_out": {"fid": 3.5, "kid": 0.02}, "difference": {}},
+    "curve": [{"n": 50, "fid": 4.0}, {"n": 100, "fid": 2.5}], "fid_infinity": 1.5, "fid_infinity_std": 0.2,
+    "copying": {"share": 0.01, "share_held_out": 0.01, "excess": 0.0, "excess_low": -0.02, "pixel": SPACE, "feature": SPACE},
+    "levels": {"sigma": [0.1, 1.0, 10.0], "train": [0.5, 0.1, 0.01], "held_out": [0.6, 0.12, 0.01]},
+    "coverage": {"by": "class", "missing": ["<seven>"], "distance": 0.1, "by_chance": 0.02, "rows": [
+        {"name": "six", "generated": 0.9, "low": 0.85, "high": 0.95, "real": 0.5},
+        {"name": "<seven>", "generated": 0.1, "low": 0.05, "high": 0.15, "real": 0.5}]},
+    "warnings": ["100 pictures are few & far between"],
+    "cost": {"seconds": {"sampling": 75.0, "features": 2.5}, "pictures": 100, "nfe": 50}, "run_seconds": {"train": 3700},
+    "training": {"loss": [(1, 0.5), (1000, 0.1)], "held_out_loss": [(500, 0.2), (1000, 0.15)]},
+    "judge": {
+        "reported": True, "why": "", "score": {"mean": 3.2, "low": 3.0, "high": 3.4, "n": 50},
+        "controls": {"real": {"mean": 4.8, "low": 4.6, "high": 5.0, "n": 50}, "other": {"mean": 1.1, "low": 1.0, "high": 1.3, "n": 50}},
+        "auc": {"value": 0.99, "low": 0.97, "high": 1.0, "passed": True, "needed": 0.8},
+        "distribution": {"generated": [0, 5, 30, 15, 0], "real": [0, 0, 0, 10, 40], "other": [45, 5, 0, 0, 0]},
+        "counted": {"requests": 151, "refusals": 1, "rate_limited": 0}, "tokens": {"sent": 15000, "answered": 150}, "cost": 0.0123,
+        "seconds": 60.0, "stopped": "", "protocol": {"model": "eye", "question": "How much?"}},
+    "protocol": {"measurement": {"extractor": "classifier", "n": 100}, "generation": {"checkpoint": "store/<b>x</b>", "seeds": [0, 100]}},
+}  # fmt: skip
+DOT = png(np.zeros((8, 8, 3), dtype=np.uint8))
+ALL = dict.fromkeys(PICTURES, DOT)
+
+
+class Page(html.parser.HTMLParser):
+    """What a page consists of."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def without(*names):
+    return {name: value for name, value in copy.deepcopy(REPORT).items() if name not in names}
+
+
+def test_the_page_says_it_all():
+    page = Page(render(REPORT, ALL))
+    assert page.open == []
+    for words in (
+        "2.5", "2.3 to 2.7", "0.5 (extrapolated)", "2 above that (95%: 1.8 to 2.2)", "70.0%", "FID at infinite n", "1.5", "100 pictures are few & far between",
+        "Drawn less than half as often as they should be: <seven>", "3.20 of 5", "AUC 0.99", "How much?", "1 min 15 s", "1 h 1 min", "0.0123", "eye", "[0, 100]",
+    ):  # fmt: skip
+        assert words in page.text, words
+    assert NOT_MEASURED not in page.text
+    assert len(page.of("polyline")) == 1 + 2 + 2
+
+
+def test_nothing_is_fetched_and_nothing_runs():
+    text = render(REPORT, ALL)
+    page = Page(text)
+    assert not page.of("script") and not page.of("link") and not page.of("iframe")
+    for _, attributes in page.tags:
+        for name in ("src", "href", "srcset", "xlink:href", "action"):
+            assert attributes.get(name, "data:").startswith("data:image/png;base64,") or name not in attributes
+        assert not any(name.startswith("on") for name in attributes)
+    assert not re.search(r"https?://|url\(|@import", text)
+    assert text.count("data:image/png;base64,") == len(PICTURES)
+
+
+def test_what_people_wrote_stays_text():
+    text = render(REPORT, ALL)
+    assert "<seven>" not in text and "&lt;seven&gt;" in text
+    assert "<b>x</b>" not in text and "&lt;b&gt;x&lt;/b&gt;" in text
+    name = '"><script>'
+    assert "<script" not in curves([Line(name, [(1, 2), (2, 3)])], name, name, name, level=2, level_name=name)
+
+
+def test_a_person_who_does_not_see_it_can_read_it():
+    page = Page(render(REPORT, ALL))
+    assert page.of("html")[0]["lang"] == "en" and len(page.of("h1")) == 1
+    assert all(len(image["alt"]) > 20 for image in page.of("img"))
+    assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in page.of("svg"))
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert all(section["aria-labelledby"] in ids for section in page.of("section"))
+    assert all(cell["scope"] in ("row", "col") for cell in page.of("th"))
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))  # noqa: RUF007
+
+
+def test_the_same_report_gives_the_same_bytes():
+    assert render(REPORT, ALL) == render(copy.deepcopy(REPORT), dict(reversed(ALL.items())))
+
+
+def test_what_is_missing_is_said_and_not_drawn():
+    page = Page(render({"key": "k"}, {}))
+    assert page.open == [] and not page.of("polyline") and not page.of("img")
+    assert page.text.count(NOT_MEASURED) >= 15
+    assert not re.search(r"\b(nan|None|null|inf)\b", page.text)
+    assert "Judge" not in page.text
+
+
+@pytest.mark.parametrize("name", sorted(set(REPORT) - {"key"}))
+def test_any_part_may_be_missing_or_null(name):
+    for report in (without(name), {**REPORT, name: None}):
+        page = Page(render(report, ALL))
+        assert page.open == [] and not re.search(r"\b(nan|None)\b", page.text)
+
+
+def test_the_verdict_follows_the_figures():
+    def levels(**changes):
+        return {finding.title: finding.level for finding in verdict({**REPORT, **changes})}
+
+    assert levels() == {"Likeness": "fair", "Copying": "good", "Coverage": "bad", "Judge": "fair"}
+    assert levels(fid=50.0)["Likeness"] == "bad"
+    same = {"fid": 0.1, "fid_interval": [-0.1, 0.3]}
+    assert levels(fid=0.6, excess=same)["Likeness"] == "good"
+    copied = {"share": 0.4, "share_held_out": 0.01, "excess_low": 0.3}
+    assert levels(copying=copied)["Copying"] == "bad"
+    assert levels(copying={"share": 0.4, "share_held_out": None, "excess_low": None})["Copying"] == "unknown"
+    assert levels(coverage={**REPORT["coverage"], "missing": [], "distance": 0.02})["Coverage"] == "good"
+    assert levels(judge={**REPORT["judge"], "score": {"mean": 1.1, "low": 1, "high": 1.2, "n": 50}})["Judge"] == "bad"
+
+
+def test_a_judge_without_its_controls_has_no_score_on_the_page():
+    judge = {**REPORT["judge"], "reported": False, "why": "it does not look", "score": None}
+    judge["distribution"] = {name: judge["distribution"][name] for name in ("real", "other")}
+    page = Page(render({**REPORT, "judge": judge}, ALL))
+    assert "No score. it does not look" in page.text and "not reported" in page.text and "3.20" not in page.text
+
+
+def test_curves_leave_out_what_is_no_number():
+    assert curves([Line("a", [(1, float("nan")), (2, None)])], "x", "y", "none") == ""
+    drawn = curves([Line("a", [(0, 1), (10, 0), (100, 0.1), (1000, 0.01)])], "x", "y", "some", log_x=True, log_y=True)
+    assert len(re.search(r'points="([^"]*)"', drawn)[1].split()) == 2
+    assert "nan" not in curves([Line("flat", [(5, 3), (6, 3)])], "x", "y", "flat")
+
+
+def test_it_is_published_beside_the_report(tmp_path):
+    store = FileStore(tmp_path)
+    store.write("reports/abc.png", DOT)
+    page = publish({**REPORT, "pictures": {"grid": store.uri("reports/abc.png"), "pairs": None}}, store)
+    assert store.read("reports/abc.html").decode() == page
+    assert page.count("data:image/png;base64,") == 1
