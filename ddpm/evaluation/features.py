@@ -105,8 +105,8 @@ def _create(name: str, layer: int, path: Path, sha256: str, device: str, no_logi
     network = create_feature_extractor(
         name, wanted, feature_extractor_weights_path=str(path), cuda=device.startswith("cuda"), verbose=False
     )
-    # 1.7 times as fast on two cores, with the same figures to 1e-7.
-    network = network.to(memory_format=torch.channels_last)
+    # Left in torch's own memory layout: channels_last is 1.7 times as fast on two cores and moves FID by less than 1e-6,
+    # but KID, the small difference of single-precision sums, by 1e-4.
 
     def extract(batch: Tensor) -> tuple[Tensor, Tensor | None]:
         features, *logits = (found.float().cpu() for found in network(batch.to(device)))

@@ -66,7 +66,7 @@ def evaluate(
     with clock.during("reference"):
         copying = CopySearch(reference, str(device))
         for side in reference.sides:
-            _ = side.statistics, side.radii, side.floor(source.n)
+            _ = side.statistics, side.radii
     measured = measure(reference, source.draws, copying, clock)
     generation = source.generation()
     key = _report_key(reference, generation, source.n)
