@@ -89,7 +89,7 @@ def test_grey_cmyk_and_sixteen_bits():
 )
 def test_what_cannot_be_used_says_why(data, reason):
     with pytest.raises(Unusable, match=reason):
-        pack(data, 8)
+        pack(data, 8, 4)
 
 
 def test_a_bomb_is_not_unpacked(monkeypatch):
