@@ -1,6 +1,8 @@
 """Pictures to a data set: exactly once, the same everywhere, and nothing half-published."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 from ddpm.data.dataset import open_dataset
 from ddpm.data.ingest import ingest
 from ddpm.data.verify import verify
+from ddpm.data.workers import Workers
 from ddpm.errors import WrongInput
 from ddpm.progress import Quiet
 from ddpm.settings import IngestSettings
@@ -152,3 +155,91 @@ def test_a_manifest_that_was_changed_is_refused(tmp_path):
         json.dump(manifest, file)
     with pytest.raises(WrongInput, match="damaged"):
         open_dataset(facts["uri"])
+
+
+def test_a_changed_picture_remakes_its_own_shards_only(tmp_path, monkeypatch):
+    monkeypatch.setattr("ddpm.data.shards.SHARD_PICTURES", 10)
+    before = open_dataset(publish(photographs(tmp_path / "in"), tmp_path / "store")["uri"]).manifest["shards"]
+    Image.new("RGB", (9, 9)).save(tmp_path / "in" / "a" / "000.png")
+    decoded = []
+    packed = Workers.work
+    monkeypatch.setattr(Workers, "work", lambda *all: decoded.extend(all[1] if all[2] else []) or packed(*all))
+    after = open_dataset(publish(tmp_path / "in", tmp_path / "store")["uri"]).manifest["shards"]
+    names = {side: {shard["sha256"] for shard in shards} for side, shards in before.items()}
+    new = [shard for side, shards in after.items() for shard in shards if shard["sha256"] not in names[side]]
+    assert 1 <= len(new) <= 2 < len(after["train"])
+    assert len(decoded) <= 10
+
+
+def test_duplicates_are_dropped_on_request(tmp_path):
+    photographs(tmp_path / "in")
+    (tmp_path / "in" / "b" / "twin.png").write_bytes((tmp_path / "in" / "a" / "000.png").read_bytes())
+    all_of_them = publish(tmp_path / "in", tmp_path / "store")
+    dropped = publish(tmp_path / "in", tmp_path / "store", drop_duplicates=True)
+    assert dropped["duplicates"] == all_of_them["duplicates"] == [["a/000.png", "b/twin.png"]]
+    assert (dropped["n"] + dropped["held_out"], all_of_them["n"] + all_of_them["held_out"]) == (40, 41)
+    data = open_dataset(dropped["uri"])
+    assert sum(len(split.images) for split in (data.train, data.held_out)) == 40
+    assert torch.cat([data.train.labels, data.held_out.labels]).bincount().tolist() == [20, 20], (
+        "the first by name stays"
+    )
+
+
+def test_limits_are_settings(tmp_path):
+    photographs(tmp_path / "in", each=5)
+    (tmp_path / "in" / "a" / "bad.jpg").write_bytes(b"?")
+    with pytest.raises(WrongInput, match="quarantine_limit 0.05"):
+        publish(tmp_path / "in", tmp_path / "store")
+    assert len(publish(tmp_path / "in", tmp_path / "store", quarantine_limit=0.5)["quarantined"]) == 1
+    with pytest.raises(WrongInput, match="11 of 11 .*too small"):
+        publish(tmp_path / "in", tmp_path / "store", quarantine_limit=1, min_side=21)
+
+
+def test_what_is_no_plain_file_is_set_aside(tmp_path):
+    photographs(tmp_path / "in")
+    os.mkfifo(tmp_path / "in" / "a" / "pipe.png")
+    (tmp_path / "in" / "a" / "gone.png").symlink_to(tmp_path / "nowhere")
+    with open(os.fsencode(tmp_path / "in" / "a") + b"/\xff.png", "wb") as file:
+        file.write(b"?")
+    found = publish(tmp_path / "in", tmp_path / "store", quarantine_limit=0.1)["quarantined"]
+    assert {entry["name"]: entry["reason"] for entry in found} == {
+        "a/gone.png": "cannot be read: No such file or directory",
+        "a/pipe.png": "cannot be read: is no plain file",
+        "a/\\xff.png": "not a picture",
+    }
+
+
+def test_a_file_that_crashes_its_decoder_is_set_aside_and_the_rest_is_not(tmp_path, monkeypatch):
+    photographs(tmp_path / "in")
+    bad = (tmp_path / "in" / "a" / "003.png").read_bytes()
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(f"""
+import os, signal
+from PIL import Image
+real = Image.open
+def crashing(file, **more):
+    if file.getvalue() == {bad!r}:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return real(file, **more)
+Image.open = crashing
+""")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    facts = publish(tmp_path / "in", tmp_path / "store")
+    assert facts["quarantined"] == [{"name": "a/003.png", "reason": "crashes its decoder (SIGSEGV)"}]
+    assert facts["n"] + facts["held_out"] == 39
+
+
+def test_no_room_and_no_place_are_said_in_one_line(tmp_path, monkeypatch):
+    photographs(tmp_path / "in")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WrongInput, match="cannot write .*Not a directory"):
+        publish(tmp_path / "in", tmp_path / "file" / "store")
+
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WrongInput, match="cannot write .*No space left on device; name a folder"):
+        publish(tmp_path / "in", tmp_path / "store")
+    assert not list((tmp_path / "store").rglob(".writing-*"))
