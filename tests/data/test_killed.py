@@ -17,8 +17,8 @@ from ddpm.data.verify import verify
 KILLS = 50
 
 
-def a_zip(path, count=900):
-    """Small pictures in one file, in four buckets at 80 pixels (see shards.py)."""
+def a_zip(path, count=400):
+    """Small pictures in one file: four buckets at 240 pixels (see shards.py)."""
     import zipfile
 
     rng = np.random.default_rng(0)
@@ -44,7 +44,9 @@ def start(source, store, workers=2):
         "--json",
     ]
     return subprocess.Popen(
-        [*command, "--store", str(store), "--workers", str(workers)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [*command, "--store", str(store), "--workers", str(workers), "--min-side", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
 
 
