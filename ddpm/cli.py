@@ -45,7 +45,7 @@ def ingest(arguments: argparse.Namespace, progress: Progress) -> Facts:
 def verify(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.data.verify import verify
 
-    facts = verify(arguments.uri)
+    facts = verify(arguments.uri, progress)
     if not facts["ok"]:
         _print(facts, arguments.json)
         first = facts["bad"][0]
@@ -281,7 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     p = step(ingest, "publish pictures as a data set")
     p.add_argument(
         "source",
-        help="a named source (digits, flowers102, dalle-dogs, celeba, cifar10; NAME:PATH from disk), or a folder of pictures",
+        help="a named source (digits, flowers102, dalle-dogs, celeba, cifar10; NAME:PATH from disk), a folder of pictures, archive:FILE, parquet:GLOB, s3://BUCKET/PREFIX, or a published data set's URI",
     )
     p.add_argument("--name", "--dataset-name", dest="dataset_name", required=True)
     p.add_argument("--workers", type=int, default=0, help="processes that decode; 0: one a core")

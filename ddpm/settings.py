@@ -100,11 +100,19 @@ def _as_type(name: str, kind: Any, value: Any) -> Any:
 class IngestSettings(Typed):
     """How pictures become a data set."""
 
-    source: str = "digits"  # a named source, folder:DIR, or DIR (see `ddpm ingest --help`)
+    source: str = "digits"  # a named source, a folder, an archive, … (see docs/data.md)
     dataset_name: str = "digits"
     image_size: int = 64  # pixels a side, after crop and resize
     held_out: float = 0.1  # the fraction set aside, by content hash, and never trained on
     max_pictures: int = 0  # take at most so many, chosen by the hash of their names; 0: all
+    min_side: int = 0  # a picture whose shorter side has fewer pixels is set aside; 0: half of image_size
+    drop_duplicates: bool = False  # keep one of the pictures that have the same pixels; else they are only reported
+    quarantine_limit: float = 0.05  # more than this fraction of pictures that cannot be used stops the ingest
+
+    @property
+    def smallest_side(self) -> int:
+        """min_side, or what stands for it."""
+        return self.min_side or (self.image_size + 1) // 2
 
     def check(self) -> None:
         if not self.source:
@@ -115,6 +123,8 @@ class IngestSettings(Typed):
         require(1 <= self.image_size <= 4096, "image_size", self.image_size, "from 1 to 4096")
         require(0 <= self.held_out < 1, "held_out", self.held_out, "a fraction from 0 to below 1")
         require(self.max_pictures >= 0, "max_pictures", self.max_pictures, "0 (all) or more")
+        require(self.min_side >= 0, "min_side", self.min_side, "0 (half of image_size) or more pixels")
+        require(0 <= self.quarantine_limit <= 1, "quarantine_limit", self.quarantine_limit, "a fraction from 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -74,9 +74,15 @@ def _from_data(data: str) -> dict[str, str]:
         source = data if "://" in data else str(Path(data).expanduser().absolute())
         name = data.split("/")[-2]
     else:
-        kind, path = parse_source(data)
+        kind, path, _ = parse_source(data)
         source = data if path is None else str(path.absolute()) if kind == "folder" else f"{kind}:{path.absolute()}"
-        name = path.name if path is not None and kind == "folder" else kind
+        name = kind
+        if kind in ("folder", "archive") and path is not None:
+            name = re.sub(r"(\.tar)?\.[a-z0-9]+$", "", path.name) if kind == "archive" else path.name
+        elif kind == "parquet" and path is not None:
+            name = path.parent.name
+        elif kind == "bucket":
+            name = data.rstrip("/").rsplit("/", 1)[1]
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:80] or "pictures"
     return {"source": source, "dataset_name": name, "model_name": f"ddpm-{name}"}
 

@@ -1,59 +1,47 @@
 """Pictures to a published data set: content-addressed shards, then, last, the manifest that names them.
 
-STORE/datasets/NAME/DIGEST.json    the manifest (see dataset.py)
+STORE/datasets/NAME/DIGEST.json    the manifest (see manifest.py)
 STORE/blobs/sha256/ab/abcd…        its shards
-STORE/ingested/FINGERPRINT.json    which manifest came of which files: a second ingest of the same is recognised by it
+STORE/ingested/…                   which shards came of which files (see shards.py): what is there is not decoded again
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import itertools
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
-import numpy as np
-import torch
-from safetensors.torch import save as save_tensors
-
-from ddpm.data.manifest import blob_key, canonical, read_manifest
-from ddpm.data.packing import PREPROCESSING, Unusable, pack, pixel_digest
+from ddpm.data.manifest import canonical, read_manifest
+from ddpm.data.packing import PREPROCESSING
+from ddpm.data.shards import SIDES, Record, bucket_key, buckets, publish, publish_bucket, read_record, recipe
 from ddpm.data.sources import Picture, Source, check_source, is_published, open_source
-from ddpm.data.verify import verify
+from ddpm.data.sources.source import name_digest
+from ddpm.data.workers import Packed, Workers
 from ddpm.errors import WrongInput
 from ddpm.progress import Progress
 from ddpm.settings import FORMAT_VERSION, IngestSettings
 from ddpm.store import Store
 
-SHARD_PICTURES = (
-    4096  # aimed for; a picture's shard is chosen by the hash of its name, so few shards change with the set
-)
-QUARANTINE_LIMIT = 0.05
-
-
-@dataclass
-class _Shard:
-    """What came of the pictures of one shard."""
-
-    pixels: list[np.ndarray] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    held_out: list[bool] = field(default_factory=list)
-    quarantined: list[dict[str, str]] = field(default_factory=list)
+BATCH = 32  # pictures that a worker is sent at once, so that sending costs next to nothing
+READERS = 16  # pictures read at once where each comes from elsewhere, as from a bucket
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def ingest(settings: IngestSettings, store: Store, progress: Progress, workers: int = 0) -> dict[str, Any]:
-    """Publish the source's pictures as a data set; the same pictures again are recognised and not decoded.
+    """Publish the source's pictures as a data set; what of it is published already is recognised and not decoded.
 
     Args:
-        workers: threads that decode; 0: one a core. The result does not depend on it.
+        workers: processes that decode; 0: one a core. The result does not depend on it.
 
     Returns: uri, digest, name, n (training pictures), held_out (their number), classes (number), quarantined
-        [{name, reason}], duplicates [[name, …]], reused.
-    Raises: WrongInput for a source that is not there, or of which more than 5% cannot be used.
+        [{name, reason}], duplicates [[name, …]], reused (whether nothing had to be decoded).
+    Raises: WrongInput for a source that is not there, or of which more than `quarantine_limit` cannot be used.
     """
     if workers < 0:
         raise WrongInput(f"workers: {workers} will not do; it must be 0 (one a core) or more")
@@ -62,20 +50,24 @@ def ingest(settings: IngestSettings, store: Store, progress: Progress, workers: 
         return _published(settings)
     progress.say(f"looking at {settings.source}")
     source = open_source(settings.source)
+    if source.passed_over:
+        progress.say(f"{source.passed_over:,} files are passed over: their names do not end like a picture's")
     pictures = _chosen(source.pictures, settings.max_pictures)
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        fingerprint = _fingerprint(settings, source, pictures, pool.map)
-        found = _recognise(store, fingerprint)
-        if found is not None:
-            return found
-        shards = _pack_all(settings, pictures, pool.map, progress)
-    manifest = _manifest(settings, source, shards, store)
+    count = min(workers or _cores(), -(-len(pictures) // BATCH)) or 1
+    with Workers(count, settings.image_size, settings.smallest_side) as pool:
+        records, reused = _Work(settings, store, progress, pool, count, pictures).run()
+    manifest = _manifest(settings, source, records)
     data = canonical(manifest)
     digest = hashlib.sha256(data).hexdigest()
     key = f"datasets/{settings.dataset_name}/{digest}.json"
-    _publish(store, key, data)
-    store.write(f"ingested/{fingerprint}.json", json.dumps({"dataset": key}).encode())
-    return _facts(store.uri(key), manifest, reused=False)
+    reused = reused and store.exists(key)
+    publish(store, key, data)
+    return _facts(store.uri(key), manifest, reused)
+
+
+def _cores() -> int:
+    """Those that this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _published(settings: IngestSettings) -> dict[str, Any]:
@@ -89,94 +81,125 @@ def _published(settings: IngestSettings) -> dict[str, Any]:
 
 
 def _chosen(pictures: list[Picture], limit: int) -> list[Picture]:
-    """All pictures in the order of their names' hashes, or as many of the first as asked for: no class comes first."""
-    ordered = sorted(pictures, key=lambda picture: hashlib.sha256(picture.name.encode()).digest())
-    return ordered[:limit] if limit else ordered
+    """All pictures, or as many as asked for, the first by the hashes of their names: no class comes first."""
+    return sorted(pictures, key=lambda picture: name_digest(picture.name))[:limit] if limit else pictures
 
 
-def _fingerprint(settings: IngestSettings, source: Source, pictures: list[Picture], apply: Callable[..., Any]) -> str:
-    """One digest of everything that a data set is made of: its files' bytes, names and classes, and the settings."""
-    parts = [FORMAT_VERSION, PREPROCESSING, source.kind, settings.dataset_name, settings.image_size, settings.held_out]
-    total = hashlib.sha256(
-        json.dumps([*parts, settings.max_pictures, source.classes, source.facts], sort_keys=True).encode()
-    )
-    for picture, digest in zip(pictures, apply(_file_digest, pictures), strict=True):
-        total.update(f"{picture.name}\0{picture.label}\0".encode() + digest)
-    return total.hexdigest()
+class _Work:
+    """The pictures of one ingest on their way into records: decoded by all workers while others are being published."""
 
+    def __init__(
+        self, settings: IngestSettings, store: Store, progress: Progress, workers: Workers, count: int, pictures: Sequence[Picture],
+    ) -> None:  # fmt: skip
+        self.settings, self.store, self.progress, self.workers = settings, store, progress, workers
+        self.total = len(pictures)
+        self.buckets = list(buckets(pictures, settings.image_size))
+        self.threads = max(2 * count, READERS if any(callable(picture.content) for picture in pictures) else 0)
+        self.quarantined: list[dict[str, str]] = []
 
-def _file_digest(picture: Picture) -> bytes:
-    try:
-        return hashlib.sha256(picture.read()).digest()
-    except OSError:
-        return b"unreadable"  # quarantined by name when its turn comes
+    def run(self) -> tuple[list[Record], bool]:
+        """A record for each bucket, and whether all were there already."""
+        with ThreadPoolExecutor(self.threads) as decoding, ThreadPoolExecutor(1) as publishing:
+            try:
+                found = self._recognise(decoding)
+                self._require_few_quarantined([entry for record in found if record for entry in record.quarantined])
+                todo = [number for number, record in enumerate(found) if record is None]
+                for number, record in zip(todo, self._make(todo, decoding, publishing), strict=True):
+                    found[number] = record
+            except BaseException:
+                decoding.shutdown(wait=False, cancel_futures=True)
+                publishing.shutdown(wait=False, cancel_futures=True)
+                raise
+        return [record for record in found if record is not None], not todo
 
-
-def _recognise(store: Store, fingerprint: str) -> dict[str, Any] | None:
-    """The facts of the data set that these very files became before, where all of it is still there and whole."""
-    try:
-        key = json.loads(store.read(f"ingested/{fingerprint}.json"))["dataset"]
-        _, manifest = read_manifest(store.uri(key))
-    except WrongInput:  # Missing, or damaged
-        return None
-    if not verify(store.uri(key))["ok"]:
-        return None  # ingested again, which mends it
-    return _facts(store.uri(key), manifest, reused=True)
-
-
-def _pack_all(
-    settings: IngestSettings, pictures: list[Picture], apply: Callable[..., Any], progress: Progress
-) -> list[_Shard]:
-    def packed(picture: Picture) -> np.ndarray | str:
-        try:
-            return pack(picture.read(), settings.image_size)
-        except Unusable as problem:
-            return str(problem)
-        except OSError as problem:
-            return f"cannot be read: {problem.strerror}"
-
-    count = 1
-    while count * SHARD_PICTURES < len(pictures):
-        count *= 2
-    shards = [_Shard() for _ in range(count)]
-    for done, (picture, result) in enumerate(zip(pictures, apply(packed, pictures), strict=True), 1):
-        number = int.from_bytes(hashlib.sha256(picture.name.encode()).digest()[-4:], "big") % count
-        shard = shards[number]
-        if isinstance(result, str):
-            shard.quarantined.append({"name": picture.name, "reason": result})
-        else:
-            shard.pixels.append(result)
-            shard.labels.append(picture.label)
-            shard.names.append(picture.name)
-            share = int.from_bytes(pixel_digest(result)[:8], "big") / 2**64
-            shard.held_out.append(share < settings.held_out)
-        progress.update("ingesting", done, len(pictures), f"{done:,} of {len(pictures):,} pictures")
-    _require_few_quarantined(shards, len(pictures))
-    return shards
-
-
-def _require_few_quarantined(shards: list[_Shard], total: int) -> None:
-    bad = sorted((entry for shard in shards for entry in shard.quarantined), key=lambda entry: entry["name"])
-    if len(bad) == total or len(bad) > QUARANTINE_LIMIT * total:
-        first = ", ".join(f"{entry['name']} ({entry['reason']})" for entry in bad[:3])
-        raise WrongInput(
-            f"source: {len(bad)} of {total} pictures cannot be used, more than {QUARANTINE_LIMIT:.0%}: {first}…; mend or remove them"
+    def _recognise(self, pool: ThreadPoolExecutor) -> list[Record | None]:
+        """The records of the buckets that are done. Files are only read for it where there may be some."""
+        if next(iter(self.store.list(f"ingested/{recipe(self.settings)}")), None) is None:
+            return [None] * len(self.buckets)
+        digests = self._packed("looking for what is done", self.buckets, pool, decode=False)
+        keys = (
+            bucket_key(self.settings, bucket, [found.file_sha256 for found in packed])
+            for bucket, packed in zip(self.buckets, digests, strict=True)
         )
+        return list(_in_order(pool, lambda key: read_record(self.store, key), keys, self.threads))
+
+    def _make(
+        self, todo: Sequence[int], decoding: ThreadPoolExecutor, publishing: ThreadPoolExecutor
+    ) -> Iterator[Record]:
+        """The buckets decoded, each published while the next one is on its way."""
+        chosen = [self.buckets[number] for number in todo]
+        underway: Future[Record] | None = None
+        for bucket, packed in zip(chosen, self._packed("ingesting", chosen, decoding, decode=True), strict=True):
+            if underway is not None:
+                yield underway.result()
+            underway = publishing.submit(publish_bucket, self.store, self.settings, bucket, packed)
+            del packed
+        if underway is not None:
+            yield underway.result()
+
+    def _packed(
+        self, task: str, chosen: Sequence[Sequence[Picture]], pool: ThreadPoolExecutor, decode: bool
+    ) -> Iterator[list[Packed]]:
+        """What became of each bucket's pictures. All workers are busy across the buckets' borders."""
+        total, done, began = sum(len(bucket) for bucket in chosen), 0, time.monotonic()
+        batches = (batch for bucket in chosen for batch in _batches(bucket))
+        results = _in_order(pool, lambda batch: self.workers.work(batch, decode), batches, 2 * self.threads)
+        for bucket in chosen:
+            packed: list[Packed] = []
+            while len(packed) < len(bucket):
+                found = next(results)
+                if decode:
+                    names = (bucket[len(packed) + i].name for i in range(len(found)))
+                    bad = [
+                        {"name": n, "reason": f.reason} for n, f in zip(names, found, strict=True) if f.pixels is None
+                    ]
+                    self._require_few_quarantined(bad)
+                packed += found
+                done += len(found)
+                rate = done / max(time.monotonic() - began, 1e-9)
+                left = time.strftime("%H:%M:%S", time.gmtime((total - done) / rate))
+                self.progress.update(task, done, total, f"{done:,} of {total:,} pictures · {rate:,.0f}/s · {left} left")
+            yield packed
+
+    def _require_few_quarantined(self, more: list[dict[str, str]]) -> None:
+        """Raise as soon as it is certain that there are too many."""
+        self.quarantined += more
+        bad, limit = self.quarantined, self.settings.quarantine_limit
+        if bad and (len(bad) == self.total or len(bad) > limit * self.total):
+            first = ", ".join(f"{entry['name']} ({entry['reason']})" for entry in bad[:3])
+            raise WrongInput(
+                f"source: {len(bad)} of {self.total} pictures cannot be used, more than quarantine_limit {limit:.3g} allows: {first}…; mend or remove them, or raise it"
+            )
 
 
-def _manifest(settings: IngestSettings, source: Source, shards: list[_Shard], store: Store) -> dict[str, Any]:
-    """Write the shards, and describe them. No times and no paths: the same pictures give the same digest anywhere."""
-    written: dict[str, list[dict[str, Any]]] = {"train": [], "held_out": []}
-    by_pixels: dict[bytes, list[str]] = {}
-    for shard in shards:
-        for side, wanted in (("train", False), ("held_out", True)):
-            chosen = [i for i, held_out in enumerate(shard.held_out) if held_out is wanted]
-            if chosen:
-                written[side].append(
-                    _write_shard(store, [shard.pixels[i] for i in chosen], [shard.labels[i] for i in chosen])
-                )
-        for name, pixels in zip(shard.names, shard.pixels, strict=True):
-            by_pixels.setdefault(pixel_digest(pixels), []).append(name)
+def _batches(pictures: Sequence[Picture]) -> Iterator[list[Picture]]:
+    """In order, some at a time; those that come from elsewhere one by one, for how long each takes nobody knows."""
+    for elsewhere, group in itertools.groupby(pictures, key=lambda picture: callable(picture.content)):
+        alike, size = list(group), 1 if elsewhere else BATCH
+        yield from (alike[first : first + size] for first in range(0, len(alike), size))
+
+
+def _in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+    """The results of work that is done side by side, at most so many items ahead of what is taken."""
+    underway: deque[Future[R]] = deque()
+    for item in items:
+        underway.append(pool.submit(work, item))
+        if len(underway) >= ahead:
+            yield underway.popleft().result()
+    while underway:
+        yield underway.popleft().result()
+
+
+def _manifest(settings: IngestSettings, source: Source, records: Sequence[Record]) -> dict[str, Any]:
+    """No times and no paths: the same pictures give the same digest anywhere."""
+    duplicates = _duplicates(records)
+    dropped = {name for names in duplicates for name in names[1:]} if settings.drop_duplicates else set()
+    shards: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    for record in records:
+        for side, shard in record.shards.items():
+            rows = [row for row, name in enumerate(record.names[side]) if name in dropped] if dropped else []
+            shards[side].append({**shard, "dropped": rows})
+    kept = {side: sum(shard["n"] - len(shard["dropped"]) for shard in shards[side]) for side in SIDES}
     return {
         "format_version": FORMAT_VERSION,
         "name": settings.dataset_name,
@@ -184,31 +207,28 @@ def _manifest(settings: IngestSettings, source: Source, shards: list[_Shard], st
         "classes": source.classes,
         "source": {"kind": source.kind, **source.facts},
         "preprocessing": PREPROCESSING,
+        "min_side": settings.smallest_side,
         "held_out_fraction": settings.held_out,
         "max_pictures": settings.max_pictures,
-        "n": sum(entry["n"] for entry in written["train"]),
-        "held_out": sum(entry["n"] for entry in written["held_out"]),
-        "shards": written,
+        "n": kept["train"],
+        "held_out": kept["held_out"],
+        "shards": shards,
         "quarantined": sorted(
-            (entry for shard in shards for entry in shard.quarantined), key=lambda entry: entry["name"]
+            (entry for record in records for entry in record.quarantined), key=lambda entry: entry["name"]
         ),
-        "duplicates": sorted(sorted(names) for names in by_pixels.values() if len(names) > 1),
+        "duplicates": duplicates,
+        "duplicates_dropped": settings.drop_duplicates,
     }
 
 
-def _write_shard(store: Store, pixels: list[np.ndarray], labels: list[int]) -> dict[str, Any]:
-    data = save_tensors(
-        {"images": torch.from_numpy(np.stack(pixels)), "labels": torch.tensor(labels, dtype=torch.int64)}
-    )
-    sha256 = hashlib.sha256(data).hexdigest()
-    _publish(store, blob_key(sha256), data)
-    return {"sha256": sha256, "bytes": len(data), "n": len(labels)}
-
-
-def _publish(store: Store, key: str, data: bytes) -> None:
-    """Create an object whose name is its digest; what lies there already is the same, or else damaged, and mended."""
-    if not store.create(key, data) and store.read(key) != data:
-        store.write(key, data)
+def _duplicates(records: Sequence[Record]) -> list[list[str]]:
+    """The names, sorted, of pictures that have the same pixels."""
+    by_pixels: dict[bytes, list[str]] = {}
+    for record in records:
+        for side, digests in record.digests.items():
+            for digest, name in zip(digests, record.names[side], strict=True):
+                by_pixels.setdefault(bytes.fromhex(digest), []).append(name)
+    return sorted(sorted(names) for names in by_pixels.values() if len(names) > 1)
 
 
 def _facts(uri: str, manifest: dict[str, Any], reused: bool) -> dict[str, Any]:

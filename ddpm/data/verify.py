@@ -5,39 +5,44 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import torch
+import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
+from safetensors.numpy import load as load_tensors
 
 from ddpm.data.manifest import blob_key, read_manifest
-from ddpm.store import Missing
+from ddpm.progress import Progress
+from ddpm.store import Missing, Store
 
 
-def verify(uri: str) -> dict[str, Any]:
+def verify(uri: str, progress: Progress | None = None) -> dict[str, Any]:
     """`ok`, and `bad` [{object, reason}]. Raises Missing or WrongInput where the manifest itself cannot be read."""
     store, manifest = read_manifest(uri)
     size = manifest["image_size"]
     bad = []
-    for side, shards in manifest["shards"].items():
-        for shard in shards:
-            reason = ""
-            try:
-                data = store.read(blob_key(shard["sha256"]))
-                if hashlib.sha256(data).hexdigest() != shard["sha256"]:
-                    reason = f"{len(data)} bytes whose sha256 is not its name"
-                else:
-                    tensors = load_tensors(data)
-                    images, labels = tensors["images"], tensors["labels"]
-                    if (
-                        images.shape != (shard["n"], 3, size, size)
-                        or images.dtype != torch.uint8
-                        or len(labels) != shard["n"]
-                    ):
-                        reason = f"holds {images.dtype} {list(images.shape)}, not uint8 {[shard['n'], 3, size, size]}"
-            except Missing:
-                reason = "is not there"
-            except (SafetensorError, KeyError) as problem:
-                reason = f"is no shard: {problem}"
-            if reason:
-                bad.append({"object": store.uri(blob_key(shard["sha256"])), "reason": f"{side} shard {reason}"})
+    shards = [(side, shard) for side in manifest["shards"] for shard in manifest["shards"][side]]
+    for done, (side, shard) in enumerate(shards, 1):
+        reason = _what_is_wrong(store, shard, size, len(manifest["classes"]))
+        if reason:
+            bad.append({"object": store.uri(blob_key(shard["sha256"])), "reason": f"{side} shard {reason}"})
+        if progress is not None:
+            progress.update("verifying", done, len(shards), f"{done:,} of {len(shards):,} shards")
     return {"ok": not bad, "bad": bad}
+
+
+def _what_is_wrong(store: Store, shard: dict[str, Any], size: int, classes: int) -> str:
+    """Nothing, or the reason why this is not the shard that the manifest describes."""
+    try:
+        data = store.read(blob_key(shard["sha256"]))
+        if hashlib.sha256(data).hexdigest() != shard["sha256"]:
+            return f"{len(data)} bytes whose sha256 is not its name"
+        tensors = load_tensors(data)
+        images, labels = tensors["images"], tensors["labels"]
+    except Missing:
+        return "is not there"
+    except (SafetensorError, KeyError) as problem:
+        return f"is no shard: {problem}"
+    if images.shape != (shard["n"], 3, size, size) or images.dtype != np.uint8:
+        return f"holds {images.dtype} {list(images.shape)}, not uint8 {[shard['n'], 3, size, size]}"
+    if labels.shape != (shard["n"],) or labels.min(initial=-1) < -1 or labels.max(initial=-1) >= classes:
+        return f"holds labels {list(labels.shape)} that are not {shard['n']} of the {classes} classes"
+    return ""

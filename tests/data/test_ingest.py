@@ -1,10 +1,8 @@
 """Pictures to a data set: exactly once, the same everywhere, and nothing half-published."""
 
-import io
+import errno
 import json
-import subprocess
-import sys
-import time
+import os
 
 import numpy as np
 import pytest
@@ -13,8 +11,8 @@ from PIL import Image
 
 from ddpm.data.dataset import open_dataset
 from ddpm.data.ingest import ingest
-from ddpm.data.sources import NAMED, check_source, open_source
 from ddpm.data.verify import verify
+from ddpm.data.workers import Workers
 from ddpm.errors import WrongInput
 from ddpm.progress import Quiet
 from ddpm.settings import IngestSettings
@@ -133,8 +131,9 @@ def test_a_damaged_data_set_is_found_and_mended_by_ingesting_again(tmp_path):
     found = verify(facts["uri"])
     assert not found["ok"]
     assert blob.name in found["bad"][0]["object"]
+    damaged = open_dataset(facts["uri"])
     with pytest.raises(WrongInput, match="damaged"):
-        open_dataset(facts["uri"])
+        damaged.train.take(torch.tensor([0]))
     assert publish(tmp_path / "in", tmp_path / "store")["uri"] == facts["uri"]
     assert verify(facts["uri"])["ok"]
 
@@ -158,93 +157,89 @@ def test_a_manifest_that_was_changed_is_refused(tmp_path):
         open_dataset(facts["uri"])
 
 
-def test_killed_while_ingesting_it_leaves_nothing_that_can_be_taken_for_a_data_set(tmp_path):
-    photographs(tmp_path / "in", each=150)
-    whole = publish(tmp_path / "in", tmp_path / "whole")
-    command = [
-        sys.executable,
-        "-m",
-        "ddpm.cli",
-        "ingest",
-        str(tmp_path / "in"),
-        "--name",
-        "set",
-        "--image-size",
-        "8",
-        "--store",
-    ]
-    began = time.monotonic()
-    assert subprocess.run([*command, str(tmp_path / "timing")], capture_output=True, check=False).returncode == 0
-    took = time.monotonic() - began
-    for part in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9):
-        process = subprocess.Popen(
-            [*command, str(tmp_path / "store")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            process.wait(took * part)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for manifest in (tmp_path / "store" / "datasets").rglob("[!.]*.json"):
-            assert verify(str(manifest))["ok"]
-    assert publish(tmp_path / "in", tmp_path / "store")["digest"] == whole["digest"]
+def test_a_changed_picture_remakes_its_own_shards_only(tmp_path, monkeypatch):
+    monkeypatch.setattr("ddpm.data.shards.SHARD_PICTURES", 10)
+    before = open_dataset(publish(photographs(tmp_path / "in"), tmp_path / "store")["uri"]).manifest["shards"]
+    Image.new("RGB", (9, 9)).save(tmp_path / "in" / "a" / "000.png")
+    decoded = []
+    packed = Workers.work
+    monkeypatch.setattr(Workers, "work", lambda *all: decoded.extend(all[1] if all[2] else []) or packed(*all))
+    after = open_dataset(publish(tmp_path / "in", tmp_path / "store")["uri"]).manifest["shards"]
+    names = {side: {shard["sha256"] for shard in shards} for side, shards in before.items()}
+    new = [shard for side, shards in after.items() for shard in shards if shard["sha256"] not in names[side]]
+    assert 1 <= len(new) <= 2 < len(after["train"])
+    assert len(decoded) <= 10
 
 
-@pytest.mark.parametrize(
-    ("source", "words"),
-    [
-        ("rainbow", "none named 'rainbow'.*digits"),
-        ("zip:thing", "no kind 'zip'"),
-        ("/no/such/folder", "no folder /no/such/folder"),
-        ("flowers102:/no/such/folder", "no folder /no/such/folder"),
-        ("folder:", "names no folder"),
-        (__file__, "is a file"),
-    ],
-)
-def test_wrong_sources(source, words):
-    with pytest.raises(WrongInput, match=words):
-        check_source(source)
+def test_duplicates_are_dropped_on_request(tmp_path):
+    photographs(tmp_path / "in")
+    (tmp_path / "in" / "b" / "twin.png").write_bytes((tmp_path / "in" / "a" / "000.png").read_bytes())
+    all_of_them = publish(tmp_path / "in", tmp_path / "store")
+    dropped = publish(tmp_path / "in", tmp_path / "store", drop_duplicates=True)
+    assert dropped["duplicates"] == all_of_them["duplicates"] == [["a/000.png", "b/twin.png"]]
+    assert (dropped["n"] + dropped["held_out"], all_of_them["n"] + all_of_them["held_out"]) == (40, 41)
+    data = open_dataset(dropped["uri"])
+    assert sum(len(split.images) for split in (data.train, data.held_out)) == 40
+    assert torch.cat([data.train.labels, data.held_out.labels]).bincount().tolist() == [20, 20], (
+        "the first by name stays"
+    )
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path):
-    (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(WrongInput, match="holds no pictures"):
-        check_source(str(tmp_path))
+def test_limits_are_settings(tmp_path):
+    photographs(tmp_path / "in", each=5)
+    (tmp_path / "in" / "a" / "bad.jpg").write_bytes(b"?")
+    with pytest.raises(WrongInput, match="quarantine_limit 0.05"):
+        publish(tmp_path / "in", tmp_path / "store")
+    assert len(publish(tmp_path / "in", tmp_path / "store", quarantine_limit=0.5)["quarantined"]) == 1
+    with pytest.raises(WrongInput, match="11 of 11 .*too small"):
+        publish(tmp_path / "in", tmp_path / "store", quarantine_limit=1, min_side=21)
 
 
-def test_named_sources_from_disk(tmp_path):
-    import pyarrow
-    import pyarrow.parquet
-    from scipy.io import savemat
+def test_what_is_no_plain_file_is_set_aside(tmp_path):
+    photographs(tmp_path / "in")
+    os.mkfifo(tmp_path / "in" / "a" / "pipe.png")
+    (tmp_path / "in" / "a" / "gone.png").symlink_to(tmp_path / "nowhere")
+    with open(os.fsencode(tmp_path / "in" / "a") + b"/\xff.png", "wb") as file:
+        file.write(b"?")
+    found = publish(tmp_path / "in", tmp_path / "store", quarantine_limit=0.1)["quarantined"]
+    assert {entry["name"]: entry["reason"] for entry in found} == {
+        "a/gone.png": "cannot be read: No such file or directory",
+        "a/pipe.png": "cannot be read: is no plain file",
+        "a/\\xff.png": "not a picture",
+    }
 
-    pictures = [Image.new("RGB", (16, 16), (10 * n, 0, 0)) for n in range(3)]
-    flowers = tmp_path / "flowers"
-    (flowers / "jpg").mkdir(parents=True)
-    for number, picture in enumerate(pictures, 1):
-        picture.save(flowers / "jpg" / f"image_{number:05d}.jpg")
-    savemat(flowers / "imagelabels.mat", {"labels": np.array([[77, 1, 102]])})
-    found = open_source(f"flowers102:{flowers}")
-    assert [picture.label for picture in found.pictures] == [76, 0, 101]
-    assert len(found.classes) == 102
 
-    celeba = tmp_path / "celeba" / "img_align_celeba"
-    celeba.mkdir(parents=True)
-    pictures[0].save(celeba / "000001.jpg")
-    assert [picture.name for picture in open_source(f"celeba:{tmp_path}/celeba").pictures] == ["000001.jpg"]
+def test_a_file_that_crashes_its_decoder_is_set_aside_and_the_rest_is_not(tmp_path, monkeypatch):
+    photographs(tmp_path / "in")
+    bad = (tmp_path / "in" / "a" / "003.png").read_bytes()
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(f"""
+import os, signal
+from PIL import Image
+real = Image.open
+def crashing(file, **more):
+    if file.getvalue() == {bad!r}:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return real(file, **more)
+Image.open = crashing
+""")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    facts = publish(tmp_path / "in", tmp_path / "store")
+    assert facts["quarantined"] == [{"name": "a/003.png", "reason": "crashes its decoder (SIGSEGV)"}]
+    assert facts["n"] + facts["held_out"] == 39
 
-    dogs = tmp_path / "dogs"
-    dogs.mkdir()
-    cells = []
-    for picture in pictures:
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-        cells.append({"bytes": buffer.getvalue(), "path": None})
-    table = pyarrow.table({"text": ["x"] * 3, "image": cells})
-    pyarrow.parquet.write_table(table, dogs / "train-00000.parquet")
-    assert [picture.read() for picture in open_source(f"dalle-dogs:{dogs}").pictures] == [
-        cell["bytes"] for cell in cells
-    ]
 
-    photographs(tmp_path / "cifar", classes=("cat", "dog"), each=2)
-    assert open_source(f"cifar10:{tmp_path}/cifar").classes == ["cat", "dog"]
-    assert set(NAMED) == {"digits", "flowers102", "dalle-dogs", "celeba", "cifar10"}
+def test_no_room_and_no_place_are_said_in_one_line(tmp_path, monkeypatch):
+    photographs(tmp_path / "in")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WrongInput, match="cannot write .*Not a directory"):
+        publish(tmp_path / "in", tmp_path / "file" / "store")
+
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WrongInput, match="cannot write .*No space left on device; name a folder"):
+        publish(tmp_path / "in", tmp_path / "store")
+    assert not list((tmp_path / "store").rglob(".writing-*"))

@@ -89,10 +89,28 @@ def test_grey_cmyk_and_sixteen_bits():
 )
 def test_what_cannot_be_used_says_why(data, reason):
     with pytest.raises(Unusable, match=reason):
-        pack(data, 8)
+        pack(data, 8, 4)
 
 
 def test_a_bomb_is_not_unpacked(monkeypatch):
     monkeypatch.setattr("ddpm.data.packing.MAX_PIXELS", 100)
     with pytest.raises(Unusable, match="bomb"):
         decode(encoded(Image.fromarray(PICTURE)))
+
+
+def test_sixteen_bits_are_scaled_by_their_range_and_not_by_their_values():
+    dark = Image.fromarray(np.full((8, 8), 200, dtype=np.uint16))
+    assert (pack(encoded(dark), 8) == 1).all()
+    tiff = Image.fromarray(PICTURE[..., 0].astype(np.uint16) * 257)
+    assert (np.asarray(decode(encoded(tiff, "TIFF"))) == PICTURE[..., :1]).all()
+    with pytest.raises(Unusable, match="floating-point"):
+        decode(encoded(Image.fromarray(PICTURE[..., 0].astype(np.float32)), "TIFF"))
+
+
+def test_the_first_frame_of_an_animation():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    assert np.asarray(decode(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])))[0, 0].tolist() == [
+        255,
+        0,
+        0,
+    ]

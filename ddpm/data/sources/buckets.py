@@ -1,0 +1,42 @@
+"""Pictures that lie in an object store already, as they do on a cluster: `s3://bucket/prefix`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ddpm.data.sources.source import PICTURE_ENDINGS, Content, Source, by_folders, is_hidden, is_picture, printable
+from ddpm.errors import WrongInput
+from ddpm.store import Missing, Store, open_store
+
+
+def require_bucket(uri: str) -> None:
+    """Raise WrongInput where there is no such bucket, it cannot be listed, or no picture lies below the prefix."""
+    if not any(is_picture(key) for key in open_store(uri).list("")):
+        raise WrongInput(
+            f"source: there are no pictures ({' '.join(PICTURE_ENDINGS)}) below {uri}; name a prefix that has"
+        )
+
+
+def from_bucket(uri: str) -> Source:
+    """Pictures below the prefix. The first part of a key behind it is the class; keys without one have none."""
+    store = open_store(uri)
+    contents: dict[str, Content] = {}
+    passed_over = 0
+    for key in store.list(""):
+        if is_picture(key):
+            contents[printable(key)] = partial(_read, store, key)
+        else:
+            passed_over += not is_hidden(key)
+    if not contents:
+        raise WrongInput(
+            f"source: there are no pictures ({' '.join(PICTURE_ENDINGS)}) below {uri}; name a prefix that has"
+        )
+    return by_folders("bucket", contents, {}, passed_over)
+
+
+def _read(store: Store, key: str) -> bytes:
+    """An object's bytes; OSError where it has gone since it was listed, as of a file."""
+    try:
+        return store.read(key)
+    except Missing:
+        raise FileNotFoundError(2, "No such object") from None

@@ -1,0 +1,51 @@
+"""Pictures in a folder of this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ddpm.data.sources.source import PICTURE_ENDINGS, Content, Source, by_folders, is_picture, printable
+from ddpm.errors import WrongInput
+
+
+def walk(folder: Path) -> Iterator[str]:
+    """All files below the folder, relative to it; hidden ones are passed over. Raises WrongInput for what cannot be listed."""
+
+    def unlisted(problem: OSError) -> None:
+        raise WrongInput(
+            f"source: {problem.filename} cannot be read: {problem.strerror}; ask for permission, or name another folder"
+        )
+
+    for parent, folders, files in os.walk(folder, onerror=unlisted):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = os.path.relpath(parent, folder)
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield name if inside == "." else f"{inside}/{name}"
+
+
+def require_pictures(folder: Path) -> None:
+    """Raise WrongInput unless the folder is there, can be read and holds a picture."""
+    if not folder.exists():
+        raise WrongInput(f"source: there is no folder {folder}; name one that holds pictures, or class folders of them")
+    if not folder.is_dir():
+        raise WrongInput(
+            f"source: {folder} is a file; name the folder that holds the pictures, or write archive:{folder}"
+        )
+    if not any(is_picture(name) for name in walk(folder)):
+        raise WrongInput(f"source: {folder} holds no pictures ({' '.join(PICTURE_ENDINGS)}); name a folder that does")
+
+
+def from_folder(folder: Path, kind: str = "folder", facts: dict[str, str] | None = None) -> Source:
+    """Pictures below a folder. Its own folders are the classes; pictures beside them have none."""
+    require_pictures(folder)
+    contents: dict[str, Content] = {}
+    passed_over = 0
+    for name in walk(folder):
+        if is_picture(name):
+            contents[printable(name)] = f"{folder}/{name}"
+        else:
+            passed_over += 1
+    return by_folders(kind, contents, facts or {}, passed_over)

@@ -1,0 +1,243 @@
+"""Data sets by name, each from where it is published, checked against a pinned checksum, or from files already on disk.
+
+A new name is one function and one row of NAMED. A function takes a path (or None: download what is not in the cache)
+and a revision ("": the pinned one).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ddpm.data.sources.archives import from_archive, is_archive, members
+from ddpm.data.sources.folders import from_folder, walk
+from ddpm.data.sources.parquet import from_parquet
+from ddpm.data.sources.source import NO_CLASS, Content, Picture, Source, is_picture
+from ddpm.errors import WrongInput
+
+# The md5s are those that torchvision checks; CIFAR-10's is its page's, for the edition without pickles.
+FLOWERS = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
+FLOWERS_PICTURES = ("102flowers.tgz", "52808999861908f626f3c1f4e79d11fa")
+FLOWERS_LABELS = ("imagelabels.mat", "e0620be6f572b9609742df49c70aed4d")
+CELEBA_DRIVE = "0B7EVK8r0v71pZjFTYXZWM3FlRnM"  # a file of Google Drive
+CELEBA_PICTURES = ("img_align_celeba.zip", "00d2c5bc6d35e252742224ab0c1e8fcb")
+CIFAR = "https://www.cs.toronto.edu/~kriz/"
+CIFAR_PICTURES = ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")
+CIFAR_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+CIFAR_FILES = [f"data_batch_{n}.bin" for n in range(1, 6)] + ["test_batch.bin"]
+DOGS = "BirdL/DALL-E-Dogs"
+DOGS_REVISION = "8f5ae5d17b72256ac0ec36de8a703a5d21f87ed2"
+DOGS_FILE = "data/train-00000-of-00001-e853d788cfc98f3d.parquet"
+DOGS_SHA256 = "77f32e0995e895e4d6d20c526b51fef91c8f437b96fdda18c7a0e4f5b09dd394"
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: $DDPM_CACHE, or ~/.cache/ddpm."""
+    return Path(os.environ.get("DDPM_CACHE") or Path.home() / ".cache" / "ddpm")
+
+
+def _digits(path: Path | None, revision: str) -> Source:
+    """Alpaydin & Kaynak's optical digits as scikit-learn ships them: 1,797 pictures of 8x8 in 17 greys."""
+    from sklearn.datasets import load_digits
+
+    if path is not None:
+        raise WrongInput(f"source: digits come with scikit-learn, not from {path}; write digits alone")
+    found = load_digits()
+    pictures = []
+    for index, (picture, label) in enumerate(zip(found.images, found.target, strict=True)):
+        grey = np.rint(picture * (255 / 16)).astype(np.uint8)
+        pictures.append(Picture(f"{index:04d}.png", int(label), _as_png(grey)))
+    facts = {
+        "origin": "scikit-learn load_digits (UCI optical recognition of handwritten digits)",
+        "licence": "CC BY 4.0",
+    }
+    return Source("digits", [str(name) for name in found.target_names], pictures, facts)
+
+
+def _flowers102(path: Path | None, revision: str) -> Source:
+    """Oxford Flowers-102 (Nilsback & Zisserman 2008), all three of its splits together."""
+    facts: dict[str, Any] = {"origin": f"Oxford Flowers-102, {FLOWERS}", "licence": "research use"}
+    classes = [f"{n:03d}" for n in range(1, 103)]
+    if path is None:
+        pictures, of_pictures = _download("flowers102", FLOWERS, *FLOWERS_PICTURES)
+        labels, of_labels = _download("flowers102", FLOWERS, *FLOWERS_LABELS)
+        return Source("flowers102", classes, _flowers(pictures, labels), {**facts, "md5": {**of_pictures, **of_labels}})
+    for base in (path, path / "flowers-102"):
+        labels = base / FLOWERS_LABELS[0]
+        for pictures in (base / "jpg", base / FLOWERS_PICTURES[0]):
+            if pictures.exists() and labels.is_file():
+                return Source("flowers102", classes, _flowers(pictures, labels), facts)
+    return _from_disk(path, "flowers102", facts)
+
+
+def _flowers(pictures: Path, labels: Path) -> list[Picture]:
+    from scipy.io import loadmat
+
+    found: dict[str, Content]
+    if pictures.is_dir():
+        found = {name: f"{pictures}/{name}" for name in walk(pictures) if is_picture(name)}
+    else:
+        found = {name.rsplit("/", 1)[-1]: content for name, content in members(pictures)[0].items()}
+    numbers = loadmat(str(labels))["labels"].ravel()
+    if len(found) != len(numbers):
+        raise WrongInput(
+            f"source: {pictures} holds {len(found)} pictures and {labels.name} {len(numbers)} labels; fetch the distribution again"
+        )
+    return [Picture(name, int(label) - 1, found[name]) for name, label in zip(sorted(found), numbers, strict=True)]
+
+
+def _celeba(path: Path | None, revision: str) -> Source:
+    """CelebA's aligned faces (Liu et al. 2015), without classes."""
+    facts: dict[str, Any] = {"origin": "CelebA, aligned and cropped", "licence": "non-commercial research"}
+    if path is None:
+        path = cache_folder() / "celeba" / CELEBA_PICTURES[0]
+        _fetch("celeba", path, CELEBA_PICTURES[1], _from_drive)
+        facts["md5"] = dict([CELEBA_PICTURES])
+    places = [part / name for part in (path, path / "celeba") for name in ("img_align_celeba", CELEBA_PICTURES[0])]
+    found = _from_disk(next((place for place in places if place.exists()), path), "celeba", facts)
+    faces = [Picture(picture.name.rsplit("/", 1)[-1], NO_CLASS, picture.content) for picture in found.pictures]
+    return Source("celeba", [], faces, facts, found.passed_over)
+
+
+def _cifar10(path: Path | None, revision: str) -> Source:
+    """CIFAR-10 (Krizhevsky 2009), its training and test pictures together, from the edition without pickles."""
+    facts: dict[str, Any] = {"origin": f"CIFAR-10, {CIFAR}cifar.html", "licence": "MIT, as its page says"}
+    if path is None:
+        path, facts["md5"] = _download("cifar10", CIFAR, *CIFAR_PICTURES)
+    base = next((b for b in (path, path / "cifar-10-batches-bin", path / CIFAR_PICTURES[0]) if _holds_cifar(b)), None)
+    if base is None:
+        return _from_disk(path, "cifar10", facts)
+    pictures = []
+    for name in CIFAR_FILES:
+        data = _cifar_file(base, name)
+        if not data or len(data) % 3073:
+            raise WrongInput(f"source: {base}: {name} is no part of CIFAR-10's binary edition; fetch it again")
+        records = np.frombuffer(data, dtype=np.uint8).reshape(-1, 3073)  # a label, then 3x32x32 values
+        for index, record in enumerate(records):
+            picture = np.ascontiguousarray(record[1:].reshape(3, 32, 32).transpose(1, 2, 0))
+            pictures.append(Picture(f"{name.removesuffix('.bin')}/{index:05d}.png", int(record[0]), _as_png(picture)))
+    return Source("cifar10", CIFAR_CLASSES, pictures, facts)
+
+
+def _holds_cifar(base: Path) -> bool:
+    return (base / CIFAR_FILES[0]).is_file() or (base.is_file() and base.name == CIFAR_PICTURES[0])
+
+
+def _cifar_file(base: Path, name: str) -> bytes:
+    if base.is_dir():
+        return (base / name).read_bytes() if (base / name).is_file() else b""
+    found, _ = members(base, wanted=lambda member: member.endswith(".bin"))
+    return next(
+        (content() for member, content in found.items() if member.endswith(f"/{name}") and callable(content)), b""
+    )
+
+
+def _dalle_dogs(path: Path | None, revision: str) -> Source:
+    """DALL-E-Dogs: 1,104 generated pictures in a parquet file; from disk, such files, or plain pictures."""
+    facts: dict[str, Any] = {"origin": f"huggingface.co/datasets/{DOGS}", "licence": "other, as its page says"}
+    if path is not None:
+        files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path] if path.suffix == ".parquet" else []
+        return from_parquet(files, "dalle-dogs", facts) if files else _from_disk(path, "dalle-dogs", facts)
+    from huggingface_hub import hf_hub_download, snapshot_download
+
+    place: dict[str, Any] = {"repo_type": "dataset", "cache_dir": cache_folder() / "hub"}
+    if revision:
+        folder = Path(
+            _said("dalle-dogs", lambda: snapshot_download(DOGS, revision=revision, allow_patterns="*.parquet", **place))
+        )
+        files, facts["revision"] = (
+            sorted(folder.rglob("*.parquet")),
+            folder.name,
+        )  # the hub's cache names it by its commit
+        if not files:
+            raise WrongInput(f"source: revision {revision} of {DOGS} holds no parquet file; name another, or none")
+    else:
+        files = [Path(_said("dalle-dogs", lambda: hf_hub_download(DOGS, DOGS_FILE, revision=DOGS_REVISION, **place)))]
+        facts |= {"revision": DOGS_REVISION, "sha256": {DOGS_FILE: DOGS_SHA256}}
+        _require_digest(files[0], "sha256", DOGS_SHA256)
+    return from_parquet(files, "dalle-dogs", facts)
+
+
+NAMED: dict[str, Callable[[Path | None, str], Source]] = {
+    "digits": _digits,
+    "flowers102": _flowers102,
+    "dalle-dogs": _dalle_dogs,
+    "celeba": _celeba,
+    "cifar10": _cifar10,
+}
+WITH_REVISIONS = ("dalle-dogs",)  # of which another than the pinned one can be asked for: NAME@REVISION
+
+
+# -- what they share --------------------------------------------------------------------------------------------------
+
+
+def _from_disk(path: Path, kind: str, facts: dict[str, Any]) -> Source:
+    """Plain pictures: an archive of them, or a folder."""
+    return (
+        from_archive(path, kind, facts) if is_archive(path.name) and path.is_file() else from_folder(path, kind, facts)
+    )
+
+
+def _download(name: str, address: str, file: str, md5: str) -> tuple[Path, dict[str, str]]:
+    """The file in the cache, downloaded if need be and checked every time; and its checksum, for the manifest."""
+    from torchvision.datasets.utils import download_url
+
+    path = cache_folder() / name / file
+    _fetch(name, path, md5, lambda folder: download_url(address + file, str(folder), file))
+    return path, {file: md5}
+
+
+def _from_drive(folder: Path) -> None:
+    from torchvision.datasets.utils import download_file_from_google_drive
+
+    download_file_from_google_drive(CELEBA_DRIVE, str(folder), CELEBA_PICTURES[0])
+
+
+def _fetch(name: str, path: Path, md5: str, fetch: Callable[[Path], Any]) -> None:
+    """Have `fetch` put the file into a folder of its own, check it, and only then move it to its place."""
+    import shutil
+    import tempfile
+
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".fetching-", dir=path.parent))
+        try:
+            _said(name, lambda: fetch(folder))
+            _require_digest(folder / path.name, "md5", md5)
+            os.replace(folder / path.name, path)
+        finally:
+            shutil.rmtree(folder)
+    _require_digest(path, "md5", md5)
+
+
+def _said(name: str, fetch: Callable[[], Any]) -> Any:
+    """What `fetch` gives; its failures are the network's or the server's, said in one line."""
+    try:
+        return fetch()
+    except (OSError, RuntimeError, ImportError) as problem:
+        words = " ".join(str(problem).split())[:200]
+        raise WrongInput(
+            f"source: {name} could not be downloaded ({words}); fetch it by hand and give {name}:/folder"
+        ) from None
+
+
+def _require_digest(path: Path, kind: str, expected: str) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, kind).hexdigest()
+    if found != expected:
+        raise WrongInput(
+            f"source: {path} has the {kind} {found}, not the pinned {expected}; remove it, and it is fetched again"
+        )
+
+
+def _as_png(picture: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()

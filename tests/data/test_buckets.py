@@ -1,0 +1,49 @@
+"""Pictures that lie in a bucket, over the wire."""
+
+import io
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+from PIL import Image
+
+from ddpm.data.ingest import ingest
+from ddpm.data.sources import check_source
+from ddpm.data.verify import verify
+from ddpm.errors import WrongInput
+from ddpm.progress import Quiet
+from ddpm.settings import IngestSettings
+from ddpm.store import open_store
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="pictures")
+    yield client
+    server.stop()
+
+
+def test_pictures_in_a_bucket_become_a_data_set_in_a_bucket(bucket):
+    for name in ("a/0.png", "a/1.png", "b/0.png", "b/notes.txt"):
+        buffer = io.BytesIO()
+        Image.new("RGB", (12, 12), (20 * len(name), ord(name[0]), ord(name[2]))).save(buffer, "PNG")
+        bucket.put_object(Bucket="pictures", Key=f"raw/{name}", Body=buffer.getvalue())
+    settings = IngestSettings(source="s3://pictures/raw", dataset_name="set", image_size=8)
+    facts = ingest(settings, open_store("s3://pictures/ddpm"), Quiet(), workers=1)
+    assert (facts["n"] + facts["held_out"], facts["classes"], facts["quarantined"]) == (3, 2, [])
+    assert verify(facts["uri"])["ok"]
+    assert ingest(settings, open_store("s3://pictures/ddpm"), Quiet(), workers=1)["reused"]
+
+
+def test_a_bucket_that_is_not_there_or_holds_no_pictures_is_said_in_one_line(bucket):
+    with pytest.raises(WrongInput, match="NoSuchBucket; check the bucket"):
+        check_source("s3://nowhere/raw")
+    with pytest.raises(WrongInput, match="no pictures .* below s3://pictures/none"):
+        check_source("s3://pictures/none")

@@ -1,0 +1,255 @@
+"""Pictures by name, from folders, archives, parquet files and buckets: all found, and what is hostile refused."""
+
+import io
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm.data.sources import NAMED, check_source, open_source, parse_source
+from ddpm.errors import WrongInput
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("rainbow", "none named 'rainbow'.*digits"),
+        ("zip:thing", "no kind 'zip'"),
+        ("/no/such/folder", "no folder /no/such/folder"),
+        ("flowers102:/no/such/folder", "no folder /no/such/folder"),
+        ("folder:", "names no folder"),
+        (__file__, "is a file"),
+    ],
+)
+def test_wrong_sources(source, words):
+    with pytest.raises(WrongInput, match=words):
+        check_source(source)
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(WrongInput, match="holds no pictures"):
+        check_source(str(tmp_path))
+
+
+def test_named_sources_from_disk(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+    from scipy.io import savemat
+
+    pictures = [Image.new("RGB", (16, 16), (10 * n, 0, 0)) for n in range(3)]
+    flowers = tmp_path / "flowers"
+    (flowers / "jpg").mkdir(parents=True)
+    for number, picture in enumerate(pictures, 1):
+        picture.save(flowers / "jpg" / f"image_{number:05d}.jpg")
+    savemat(flowers / "imagelabels.mat", {"labels": np.array([[77, 1, 102]])})
+    found = open_source(f"flowers102:{flowers}")
+    assert [picture.label for picture in found.pictures] == [76, 0, 101]
+    assert len(found.classes) == 102
+
+    celeba = tmp_path / "celeba" / "img_align_celeba"
+    celeba.mkdir(parents=True)
+    pictures[0].save(celeba / "000001.jpg")
+    assert [picture.name for picture in open_source(f"celeba:{tmp_path}/celeba").pictures] == ["000001.jpg"]
+
+    dogs = tmp_path / "dogs"
+    dogs.mkdir()
+    cells = []
+    for picture in pictures:
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        cells.append({"bytes": buffer.getvalue(), "path": None})
+    table = pyarrow.table({"text": ["x"] * 3, "image": cells})
+    pyarrow.parquet.write_table(table, dogs / "train-00000.parquet")
+    assert [picture.content() for picture in open_source(f"dalle-dogs:{dogs}").pictures] == [
+        cell["bytes"] for cell in cells
+    ]
+
+    for name in ("cat", "dog"):
+        (tmp_path / "cifar" / name).mkdir(parents=True)
+        pictures[0].save(tmp_path / "cifar" / name / "0.png")
+    assert open_source(f"cifar10:{tmp_path}/cifar").classes == ["cat", "dog"]
+    assert set(NAMED) == {"digits", "flowers102", "dalle-dogs", "celeba", "cifar10"}
+
+
+def png(colour=(9, 90, 200)):
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+FILES = {f"set/{name}/{number}.png": png((number, 0, 0)) for name in ("a", "b") for number in range(3)}
+
+
+def bytes_of(content):
+    if callable(content):
+        return content()
+    return content if isinstance(content, bytes) else open(content, "rb").read()
+
+
+def zipped(path, files, **options):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def tarred(path, files, mode="w"):
+    with tarfile.open(path, mode) as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar", "tar.gz", "tgz", "tar.xz"])
+def test_archives(tmp_path, ending):
+    files = {**FILES, "set/notes.txt": b"x", "__MACOSX/set/a/._0.png": b"x"}
+    path = tmp_path / f"pictures.{ending}"
+    if ending == "zip":
+        zipped(path, files)
+    else:
+        tarred(path, files, {"tar": "w", "tar.xz": "w:xz"}.get(ending, "w:gz"))
+    for source in (f"archive:{path}", str(path)):
+        check_source(source)
+        found = open_source(source)
+        assert found.classes == ["a", "b"], "the folder that holds all is no class"
+        assert {p.name: bytes_of(p.content) for p in found.pictures} == {
+            n.removeprefix("set/"): d for n, d in FILES.items()
+        }
+        assert [p.label for p in found.pictures] == [0, 0, 0, 1, 1, 1]
+        assert found.passed_over == 1
+
+
+@pytest.mark.parametrize("name", ["/etc/a.png", "../a.png", "a/../../b.png", "..\\a.png", "C:\\a.png"])
+def test_archives_that_lead_out_are_refused(tmp_path, name):
+    for path in (zipped(tmp_path / "x.zip", {name: png()}), tarred(tmp_path / "x.tar", {name: png()})):
+        with pytest.raises(WrongInput, match="refused: .* (absolute path|leads out)"):
+            open_source(str(path))
+
+
+def test_archives_with_links_are_refused(tmp_path):
+    entry = zipfile.ZipInfo("a.png")
+    entry.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr(entry, "/etc/passwd")
+    with pytest.raises(WrongInput, match="'a.png' is a link"):
+        open_source(f"{tmp_path}/x.zip")
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE):
+        with tarfile.open(tmp_path / "x.tar", "w") as archive:
+            entry = tarfile.TarInfo("a.png")
+            entry.type, entry.linkname = kind, "/etc/passwd"
+            archive.addfile(entry)
+        with pytest.raises(WrongInput, match="'a.png' is (a link|no plain file)"):
+            open_source(f"{tmp_path}/x.tar")
+
+
+def test_archives_that_explode_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("ddpm.data.sources.archives.ALWAYS_ALLOWED", 10**6)
+    bomb = {"a.bmp": bytes(5 * 10**6)}
+    for path in (zipped(tmp_path / "x.zip", bomb), tarred(tmp_path / "x.tar.gz", bomb, "w:gz")):
+        with pytest.raises(WrongInput, match="taken for a bomb"):
+            open_source(str(path))
+    monkeypatch.setattr("ddpm.data.sources.archives.MAX_BYTES", 1000)
+    with pytest.raises(WrongInput, match="too many for a picture"):
+        open_source(str(tarred(tmp_path / "y.tar", {"a.bmp": bytes(2000)})))
+
+
+def test_damaged_archives_are_said_to_be(tmp_path):
+    noise = {f"{n}.png": np.random.default_rng(n).bytes(20_000) for n in range(4)}
+    for path in (
+        zipped(tmp_path / "x.zip", noise),
+        tarred(tmp_path / "x.tar", noise),
+        tarred(tmp_path / "x.tgz", noise, "w:gz"),
+    ):
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(WrongInput, match="is damaged|is no archive"):
+            open_source(str(path))
+    (tmp_path / "text.zip").write_text("hello")
+    with pytest.raises(WrongInput, match="no archive"):
+        check_source(f"{tmp_path}/text.zip")
+    with pytest.raises(WrongInput, match="no file"):
+        check_source(f"archive:{tmp_path}/none.zip")
+    with pytest.raises(WrongInput, match="holds no pictures"):
+        open_source(str(zipped(tmp_path / "none.zip", {"a.txt": b"x"})))
+
+
+def test_parquet_with_classes_of_its_own(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    cells = [png((n, 1, 1)) for n in range(5)]
+    for folder in ("train", "test"):
+        (tmp_path / folder).mkdir()
+        table = pyarrow.table(
+            {"n": range(5), "photo": pyarrow.array(cells, pyarrow.binary()), "label": [10, 2, 2, None, 10]}
+        )
+        pyarrow.parquet.write_table(table, tmp_path / folder / "0000.parquet")
+    found = open_source(f"parquet:{tmp_path}/*/*.parquet")
+    assert found.classes == ["2", "10"]
+    assert [p.label for p in found.pictures] == [1, 0, 0, -1, 1] * 2
+    assert [bytes_of(p.content) for p in found.pictures] == cells * 2
+    assert len({p.name for p in found.pictures}) == 10
+    described = pyarrow.table({"image": [{"bytes": cell, "path": "x"} for cell in cells], "y": [1, 0, 1, 0, 1]})
+    features = '{"info": {"features": {"y": {"_type": "ClassLabel", "names": ["cat", "dog"]}}}}'
+    described = described.replace_schema_metadata({"huggingface": features})
+    pyarrow.parquet.write_table(described, tmp_path / "hub.parquet")
+    found = open_source(f"parquet:{tmp_path}/hub.parquet")
+    assert (found.classes, [p.label for p in found.pictures]) == (["cat", "dog"], [1, 0, 1, 0, 1])
+
+
+def test_parquet_that_will_not_do(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    with pytest.raises(WrongInput, match="no file matches"):
+        check_source(f"parquet:{tmp_path}/*.parquet")
+    (tmp_path / "a.parquet").write_text("no parquet")
+    with pytest.raises(WrongInput, match="cannot be read as parquet"):
+        open_source(f"parquet:{tmp_path}/a.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"x": [1]}), tmp_path / "a.parquet")
+    with pytest.raises(WrongInput, match="no column of encoded pictures; its columns are x"):
+        open_source(f"parquet:{tmp_path}/a.parquet")
+
+
+def test_cifar10_in_its_binary_edition(tmp_path):
+    rng = np.random.default_rng(0)
+    parts = [f"data_batch_{n}.bin" for n in range(1, 6)] + ["test_batch.bin"]
+    data = {f"cifar-10-batches-bin/{name}": rng.integers(0, 10, 2 * 3073, dtype=np.uint8).tobytes() for name in parts}
+    tarred(tmp_path / "cifar-10-binary.tar.gz", data, "w:gz")
+    found = open_source(f"cifar10:{tmp_path}")
+    assert (len(found.pictures), found.classes[3]) == (12, "cat")
+    first = np.frombuffer(data["cifar-10-batches-bin/data_batch_1.bin"], np.uint8)[:3073]
+    assert found.pictures[0].label == first[0]
+    pixels = np.asarray(Image.open(io.BytesIO(bytes_of(found.pictures[0].content))))
+    assert (pixels == first[1:].reshape(3, 32, 32).transpose(1, 2, 0)).all()
+
+
+def test_pinned_checksums_are_torchvisions():
+    from torchvision.datasets import CelebA, Flowers102
+
+    from ddpm.data.sources import named
+
+    assert Flowers102._file_dict["image"] == named.FLOWERS_PICTURES
+    assert Flowers102._file_dict["label"] == named.FLOWERS_LABELS
+    assert (named.CELEBA_DRIVE, named.CELEBA_PICTURES[1], named.CELEBA_PICTURES[0]) == CelebA.file_list[0]
+
+
+def test_a_download_with_another_checksum_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path))
+    monkeypatch.setattr(
+        "torchvision.datasets.utils.download_url", lambda url, root, name: open(f"{root}/{name}", "wb").close()
+    )
+    with pytest.raises(WrongInput, match="not the pinned 52808999861908f626f3c1f4e79d11fa"):
+        open_source("flowers102")
+    assert not list((tmp_path / "flowers102").iterdir()), "nothing half-fetched stays"
+
+
+def test_revisions():
+    assert parse_source("dalle-dogs@main") == ("dalle-dogs", None, "main")
+    with pytest.raises(WrongInput, match="none named 'digits@2'"):
+        parse_source("digits@2")
