@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ddpm.errors import WrongInput
+
 AGAIN = frozenset((
     "SlowDown", "SlowDownRead", "SlowDownWrite", "Throttling", "ThrottlingException", "TooManyRequests",
     "TooManyRequestsException", "RequestLimitExceeded", "BandwidthLimitExceeded", "RequestTimeout", "InternalError",
@@ -31,7 +33,11 @@ BY_STATUS = {401: "AccessDenied", 403: "AccessDenied", 301: "PermanentRedirect"}
 
 
 class TryAgain(Exception):
-    """What a second try may mend. The text goes into the line that is said when the last one has failed."""
+    """What a second try may mend. The text goes into the line that is said, as a `kind`, when the last one has failed."""
+
+    def __init__(self, text: str, kind: type[WrongInput] = WrongInput) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 def code_of(problem: Any) -> str:

@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,7 +35,16 @@ TAKEN = ("PreconditionFailed", "412")
 UNKNOWN_CONDITION = ("NotImplemented", "InvalidArgument", "InvalidRequest", "501", "400")
 UPLOAD = "#"  # between a key and an upload's id, in the key of an unfinished entry
 
-_conditional: dict[tuple[str, str], bool] = {}  # by endpoint and bucket: whether If-None-Match is kept to
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What an endpoint was seen to do with a bucket's objects."""
+
+    conditional: bool  # a second PUT with If-None-Match is refused
+    md5_etags: bool  # an ETag that looks like an MD5 is one
+
+
+_endpoints: dict[tuple[str, str], Endpoint] = {}  # by endpoint and bucket: asked once a process
 
 
 class S3Store(Store):
@@ -88,7 +98,7 @@ class S3Store(Store):
     # -- conditional writes -----------------------------------------------------------------------------------------
 
     def probe(self) -> str:
-        if self._is_conditional():
+        if self._endpoint().conditional:
             return ""
         return (
             f"{endpoint_of(self.client)} does not keep to If-None-Match: objects are created in {self.root} by looking, "
@@ -96,24 +106,27 @@ class S3Store(Store):
             "(data sets are safe: equal names mean equal bytes; promote from one place at a time)"
         )
 
-    def _is_conditional(self) -> bool:
-        """Whether a second PUT with If-None-Match is refused. Asked once a process for an endpoint's bucket."""
+    def _endpoint(self) -> Endpoint:
         place = (endpoint_of(self.client), self.bucket)
-        if place not in _conditional:
+        if place not in _endpoints:
             key = f"{UNFINISHED}probe-{uuid.uuid4().hex}"
             try:
-                _conditional[place] = self._probed(key)
+                _endpoints[place] = self._probed(key)
             finally:
-                with contextlib.suppress(WrongInput):  # the reason why there is nothing to delete is on its way already
+                with contextlib.suppress(WrongInput):  # why nothing can be deleted is on its way already
                     self.delete(key)
-        return _conditional[place]
+        return _endpoints[place]
 
-    def _probed(self, key: str) -> bool:
+    def _probed(self, key: str) -> Endpoint:
+        """Two conditional PUTs of one object."""
         from botocore.exceptions import ClientError
+
+        place, body = {"Bucket": self.bucket, "Key": self._key(key)}, b"probe"
+        etags = [etag_of(body, len(body))]
 
         def put(attempt: int) -> str:
             try:
-                self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=b"probe", IfNoneMatch="*")
+                etags.append(self.client.put_object(**place, Body=body, IfNoneMatch="*")["ETag"].strip('"'))
                 return "written"
             except ClientError as problem:
                 if code_of(problem) in TAKEN:
@@ -122,11 +135,12 @@ class S3Store(Store):
                     return "unknown"
                 raise
 
-        first = self._tried("write", key, put)
-        if first == "unknown":
-            self._ask("write", "put_object", key, Body=b"probe")  # else it is the place that is at fault
-            return False
-        return self._tried("write", key, put) == "refused"
+        answers = [self._tried("write", key, put)]
+        if answers == ["unknown"]:
+            etags.append(self._ask("write", "put_object", key, Body=body)["ETag"].strip('"'))
+        else:
+            answers.append(self._tried("write", key, put))
+        return Endpoint(conditional=answers[-1] == "refused", md5_etags=len(set(etags)) == 1)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -134,9 +148,10 @@ class S3Store(Store):
         self._put(key, data, {})
 
     def create(self, key: str, data: bytes) -> bool:
+        conditional = self._endpoint().conditional  # asked first: its answer tells wrong keys from no permission
         if self.exists(key):  # spares the upload
             return False
-        if self._is_conditional():
+        if conditional:
             return self._put(key, data, {"IfNoneMatch": "*"})
         self._put(key, data, {})
         return self.read(key) == data
@@ -233,12 +248,7 @@ class S3Store(Store):
         def fetch(attempt: int) -> bytes:
             return self._fetch(key)
 
-        try:
-            return self._tried("read", key, fetch)
-        except WrongInput as problem:
-            if "damaged" in str(problem):
-                raise Damaged(str(problem)) from None
-            raise
+        return self._tried("read", key, fetch)
 
     def _fetch(self, key: str) -> bytes:
         """One try at an object's bytes, checked by its ETag."""
@@ -257,8 +267,9 @@ class S3Store(Store):
         else:
             whole = answer["Body"].read()
         etag = tells(answer, size, part_bytes)
-        if len(whole) != size or (etag is not None and etag_of(whole, part_bytes) != etag):
-            raise TryAgain("its bytes are damaged: their MD5 is not its ETag")
+        differs = etag is not None and etag_of(whole, part_bytes) != etag and self._endpoint().md5_etags
+        if len(whole) != size or differs:
+            raise TryAgain("its bytes are damaged: their MD5 is not its ETag", Damaged)
         return whole
 
     def _fetch_parts(self, key: str, size: int, part_bytes: int, etag: str, keep: Callable[[int, bytes], None]) -> None:

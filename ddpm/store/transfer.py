@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ddpm.errors import WrongInput
-from ddpm.store.problems import may_mend
+from ddpm.store.problems import TryAgain, may_mend
 
 PARTS_AT_ONCE = 4
 MOST_PARTS = 10_000  # S3's limit for one object
@@ -52,7 +52,8 @@ def retried(wire: Wire, what: str, work: Callable[[int], T]) -> T:
             if not reason:
                 raise
             if attempt + 1 == wire.tries:
-                raise WrongInput(f"{what}: {reason}, {wire.tries} times; check the endpoint, or try later") from None
+                kind = problem.kind if isinstance(problem, TryAgain) else WrongInput
+                raise kind(f"{what}: {reason}, {wire.tries} times; check the endpoint, or try later") from None
         time.sleep(random.uniform(0, min(wire.longest_wait, wire.first_wait * 2**attempt)))
     raise AssertionError("a try ends in a result or an exception")
 
