@@ -54,6 +54,7 @@ def status_of(problem: Any) -> int:
 def may_mend(problem: Exception) -> str:
     """What is to be said of a problem that may pass by itself; empty for one that will not."""
     from botocore import exceptions as aws
+    from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError
 
     if isinstance(problem, TryAgain):
@@ -70,7 +71,7 @@ def may_mend(problem: Exception) -> str:
         problem, (aws.HTTPClientError, aws.IncompleteReadError, aws.ResponseStreamingError, HTTPError, OSError)
     ):
         return "the connection broke off"
-    if isinstance(problem, aws.ResponseParserError):
+    if isinstance(problem, ResponseParserError):
         return "the answer was no S3 answer"
     return ""
 

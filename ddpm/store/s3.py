@@ -27,7 +27,7 @@ from ddpm.store.base import (
 )  # fmt: skip
 from ddpm.store.files import FileStore
 from ddpm.store.problems import TryAgain, code_of, said
-from ddpm.store.transfer import PARTS_AT_ONCE, Wire, endpoint_of, etag_of, open_client, retried, tells
+from ddpm.store.transfer import PARTS_AT_ONCE, Wire, endpoint_of, is_whole, open_client, part_etag, retried
 
 T = TypeVar("T")
 GONE = ("NoSuchKey", "404", "NotFound", "NoSuchUpload")
@@ -122,7 +122,7 @@ class S3Store(Store):
         from botocore.exceptions import ClientError
 
         place, body = {"Bucket": self.bucket, "Key": self._key(key)}, b"probe"
-        etags = [etag_of(body, len(body))]
+        etags = [part_etag(body)]
 
         def put(attempt: int) -> str:
             try:
@@ -184,7 +184,7 @@ class S3Store(Store):
         self, key: str, data: bytes, part_bytes: int, answer: dict[str, Any], condition: dict[str, str]
     ) -> None:
         """Raise TryAgain unless the object is what was sent; one that we alone created so is removed first."""
-        if tells(answer, len(data), part_bytes) == etag_of(data, part_bytes):
+        if is_whole(data, answer, part_bytes):
             return
         if self._fetch(key) != data:
             if condition:
@@ -266,9 +266,8 @@ class S3Store(Store):
             whole: bytes = bytes(data)
         else:
             whole = answer["Body"].read()
-        etag = tells(answer, size, part_bytes)
-        differs = etag is not None and etag_of(whole, part_bytes) != etag and self._endpoint().md5_etags
-        if len(whole) != size or differs:
+        whole_as_said = is_whole(whole, answer, part_bytes)
+        if len(whole) != size or (whole_as_said is False and self._endpoint().md5_etags):
             raise TryAgain("its bytes are damaged: their MD5 is not its ETag", Damaged)
         return whole
 
@@ -276,29 +275,35 @@ class S3Store(Store):
         """Ranges of one and the same object, several at a time; each is tried again by itself."""
 
         def fetch(start: int) -> None:
-            keep(start, self._range(key, start, min(part_bytes, size - start), {"IfMatch": etag}))
+            keep(start, self._range(key, start, min(part_bytes, size - start), size, {"IfMatch": etag}))
 
         with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
             for _ in pool.map(fetch, range(0, size, part_bytes)):
                 pass
 
-    def _range(self, key: str, start: int, length: int, condition: dict[str, str]) -> bytes:
-        def fetch(attempt: int) -> bytes:
-            answer = self.client.get_object(
-                Bucket=self.bucket, Key=self._key(key), Range=f"bytes={start}-{start + length - 1}", **condition
-            )
-            data = answer["Body"].read()
-            span, _, size = str(answer.get("ContentRange", "")).removeprefix("bytes ").partition("/")
-            if span.split("-")[0] != str(start) or len(data) != min(length, int(size) - start):
-                raise TryAgain("the answer is not the range that was asked for")
-            return data
+    def _range(self, key: str, start: int, length: int, size: int, condition: dict[str, str]) -> bytes:
+        """Bytes of an object that is `size` long."""
+        span = f"{start}-{start + length - 1}"
 
-        return self._tried("read", key, fetch)
+        def fetch(attempt: int) -> tuple[bytes, str]:
+            answer = self.client.get_object(Bucket=self.bucket, Key=self._key(key), Range=f"bytes={span}", **condition)
+            data, (said, _, total) = answer["Body"].read(), str(answer.get("ContentRange", "")).partition("/")
+            if said != f"bytes {span}" or len(data) != length:
+                raise TryAgain("the answer is not the range that was asked for")
+            return data, total
+
+        data, total = self._tried("read", key, fetch)
+        if total != str(size):  # not for this range alone: whoever asked for it is to begin anew
+            raise TryAgain("its size is not the one that was said before")
+        return data
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
-        size = self._head(key)["ContentLength"]
-        length = min(length, size - start)
-        return self._range(key, start, length, {}) if length > 0 else b""
+        def fetch(attempt: int) -> bytes:
+            size = self._head(key)["ContentLength"]
+            inside = min(length, size - start)
+            return self._range(key, start, inside, size, {}) if inside > 0 else b""
+
+        return self._tried("read", key, fetch)
 
     def local(self, key: str, sha256: str) -> Path:
         """In the cache, by its digest: fetched once, and again where what lies there is damaged."""
@@ -333,9 +338,9 @@ class S3Store(Store):
 
         try:
             try:
-                fetch(0)
+                self._tried("read", key, fetch)
             except Damaged:  # on the way, or where it lies: a second look tells
-                fetch(1)
+                self._tried("read", key, fetch)
             os.replace(aside, path)
         except OSError as problem:
             raise WrongInput(
@@ -382,7 +387,10 @@ class S3Store(Store):
         yield from (entry for entry in self._objects("") if is_unfinished(entry.key))
         arguments = {"Bucket": self.bucket, "Prefix": self.prefix and self.prefix + "/"}
         while True:
-            page = self._page("list_multipart_uploads", "", arguments)
+            try:
+                page = self._page("list_multipart_uploads", "", arguments)
+            except Missing:  # what some servers say where there are none
+                return
             for upload in page.get("Uploads", []):
                 key = f"{self._relative(upload['Key'])}{UPLOAD}{upload['UploadId']}"
                 yield Entry(key, self._uploaded_bytes(upload), upload["Initiated"].timestamp())

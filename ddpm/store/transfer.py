@@ -96,26 +96,29 @@ def endpoint_of(client: Any) -> str:
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"
 
 
-def etag_of(data: bytes | memoryview, part_bytes: int) -> str:
-    """The ETag that S3 gives: MD5 of the bytes, or for several parts of their MD5s, with their number."""
-    if len(data) <= part_bytes:
-        return _md5(data).hexdigest()
+def part_etag(data: bytes | memoryview) -> str:
+    """The ETag of what is put at once: the MD5 of its bytes."""
+    return _md5(data).hexdigest()
+
+
+def is_whole(data: bytes, answer: dict[str, Any], part_bytes: int) -> bool | None:
+    """Whether these are the bytes that an answer's ETag stands for; None where one cannot tell.
+
+    An ETag is the MD5 of an object's bytes, or of its parts' MD5s, with their number. It is neither where objects are
+    encrypted with a key of KMS or of the customer, and nothing can be told where parts were of another size.
+    """
+    etag = str(answer.get("ETag", "")).strip('"')
+    found = re.fullmatch(r"([0-9a-f]{32})(?:-([0-9]+))?", etag)
+    if not found or answer.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in answer:
+        return None
+    if found[2] is None:
+        return part_etag(data) == etag
     view = memoryview(data)
     digests = [_md5(view[start : start + part_bytes]).digest() for start in range(0, len(data), part_bytes)]
-    return f"{_md5(b''.join(digests)).hexdigest()}-{len(digests)}"
+    if len(digests) != int(found[2]):
+        return None
+    return _md5(b"".join(digests)).hexdigest() == found[1]
 
 
 def _md5(data: bytes | memoryview) -> Any:
     return hashlib.md5(data, usedforsecurity=False)
-
-
-def tells(answer: dict[str, Any], size: int, part_bytes: int) -> str | None:
-    """The ETag of an answer, where one can tell from it whether bytes are whole; else None.
-
-    It is no MD5 where objects are encrypted with a key of KMS or the customer's, or came in parts of other sizes.
-    """
-    etag = str(answer.get("ETag", "")).strip('"')
-    if answer.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in answer:
-        return None
-    parts = -(-size // part_bytes) if size > part_bytes else 1
-    return etag if re.fullmatch(r"[0-9a-f]{32}" + (f"-{parts}" if parts > 1 else ""), etag) else None
