@@ -36,7 +36,7 @@ SECONDS_TO_OPEN = 120.0  # that a search worker waits for worker 0
 
 
 def ingest(arguments: argparse.Namespace, progress: Progress) -> Facts:
-    from ddpm.data.ingest import ingest
+    from ddpm.steps.ingest import ingest
     from ddpm.store import open_store
 
     return ingest(pick(IngestSettings, _settings(arguments)), open_store(arguments.store), progress, arguments.workers)
@@ -51,6 +51,13 @@ def verify(arguments: argparse.Namespace, progress: Progress) -> Facts:
         first = facts["bad"][0]
         raise Refused(f"{len(facts['bad'])} bad objects, the first {first['object']}: {first['reason']}")
     return facts
+
+
+def gc(arguments: argparse.Namespace, progress: Progress) -> Facts:
+    from ddpm.data.garbage import collect_garbage
+    from ddpm.store import open_store
+
+    return collect_garbage(open_store(arguments.store), progress, arguments.delete, arguments.older_than)
 
 
 def train(arguments: argparse.Namespace, progress: Progress) -> Facts:
@@ -290,6 +297,18 @@ def _parser() -> argparse.ArgumentParser:
 
     p = step(verify, "read every byte of a data set again and check it against its manifest")
     p.add_argument("uri", help="the data set's manifest")
+
+    p = step(gc, "list what lies in a store and nothing names, and remove it if asked")
+    _place_flags(p, "store")
+    p.add_argument("--delete", action="store_true", help="remove it")
+    p.add_argument(
+        "--older-than",
+        "--older_than",
+        type=float,
+        default=24.0,
+        metavar="HOURS",
+        help="spare what is younger (default: 24)",
+    )
 
     p = step(train, "train a model; the same --out again resumes; under torchrun, on several GPUs")
     p.add_argument("--dataset", required=True, metavar="URI")

@@ -1,0 +1,230 @@
+"""A data set as people look at it: one HTML page that needs nothing else, kept beside the manifest.
+
+STORE/datasets/NAME/DIGEST.html
+
+The manifest is the truth, and the page follows from it and the pictures alone: no times, no places, the same bytes for
+the same data set. One that is missing is made again. (Gebru et al. 2021, "Datasheets for Datasets",
+https://arxiv.org/abs/1803.09010, say what such a page should answer.)
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ddpm.data.dataset import PictureSet, open_dataset
+from ddpm.errors import WrongInput
+from ddpm.progress import Progress
+from ddpm.store import open_object
+
+SHEET_PICTURES = 120
+CLASSES_IN_ROWS = 12  # so many classes have a row each; of more, there is a picture of each
+COLUMNS = 12
+PICTURE_SIDE = 64  # pixels, on the sheet: smaller ones are enlarged by a whole factor, larger ones reduced
+SIZE_BARS = 12
+NAMES_SHOWN = 200
+MEANT_TO_BE_TOLD = ("kind", "name", "origin", "revision", "licence", "homepage")
+NOT_RECORDED = "not recorded"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One line of a histogram: widths are shares of the longest one, in percent."""
+
+    label: str
+    parts: tuple[tuple[str, int, float], ...]  # name, count, width
+
+    @property
+    def total(self) -> int:
+        return sum(count for _, count, _ in self.parts)
+
+
+def keep_datasheet(uri: str, progress: Progress) -> str | None:
+    """The URI of the page beside the manifest at `uri`, which is made where there is none.
+
+    None, and a line that says why, where it cannot be kept: a data set is no worse for it.
+    """
+    store, name = open_object(uri)
+    key = name.removesuffix(".json") + ".html"
+    try:
+        if not store.exists(key):
+            store.create(key, render(open_dataset(uri)))
+    except WrongInput as problem:
+        progress.say(f"the data set has no datasheet: {problem}")
+        return None
+    return store.uri(key)
+
+
+def render(data: PictureSet) -> bytes:
+    """The page of a data set."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(Path(__file__).with_name("datasheet.html").read_text())
+    manifest = data.manifest
+    names = data.classes or []
+    sheet, rows = _contact_sheet(data)
+    return template.render(
+        data=data, manifest=manifest, not_recorded=NOT_RECORDED, sheet=sheet, rows=rows,
+        pixelated=data.image_size < PICTURE_SIDE, classes=_class_bars(data, names), sizes=_size_bars(manifest.get("original_sizes")),
+        size_facts=_size_facts(manifest.get("original_sizes")), source=_source_rows(manifest.get("source", {})),
+        duplicates=manifest.get("duplicates", []), reasons=_reasons(manifest.get("quarantined", [])),
+        quarantined=manifest.get("quarantined", []), shown=NAMES_SHOWN,
+        shards=[(side, len(shards), sum(shard["bytes"] for shard in shards)) for side, shards in sorted(manifest["shards"].items())],
+        dropped=manifest.get("duplicates_dropped", False),
+    ).encode()  # fmt: skip
+
+
+# -- the contact sheet -------------------------------------------------------------------------------------------------
+
+
+def _contact_sheet(data: PictureSet) -> tuple[str, list[str]]:
+    """The sheet as a data: URI ("" without pictures), and its rows' names where each class has a row."""
+    labels = data.train.labels
+    if not len(labels):
+        return "", []
+    in_rows = 0 < len(data.classes) <= CLASSES_IN_ROWS and bool((labels >= 0).any())
+    rows = _by_class(labels, len(data.classes)) if in_rows else _over_classes(labels, len(data.classes))
+    chosen = torch.tensor([row for line in rows for row in line])
+    pictures, _ = data.train.take(chosen)
+    tiles = iter(_tile(picture) for picture in pictures)
+    side = (
+        PICTURE_SIDE * max(1, round(data.image_size / PICTURE_SIDE)) if data.image_size > PICTURE_SIDE else PICTURE_SIDE
+    )
+    side = min(side, PICTURE_SIDE)
+    sheet = Image.new("RGB", (COLUMNS * (side + 2) - 2, len(rows) * (side + 2) - 2), (128, 128, 128))
+    for y, line in enumerate(rows):
+        for x in range(len(line)):
+            tile = next(tiles)
+            sheet.paste(tile, (x * (side + 2) + (side - tile.width) // 2, y * (side + 2) + (side - tile.height) // 2))
+    named = [data.classes[number] for number in range(len(data.classes)) if bool((labels == number).any())]
+    return _embedded(sheet, lossless=data.image_size < 32), named if in_rows else []
+
+
+def _by_class(labels: Tensor, classes: int) -> list[list[int]]:
+    """For each class that has pictures, the first ones: pictures lie in the order of hashes, so they are a fair sample."""
+    found = [(labels == number).nonzero().flatten()[:COLUMNS].tolist() for number in range(classes)]
+    return [line for line in found if line]
+
+
+def _over_classes(labels: Tensor, classes: int) -> list[list[int]]:
+    """As many from each class as the sheet has room for, class after class; where there are too many, every so-manieth."""
+    numbers = [number for number in range(-1, classes) if bool((labels == number).any())]
+    if len(numbers) > SHEET_PICTURES:
+        numbers = [numbers[i * len(numbers) // SHEET_PICTURES] for i in range(SHEET_PICTURES)]
+    each = SHEET_PICTURES // len(numbers)
+    chosen = [row for number in numbers for row in (labels == number).nonzero().flatten()[:each].tolist()]
+    return [chosen[start : start + COLUMNS] for start in range(0, len(chosen), COLUMNS)]
+
+
+def _tile(picture: Tensor) -> Image.Image:
+    """uint8 [3,h,w] at the sheet's size."""
+    image = Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0).numpy()))
+    if image.width > PICTURE_SIDE:
+        return image.resize((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
+    factor = PICTURE_SIDE // image.width
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def _embedded(sheet: Image.Image, lossless: bool) -> str:
+    buffer = io.BytesIO()
+    if lossless:
+        sheet.quantize(256).save(buffer, format="PNG", optimize=True)
+    else:
+        sheet.save(buffer, format="JPEG", quality=88)
+    return f"data:image/{'png' if lossless else 'jpeg'};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+# -- histograms and tables ---------------------------------------------------------------------------------------------
+
+
+def _bars(rows: Sequence[tuple[str, Sequence[tuple[str, int]]]]) -> list[Bar]:
+    longest = max((sum(count for _, count in parts) for _, parts in rows), default=0) or 1
+    return [
+        Bar(label, tuple((name, count, round(100 * count / longest, 2)) for name, count in parts))
+        for label, parts in rows
+    ]
+
+
+def _class_bars(data: PictureSet, names: Sequence[str]) -> list[Bar]:
+    """Pictures of each class on both sides of the split, as the manifest counts them, or else their labels."""
+    counted = data.manifest.get("class_counts") or {
+        "train": _counts(data.train.labels, len(names)), "held_out": _counts(data.held_out.labels, len(names)),
+    }  # fmt: skip
+    sides = (("training", counted["train"]), ("held-out", counted["held_out"]))
+    return _bars([(name, [(side, counts[i]) for side, counts in sides]) for i, name in enumerate(names)])
+
+
+def _counts(labels: Tensor, classes: int) -> list[int]:
+    return torch.bincount(labels[labels >= 0], minlength=classes).tolist()
+
+
+def _size_bars(sizes: Sequence[Sequence[int]] | None) -> list[Bar]:
+    """Pictures by their shorter side: each length for itself where there are few, or else in equal steps."""
+    if not sizes:
+        return []
+    sides: Counter[int] = Counter()
+    for width, height, count in sizes:
+        sides[min(width, height)] += count
+    if len(sides) <= SIZE_BARS:
+        return _bars([(f"{side:,}", [("", count)]) for side, count in sorted(sides.items())])
+    low, high = min(sides), max(sides)
+    step = -(-(high - low + 1) // SIZE_BARS)
+    steps = [0] * (-(-(high - low + 1) // step))
+    for side, count in sides.items():
+        steps[(side - low) // step] += count
+    return _bars(
+        [
+            (f"{low + i * step:,}–{min(high, low + (i + 1) * step - 1):,}", [("", count)])
+            for i, count in enumerate(steps)
+        ]
+    )
+
+
+def _size_facts(sizes: Sequence[Sequence[int]] | None) -> str:
+    if not sizes:
+        return NOT_RECORDED
+    shapes = {"wider than high": 0, "higher than wide": 0, "square": 0}
+    for width, height, count in sizes:
+        shapes["square" if width == height else "wider than high" if width > height else "higher than wide"] += count
+    smallest, largest = (pick(sizes, key=lambda size: size[0] * size[1]) for pick in (min, max))
+    words = ", ".join(f"{count:,} {shape}" for shape, count in shapes.items() if count)
+    return f"{words}; from {smallest[0]:,}×{smallest[1]:,} to {largest[0]:,}×{largest[1]:,} pixels"
+
+
+def _reasons(quarantined: Sequence[dict[str, str]]) -> list[tuple[str, int]]:
+    """How many were set aside for what; of a reason, what comes before its details."""
+    return Counter(entry["reason"].partition(":")[0] for entry in quarantined).most_common()
+
+
+def _source_rows(source: dict[str, Any]) -> list[tuple[str, str, bool]]:
+    """name, value, whether it may be a link. What is meant to be told and is not there is said to be so."""
+    rows = []
+    for name in [*MEANT_TO_BE_TOLD, *sorted(set(source) - set(MEANT_TO_BE_TOLD))]:
+        value = source.get(name)
+        if value is None and name in ("name", "homepage", "revision"):
+            continue
+        text = (
+            NOT_RECORDED
+            if value is None
+            else value
+            if isinstance(value, str)
+            else ", ".join(f"{k} {v}" for k, v in value.items())
+            if isinstance(value, dict)
+            else str(value)
+        )
+        rows.append((name, text, urlsplit(text).scheme in ("http", "https")))
+    return rows

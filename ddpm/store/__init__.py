@@ -1,0 +1,49 @@
+"""Objects by URI or plain path: a folder and S3 behind one small interface.
+
+    base.py       what a store promises
+    files.py      a folder
+    s3.py         a prefix of a bucket, by boto3, which is imported for `s3://` only
+    transfer.py   what goes over the wire to S3: parts, retries, digests
+    problems.py   what went wrong there, in one line
+
+A store is a root (`/path`, `file:///path` or `s3://bucket/prefix`) and keys below it. Writes are whole or not at all;
+`create` never overwrites.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from ddpm.errors import WrongInput
+from ddpm.store.base import Damaged, Entry, Missing, Store
+from ddpm.store.files import FileStore
+from ddpm.store.s3 import S3Store
+
+__all__ = ["Damaged", "Entry", "FileStore", "Missing", "S3Store", "Store", "open_object", "open_store", "read_object"]
+
+
+def open_store(uri: str) -> Store:
+    """The store whose root is `uri`. Nothing is looked at yet: `Store.probe` does that."""
+    scheme = urlsplit(uri).scheme
+    if scheme == "s3":
+        return S3Store(uri)
+    if scheme == "file":
+        parts = urlsplit(uri)
+        if parts.netloc:
+            raise WrongInput(f"'{uri}' names the host '{parts.netloc}'; write a plain path, or file:///absolute/path")
+        return FileStore(parts.path)
+    if "://" in uri:
+        raise WrongInput(f"'{uri}': there is no store for {scheme}://; use a path, file:/// or s3://")
+    return FileStore(uri)
+
+
+def open_object(uri: str) -> tuple[Store, str]:
+    """The store of the object's own folder, and its key there."""
+    folder, _, name = uri.rstrip("/").rpartition("/")
+    return open_store(folder if folder or not uri.startswith("/") else "/"), name
+
+
+def read_object(uri: str) -> bytes:
+    """The bytes of the object at `uri`; raises Missing."""
+    store, name = open_object(uri)
+    return store.read(name)

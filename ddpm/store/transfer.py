@@ -1,0 +1,124 @@
+"""What goes over the wire to S3: one client a process and surroundings, tries with backoff, parts, and their digests."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import random
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from ddpm.errors import WrongInput
+from ddpm.store.problems import TryAgain, may_mend
+
+PARTS_AT_ONCE = 4
+MOST_PARTS = 10_000  # S3's limit for one object
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Wire:
+    """How patient one is with an endpoint."""
+
+    tries: int = 7
+    first_wait: float = 0.25  # seconds at most before the second try; then twice as long each time
+    longest_wait: float = 20.0
+    connect_seconds: float = 10.0
+    read_seconds: float = 60.0  # without a byte
+    part_bytes: int = 16 * 2**20  # larger objects go in parts of this size; S3 takes none below 5 MiB
+
+    def part_size(self, size: int) -> int:
+        """The size of an object's parts: a function of its own size, so that its ETag can be told from its bytes."""
+        return max(self.part_bytes, -(-size // MOST_PARTS))
+
+
+def retried(wire: Wire, what: str, work: Callable[[int], T]) -> T:
+    """What `work(attempt)` returns; tried again, later and later, where the problem may pass.
+
+    Waits are drawn at random up to the longest allowed ("full jitter"), so that those who were refused together do not
+    come back together. Raises WrongInput after the last try, and whatever else `work` raises.
+    """
+    for attempt in range(wire.tries):
+        try:
+            return work(attempt)
+        except Exception as problem:
+            reason = may_mend(problem)
+            if not reason:
+                raise
+            if attempt + 1 == wire.tries:
+                kind = problem.kind if isinstance(problem, TryAgain) else WrongInput
+                raise kind(f"{what}: {reason}, {wire.tries} times; check the endpoint, or try later") from None
+        time.sleep(random.uniform(0, min(wire.longest_wait, wire.first_wait * 2**attempt)))
+    raise AssertionError("a try ends in a result or an exception")
+
+
+def open_client(wire: Wire) -> Any:
+    """A boto3 client by the standard AWS chain; the same one while the surroundings are the same. Safe between threads."""
+    surroundings = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+    return _client(wire, surroundings, os.getpid())
+
+
+@functools.lru_cache(maxsize=8)
+def _client(wire: Wire, surroundings: tuple[tuple[str, str], ...], process: int) -> Any:
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        # A session of one's own: the default one keeps the credentials that it found first.
+        return boto3.session.Session().client(
+            "s3",
+            config=Config(
+                connect_timeout=wire.connect_seconds,
+                read_timeout=wire.read_seconds,
+                max_pool_connections=4 * PARTS_AT_ONCE,
+                retries={"mode": "standard", "total_max_attempts": 1},  # `retried` also covers what breaks in a body
+                # Servers other than AWS's refuse the newer default checksums.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+    except (BotoCoreError, ValueError) as problem:
+        raise WrongInput(
+            f"S3 cannot be used: {type(problem).__name__}; check AWS_PROFILE, AWS_ENDPOINT_URL (http://HOST:PORT) and AWS_DEFAULT_REGION"
+        ) from None
+
+
+def endpoint_of(client: Any) -> str:
+    """Where the client sends requests, without a name or password that might stand in it."""
+    parts = urlsplit(client.meta.endpoint_url)
+    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"
+
+
+def part_etag(data: bytes | memoryview) -> str:
+    """The ETag of what is put at once: the MD5 of its bytes."""
+    return _md5(data).hexdigest()
+
+
+def is_whole(data: bytes, answer: dict[str, Any], part_bytes: int) -> bool | None:
+    """Whether these are the bytes that an answer's ETag stands for; None where one cannot tell.
+
+    An ETag is the MD5 of an object's bytes, or of its parts' MD5s, with their number. It is neither where objects are
+    encrypted with a key of KMS or of the customer, and nothing can be told where parts were of another size.
+    """
+    etag = str(answer.get("ETag", "")).strip('"')
+    found = re.fullmatch(r"([0-9a-f]{32})(?:-([0-9]+))?", etag)
+    if not found or answer.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in answer:
+        return None
+    if found[2] is None:
+        return part_etag(data) == etag
+    view = memoryview(data)
+    digests = [_md5(view[start : start + part_bytes]).digest() for start in range(0, len(data), part_bytes)]
+    if len(digests) != int(found[2]):
+        return None
+    return _md5(b"".join(digests)).hexdigest() == found[1]
+
+
+def _md5(data: bytes | memoryview) -> Any:
+    return hashlib.md5(data, usedforsecurity=False)

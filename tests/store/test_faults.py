@@ -1,0 +1,241 @@
+"""S3 over a wire that fails: what passes is tried again, what was changed on the way is caught, the rest is one line."""
+
+import hashlib
+import random
+
+import pytest
+from fault_proxy import Answer, Fault, flipped, refusal
+
+from ddpm.errors import WrongInput
+from ddpm.store import Damaged, S3Store
+from ddpm.store.transfer import Wire
+
+PASSING = [
+    Fault(answer=refusal(500, "InternalError")),
+    Fault(answer=refusal(503, "SlowDown")),
+    Fault(answer=refusal(503, "ServiceUnavailable")),
+    Fault(answer=refusal(429, "TooManyRequests")),
+    Fault(answer=Answer(502, [], b"<html>Bad Gateway</html>")),
+    Fault(answer=Answer(504, [], b"")),
+    Fault(lose_answer=True),
+    Fault(wait=3.0),  # the client waits for two
+]
+SMALL = random.Random(1).randbytes(5000)
+LARGE = random.Random(2).randbytes(11 * 2**20)
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture(params=["rclone", "moto"])
+def faulty(request, bucket, proxies):
+    """A store behind a proxy, and the proxy."""
+    server = request.getfixturevalue(request.param)
+    proxy = proxies(server)
+    proxy.faults.clear()
+    store = bucket(server, through=proxy.url)
+    store.probe()
+    return store, proxy
+
+
+def nothing_left(proxy):
+    return not proxy.faults
+
+
+@pytest.mark.parametrize("number", range(len(PASSING)))
+def test_what_passes_by_itself_is_tried_again(faulty, number):
+    store, proxy = faulty
+    for step in (
+        lambda: store.write("x", SMALL),
+        lambda: store.read("x") == SMALL,
+        lambda: store.exists("x"),
+        lambda: [entry.key for entry in store.entries("")] == ["x"],
+        lambda: store.read_range("x", 10, 5) == SMALL[10:15],
+        lambda: store.renew("x"),
+        lambda: store.local("x", sha256(SMALL)).read_bytes() == SMALL,
+        lambda: store.delete("x"),
+    )[:: 3 if PASSING[number].wait else 1]:
+        proxy.faults[:] = [PASSING[number]]
+        assert step() in (True, None)
+        assert nothing_left(proxy), "the fault has struck"
+
+
+@pytest.mark.parametrize("number", range(len(PASSING) - 1))
+def test_of_a_create_whose_answer_fails_the_writer_still_knows_that_it_won(faulty, number):
+    store, proxy = faulty
+    fault = PASSING[number]
+    proxy.faults[:] = [Fault("PUT", answer=fault.answer, lose_answer=fault.lose_answer)]
+    assert store.create("entry", b"mine")
+    assert nothing_left(proxy)
+    assert not store.create("entry", b"mine") and store.read("entry") == b"mine"
+
+
+@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("GET", reset_after=2500),
+        Fault("GET", change_answer=flipped),
+        Fault("GET", change_answer=lambda body: body[:-100]),
+        Fault("GET", change_answer=lambda body: body + b"more"),
+    ],
+    ids=["reset", "flipped", "shortened", "lengthened"],
+)
+def test_what_arrives_otherwise_than_it_was_sent_is_fetched_again(faulty, fault, data):
+    store, proxy = faulty
+    store.write("x", data)
+    proxy.faults[:] = [fault]
+    assert store.read("x") == data
+    assert nothing_left(proxy)
+    proxy.faults[:] = [fault]
+    assert store.local("x", sha256(data)).read_bytes() == data
+    assert nothing_left(proxy)
+
+
+@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("way", ["write", "create"])
+def test_what_is_changed_on_the_way_up_is_sent_again(faulty, way, data):
+    store, proxy = faulty
+    for change in (flipped, lambda body: body[: len(body) // 2]):
+        proxy.faults[:] = [Fault("PUT", change_request=change)]
+        assert getattr(store, way)(f"x{change is flipped}", data) in (None, True)
+        assert nothing_left(proxy)
+        assert store.read(f"x{change is flipped}") == data
+    assert not list(store.unfinished())
+
+
+def test_every_flipped_byte_is_caught(faulty):
+    store, proxy = faulty
+    data = SMALL[:64]
+    store.write("x", data)
+    for at in range(len(data)):
+        proxy.faults[:] = [
+            Fault("GET", change_answer=lambda body, at=at: body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :])
+        ]
+        assert store.read("x") == data
+        assert nothing_left(proxy)
+
+
+def test_what_stays_damaged_is_refused(faulty):
+    store, proxy = faulty
+    store.write("x", SMALL)
+    proxy.faults[:] = [Fault("GET", "x", change_answer=flipped)] * 100
+    with pytest.raises(Damaged, match="x at .*damaged"):
+        store.read("x")
+    proxy.faults[:] = [Fault("GET", "x", change_answer=flipped)] * 100
+    with pytest.raises(Damaged, match="damaged"):
+        store.local("x", sha256(SMALL))
+    proxy.faults.clear()
+    assert store.local("x", sha256(SMALL)).read_bytes() == SMALL, "the cache kept nothing of it"
+
+
+def test_a_damaged_cache_is_mended(faulty):
+    store, _ = faulty
+    store.write("x", SMALL)
+    path = store.local("x", sha256(SMALL))
+    path.write_bytes(flipped(SMALL))
+    assert store.local("x", sha256(SMALL)).read_bytes() == SMALL
+
+
+def test_what_does_not_pass_is_said_after_a_few_tries(faulty):
+    store, proxy = faulty
+    proxy.faults[:] = [Fault(answer=refusal(503, "SlowDown"))] * 50
+    with pytest.raises(WrongInput, match=r"cannot read .*/x at http.*: SlowDown \(503\), 5 times; "):
+        store.read("x")
+    assert len(proxy.faults) == 45
+
+
+def test_an_upload_that_failed_is_taken_back(faulty):
+    store, proxy = faulty
+    proxy.faults[:] = [Fault("PUT", "partNumber=2", answer=refusal(403, "AccessDenied"))]
+    with pytest.raises(WrongInput, match="AccessDenied.*permission"):
+        store.write("large", LARGE)
+    assert not store.exists("large") and not list(store.unfinished())
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "right"),
+    [
+        (404, "NoSuchBucket", "create it"),
+        (403, "InvalidAccessKeyId", "AWS_ACCESS_KEY_ID"),
+        (403, "SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"),
+        (403, "AccessDenied", "permission"),
+        (400, "ExpiredToken", "log in again"),
+        (403, "QuotaExceeded", "no room"),
+        (507, "XMinioStorageFull", "no room"),
+        (301, "PermanentRedirect", "region"),
+        (403, "RequestTimeTooSkewed", "clock"),
+    ],
+)
+def test_what_no_second_try_would_mend_is_one_line_at_once(faulty, status, code, right):
+    store, proxy = faulty
+    for work in (lambda: store.write("x", b"x"), lambda: store.read("x")):
+        proxy.faults[:] = [Fault(answer=refusal(status, code))]
+        before = len(proxy.requests)
+        with pytest.raises(WrongInput, match=f"{code}: .*{right}") as said:
+            work()
+        assert "\n" not in str(said.value) and "said by the server" not in str(said.value)
+        assert len(proxy.requests) - before <= 2, "no second try (a redirect is followed up by one question)"
+
+
+def test_wrong_keys_and_missing_buckets_are_told_apart_by_a_real_server(rclone, bucket, monkeypatch):
+    store = bucket(rclone)
+    with pytest.raises(WrongInput, match="NoSuchBucket: there is no such bucket"):
+        S3Store("s3://no-such-bucket/x", store.wire).probe()
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-and-secret")
+    with pytest.raises(WrongInput, match="SignatureDoesNotMatch.*AWS_SECRET_ACCESS_KEY") as said:
+        S3Store("s3://elsewhere/x", store.wire).create("y", b"")
+    assert "wrong-and-secret" not in str(said.value)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "unknown-key")
+    with pytest.raises(WrongInput, match="InvalidAccessKeyId.*AWS_ACCESS_KEY_ID") as said:
+        S3Store("s3://elsewhere/x", store.wire).probe()
+    assert "unknown-key" not in str(said.value)
+
+
+def test_credentials_come_by_the_standard_chain_only(rclone, bucket, monkeypatch, tmp_path):
+    store = bucket(rclone)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with pytest.raises(WrongInput, match="no credentials; set AWS_ACCESS_KEY_ID"):
+        S3Store(store.root, store.wire).read("x")
+    (tmp_path / "credentials").write_text(
+        "[mine]\naws_access_key_id = an-access-key\naws_secret_access_key = a-very-secret-key\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    S3Store(store.root, store.wire).write("x", b"by profile")
+    assert S3Store(store.root, store.wire).read("x") == b"by profile"
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(WrongInput, match="AWS_PROFILE"):
+        S3Store(store.root, store.wire)
+
+
+def test_no_secret_is_logged_or_said(faulty, caplog):
+    store, proxy = faulty
+    caplog.set_level("DEBUG")
+    texts = []
+    for fault in (Fault(answer=refusal(403, "SignatureDoesNotMatch")), Fault(answer=refusal(403, "AccessDenied"))):
+        proxy.faults[:] = [fault]
+        with pytest.raises(WrongInput) as said:
+            store.write("x", b"x")
+        texts.append(repr(said.value))
+    store.write("x", b"x")
+    assert not any("a-very-secret-key" in text for text in [caplog.text, *texts])
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "nonsense", "http://user:hunter2@127.0.0.1:9"])
+def test_an_endpoint_that_is_not_there_is_one_line(credentials, monkeypatch, endpoint):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(WrongInput, match=r"endpoint|AWS_ENDPOINT_URL") as said:
+        S3Store("s3://bucket/x", Wire(tries=2, first_wait=0.01)).read("y")
+    assert "hunter2" not in str(said.value)
+
+
+def test_a_full_cache_is_one_line(faulty, tmp_path, monkeypatch):
+    store, _ = faulty
+    store.write("x", SMALL)
+    (tmp_path / "in-the-way").write_text("")
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "in-the-way"))
+    with pytest.raises(WrongInput, match="cannot write .*in-the-way"):
+        store.local("x", sha256(SMALL))
