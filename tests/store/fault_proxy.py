@@ -96,6 +96,11 @@ class FaultProxy:
             disable_nagle_algorithm = True
             wbufsize = 2**16
 
+            def handle_expect_100(self) -> bool:
+                super().handle_expect_100()
+                self.wfile.flush()
+                return True
+
             def handle_any(self) -> None:
                 request = Request(
                     self.command, self.path, self.rfile.read(int(self.headers.get("Content-Length") or 0))
