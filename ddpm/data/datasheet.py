@@ -83,7 +83,8 @@ def render(data: PictureSet) -> bytes:
         size_facts=_size_facts(manifest.get("original_sizes")), source=_source_rows(manifest.get("source", {})),
         duplicates=manifest.get("duplicates", []), reasons=_reasons(manifest.get("quarantined", [])),
         quarantined=manifest.get("quarantined", []), shown=NAMES_SHOWN,
-        shards=[(side, len(shards), sum(shard["bytes"] for shard in shards)) for side, shards in sorted(manifest["shards"].items())],
+        shards=[(side, len(shards), _size(sum(shard["bytes"] for shard in shards))) for side, shards in sorted(manifest["shards"].items(), reverse=True)],
+        label_width=min(14, max(map(len, names), default=0) + 1),
         dropped=manifest.get("duplicates_dropped", False),
     ).encode()  # fmt: skip
 
@@ -101,10 +102,7 @@ def _contact_sheet(data: PictureSet) -> tuple[str, list[str]]:
     chosen = torch.tensor([row for line in rows for row in line])
     pictures, _ = data.train.take(chosen)
     tiles = iter(_tile(picture) for picture in pictures)
-    side = (
-        PICTURE_SIDE * max(1, round(data.image_size / PICTURE_SIDE)) if data.image_size > PICTURE_SIDE else PICTURE_SIDE
-    )
-    side = min(side, PICTURE_SIDE)
+    side = PICTURE_SIDE
     sheet = Image.new("RGB", (COLUMNS * (side + 2) - 2, len(rows) * (side + 2) - 2), (128, 128, 128))
     for y, line in enumerate(rows):
         for x in range(len(line)):
@@ -121,12 +119,15 @@ def _by_class(labels: Tensor, classes: int) -> list[list[int]]:
 
 
 def _over_classes(labels: Tensor, classes: int) -> list[list[int]]:
-    """As many from each class as the sheet has room for, class after class; where there are too many, every so-manieth."""
-    numbers = [number for number in range(-1, classes) if bool((labels == number).any())]
-    if len(numbers) > SHEET_PICTURES:
-        numbers = [numbers[i * len(numbers) // SHEET_PICTURES] for i in range(SHEET_PICTURES)]
-    each = SHEET_PICTURES // len(numbers)
-    chosen = [row for number in numbers for row in (labels == number).nonzero().flatten()[:each].tolist()]
+    """Round after round a picture from each class until the sheet is full; from an incomplete round evenly spaced ones."""
+    members = [(labels == number).nonzero().flatten().tolist() for number in range(-1, classes)]
+    chosen: list[int] = []
+    for turn in range(max(map(len, members))):
+        more, room = [rows[turn] for rows in members if len(rows) > turn], SHEET_PICTURES - len(chosen)
+        chosen += more if len(more) <= room else [more[i * len(more) // room] for i in range(room)]
+        if len(chosen) == SHEET_PICTURES:
+            break
+    chosen.sort(key=lambda row: int(labels[row]))  # class after class
     return [chosen[start : start + COLUMNS] for start in range(0, len(chosen), COLUMNS)]
 
 
@@ -203,6 +204,11 @@ def _size_facts(sizes: Sequence[Sequence[int]] | None) -> str:
     smallest, largest = (pick(sizes, key=lambda size: size[0] * size[1]) for pick in (min, max))
     words = ", ".join(f"{count:,} {shape}" for shape, count in shapes.items() if count)
     return f"{words}; from {smallest[0]:,}×{smallest[1]:,} to {largest[0]:,}×{largest[1]:,} pixels"
+
+
+def _size(count: int) -> str:
+    """Bytes as people say them."""
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
 
 
 def _reasons(quarantined: Sequence[dict[str, str]]) -> list[tuple[str, int]]:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from ddpm.cli import main
 from ddpm.data.garbage import collect_garbage
 from ddpm.data.manifest import blob_key, canonical
 from ddpm.errors import Refused, WrongInput
@@ -149,3 +150,18 @@ def test_a_blob_that_an_ingest_takes_up_meanwhile_is_spared(store, monkeypatch):
     found, facts = collect(store, delete=True)
     assert {blob_key(sha256) for sha256 in (renewed, published, left)} == found and facts["deleted"] == 1
     assert set(listing("blobs")) == {blob_key(renewed), blob_key(published)}
+
+
+def test_the_command_prints_what_scripts_lean_on(store, capsys):
+    left = blob(store, b"left")
+    age(store)
+    assert main(["gc", "--store", store.root, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (
+        facts["garbage"][0]["object"] == store.uri(blob_key(left))
+        and facts["garbage"][0]["bytes"] == facts["bytes"] == 4
+    )
+    assert facts["deleted"] == 0 and store.exists(blob_key(left))
+    assert main(["gc", "--store", store.root, "--delete", "--older-than", "100"]) == 0 and store.exists(blob_key(left))
+    assert main(["gc", "--store", store.root, "--delete"]) == 0 and not store.exists(blob_key(left))
+    assert main(["gc", "--store", "s3://", "--json"]) == 2
