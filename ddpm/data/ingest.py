@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from ddpm.data.manifest import canonical, read_manifest
+from ddpm.data.manifest import blob_key, canonical, read_manifest
 from ddpm.data.packing import PREPROCESSING
 from ddpm.data.shards import SIDES, Record, bucket_key, buckets, publish, publish_bucket, read_record, recipe
 from ddpm.data.sources import Picture, Source, check_source, is_published, open_source
@@ -56,6 +56,7 @@ def ingest(settings: IngestSettings, store: Store, progress: Progress, workers: 
     count = min(workers or _cores(), -(-len(pictures) // BATCH)) or 1
     with Workers(count, settings.image_size, settings.smallest_side) as pool:
         records, reused = _Work(settings, store, progress, pool, count, pictures).run()
+    _renew(store, records)
     manifest = _manifest(settings, source, records)
     data = canonical(manifest)
     digest = hashlib.sha256(data).hexdigest()
@@ -63,6 +64,16 @@ def ingest(settings: IngestSettings, store: Store, progress: Progress, workers: 
     reused = reused and store.exists(key)
     publish(store, key, data)
     return _facts(store.uri(key), manifest, reused)
+
+
+def _renew(store: Store, records: Sequence[Record]) -> None:
+    """Make all shards young, so that no `ddpm gc` takes one before the manifest that names it is there."""
+    for record in records:
+        for shard in record.shards.values():
+            if not store.renew(blob_key(shard["sha256"])):
+                raise WrongInput(
+                    f"{store.uri(blob_key(shard['sha256']))} was removed while it was needed, perhaps by `ddpm gc`; run the same again: it goes on from here"
+                )
 
 
 def _cores() -> int:

@@ -9,9 +9,11 @@ import pytest
 
 from ddpm.cli import main
 from ddpm.data.garbage import collect_garbage
+from ddpm.data.ingest import ingest
 from ddpm.data.manifest import blob_key, canonical
 from ddpm.errors import Refused, WrongInput
 from ddpm.progress import Quiet
+from ddpm.settings import IngestSettings
 from ddpm.store import open_store
 
 DAYS = 3 * 86400
@@ -165,3 +167,16 @@ def test_the_command_prints_what_scripts_lean_on(store, capsys):
     assert main(["gc", "--store", store.root, "--delete", "--older-than", "100"]) == 0 and store.exists(blob_key(left))
     assert main(["gc", "--store", store.root, "--delete"]) == 0 and not store.exists(blob_key(left))
     assert main(["gc", "--store", "s3://", "--json"]) == 2
+
+
+def test_old_shards_that_an_ingest_takes_up_again_are_safe_until_its_manifest_is_there(store):
+    settings = IngestSettings(source="digits", image_size=8, max_pictures=100)
+    key = ingest(settings, store, Quiet(), workers=1)["uri"].removeprefix(f"{store.root}/")
+    before = list(store.list("blobs"))
+    store.delete(key)
+    age(store)
+    assert ingest(settings, store, Quiet(), workers=1)["uri"] == store.uri(key)
+    assert all(time.time() - entry.modified < 3600 for entry in store.entries("blobs"))
+    store.delete(key)  # as it is just before the manifest is written
+    collect(store, delete=True)
+    assert list(store.list("blobs")) == before
