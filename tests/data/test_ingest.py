@@ -240,6 +240,6 @@ def test_no_room_and_no_place_are_said_in_one_line(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WrongInput, match="cannot write .*No space left on device; name a folder"):
+    with pytest.raises(WrongInput, match="cannot write .*No space left on device; make room there"):
         publish(tmp_path / "in", tmp_path / "store")
     assert not list((tmp_path / "store").rglob(".writing-*"))
