@@ -102,7 +102,7 @@ def diffusers_files(model: Model) -> Files:
         raise WrongInput(
             f"objective: {settings.objective} has no counterpart in diffusers' DDPMPipeline, whose network sees x_t at a whole timestep; export epsilon or v models, or choose --format safetensors"
         )
-    if "embed_label.weight" in state:
+    if settings.classes:
         raise WrongInput(
             "classes: diffusers' DDPMPipeline gives its network no class labels; export a model with classes 0, or choose --format safetensors"
         )

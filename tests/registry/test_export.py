@@ -100,24 +100,25 @@ def test_the_pipeline_itself_draws(tmp_path):
     assert drawn.shape == (2, 12, 12, 3)
 
 
-def test_what_has_no_counterpart_is_refused_by_name():
-    model = model_of(*MODELS["one-level-dropout"])
-    object.__setattr__(model.settings, "objective", "edm")
-    with pytest.raises(WrongInput, match="objective: edm"):
-        diffusers_files(model)
-    with pytest.raises(WrongInput, match="channel_mults: 2-4"):
-        diffusers_files(model_of(ModelSettings(channel_mults="2-4", base_channels=4, blocks=1), 8))
-    object.__setattr__(model.settings, "objective", "epsilon")
-    model.net.register_module("embed_label", torch.nn.Embedding(3, 48))
-    with pytest.raises(WrongInput, match="classes"):
-        diffusers_files(model)
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"objective": "edm"}, "objective: edm"),
+        ({"classes": 3}, "classes:"),
+        ({"channel_mults": "2-4"}, "channel_mults: 2-4"),
+    ],
+)
+def test_what_has_no_counterpart_is_refused_by_name(settings, said):
+    plain = {"channel_mults": "1-2", "base_channels": 4, "blocks": 1}
+    with pytest.raises(WrongInput, match=said):
+        diffusers_files(model_of(ModelSettings(**{**plain, **settings}), 8))
 
 
+@torch.inference_mode()
 def test_augmentation_leaves_no_trace_and_strange_weights_are_an_error(tmp_path):
-    model = model_of(*MODELS["attention-in-the-middle-alone"])
-    plain = diffusers_files(model)
-    model.net.register_module("embed_augment", torch.nn.Linear(9, 32, bias=False))
-    assert diffusers_files(model) == plain
+    model = model_of(ModelSettings(channel_mults="1-2", base_channels=8, blocks=1, augment=0.5), 8)
+    x, t = torch.randn(2, 3, 8, 8), torch.tensor([3, 900])
+    torch.testing.assert_close(pipeline_of(model, tmp_path).unet(x, t).sample, model.net(x, t), atol=1e-5, rtol=0)
     model.net.register_module("strange", torch.nn.Linear(1, 1))
     with pytest.raises(KeyError, match=r"strange\.weight"):
         diffusers_files(model)
