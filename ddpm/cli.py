@@ -96,7 +96,7 @@ def sample(arguments: argparse.Namespace, progress: Progress) -> Facts:
 
     return sample(
         arguments.model, arguments.n, arguments.seed, arguments.out, arguments.tracking_uri, progress,
-        arguments.sampler, arguments.sampling_steps, arguments.sample_batch,
+        arguments.sampler, arguments.sampling_steps, arguments.sample_batch, arguments.churn, arguments.guidance, arguments.label,
     )  # fmt: skip
 
 
@@ -337,6 +337,9 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--sampler", help="default: the registered version's own")
     p.add_argument("--sampling-steps", "--sampling_steps", type=int, help="default: the registered version's own")
     p.add_argument("--sample-batch", "--sample_batch", type=int, default=16)
+    p.add_argument("--churn", type=float, help="of the sampler heun; default: the registered version's own")
+    p.add_argument("--guidance", type=float, help="of models with classes; default: the registered version's own")
+    p.add_argument("--label", type=int, help="the class of all pictures; default: each seed's own")
     _place_flags(p, "tracking_uri")
 
     p = step(export, "a model as a folder for other programs, diffusers among them")

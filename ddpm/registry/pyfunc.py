@@ -40,6 +40,7 @@ class Generator(PythonModel):
             batches = generate(
                 self.model.net, self.model.settings, self.model.image_size, range(int(seed), int(seed) + int(n)),
                 self.model.facts["sampler"], self.model.facts["sampling_steps"], BATCH, pick_device(),
+                churn=self.model.facts.get("churn", 0.0), guidance=self.model.facts.get("guidance", 1.0),
             )  # fmt: skip
             images = torch.cat(list(batches)).permute(0, 2, 3, 1).numpy()
             rows.append(

@@ -85,6 +85,8 @@ def register(
         "image_size": facts["image_size"],
         "sampler": generation["sampler"],
         "sampling_steps": generation["sampling_steps"],
+        "churn": generation.get("churn", 0.0),
+        "guidance": generation.get("guidance", 1.0),
         "images_seen": facts["images_seen"],
         "dataset_digest": facts.get("dataset_digest"),
         "checkpoint": uri,

@@ -24,7 +24,7 @@ from ddpm.evaluation.measure import SHOWN, Clock, Measured, measure
 from ddpm.evaluation.memorisation import CopySearch, levels
 from ddpm.evaluation.reference import Reference, open_reference
 from ddpm.model.diffusion import Denoiser, Diffusion
-from ddpm.model.sampling import generate
+from ddpm.model.sampling import evaluations, generate
 from ddpm.pictures import denoising_strip, grid, noising_strip, png
 from ddpm.plan import Plan
 from ddpm.progress import Progress
@@ -133,6 +133,8 @@ def _model(
         "weights": "ema",
         "sampler": settings.sampler,
         "sampling_steps": settings.sampling_steps,
+        "churn": settings.churn,
+        "guidance": settings.guidance,
         "sample_batch": settings.sample_batch,
         "seeds": [settings.sample_seed, settings.sample_seed + n * settings.seeds],
         "draws": settings.seeds,
@@ -157,6 +159,8 @@ def _draw(
         settings.sampling_steps,
         settings.sample_batch,
         device,
+        churn=settings.churn,
+        guidance=settings.guidance,
     ):
         drawn += len(batch)
         progress.update(
@@ -166,8 +170,11 @@ def _draw(
 
 
 def _nfe(model: Model, settings: EvaluateSettings) -> int:
-    """Network evaluations a picture: each of the samplers asks once a step."""
-    return min(settings.sampling_steps, model.settings.timesteps)
+    """Network evaluations a picture; guidance asks twice each time."""
+    continuous = model.settings.objective == "edm"
+    steps = settings.sampling_steps if continuous else min(settings.sampling_steps, model.settings.timesteps)
+    guided = model.settings.classes and settings.guidance != 1
+    return evaluations(settings.sampler, steps) * (2 if guided else 1)
 
 
 def _levels(model: Model, reference: Reference, device: torch.device) -> dict[str, Any]:

@@ -20,10 +20,12 @@ from ddpm.store import FileStore
 def sample(
     model: str, n: int, seed: int, out: str, tracking_uri: str, progress: Progress,
     sampler: str | None = None, sampling_steps: int | None = None, sample_batch: int = 16,
+    churn: float | None = None, guidance: float | None = None, label: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write pictures seed … seed + n - 1 of `model` (a reference) as `0000.png` … and `grid.png` into the folder `out`.
 
-    Sampler and steps are the registered version's own where none are given. Returns files, grid, model and seconds.
+    Sampler, steps, churn and guidance are the registered version's own where none are given. Of a network with classes,
+    each picture's class follows from its seed, or is `label` for all. Returns files, grid, model and seconds.
     """
     if n < 1:
         raise WrongInput(f"n: {n} pictures cannot be drawn; ask for at least 1")
@@ -39,6 +41,9 @@ def sample(
     loaded = resolve(model, tracking_uri)
     sampler = sampler or loaded.facts.get("sampler") or "ddim"
     steps = sampling_steps or loaded.facts.get("sampling_steps") or 250
+    if label is not None and not 0 <= label < loaded.settings.classes:
+        has = f"classes 0 to {loaded.settings.classes - 1}" if loaded.settings.classes else "no classes"
+        raise WrongInput(f"label: {label} will not do; the model has {has}")
     batches = []
     for batch in generate(
         loaded.net,
@@ -49,6 +54,9 @@ def sample(
         steps,
         sample_batch,
         pick_device(),
+        churn=loaded.facts.get("churn", 0.0) if churn is None else churn,
+        guidance=loaded.facts.get("guidance", 1.0) if guidance is None else guidance,
+        label=label,
     ):
         batches.append(batch)
         progress.update("sampling", sum(map(len, batches)), n, f"{sampler}, {steps} steps")

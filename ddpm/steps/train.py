@@ -9,7 +9,8 @@ import torch
 
 from ddpm.data.dataset import open_dataset
 from ddpm.device import device_name, pick_device
-from ddpm.evaluation.fidelity import open_reference
+from ddpm.evaluation.measure import score
+from ddpm.evaluation.reference import open_reference
 from ddpm.model.sampling import generate
 from ddpm.pictures import denoising_strip, grid, noising_strip
 from ddpm.plan import Plan
@@ -79,7 +80,7 @@ def choose_average(
             drawn.net, drawn.settings, drawn.image_size, seeds, "dpm-solver++", plan.search.score_steps,
             plan.evaluate.sample_batch, device,
         )  # fmt: skip
-        fids[half_life] = reference.score(torch.cat(list(pictures)), intervals=False).fid
+        fids[half_life] = score(reference, torch.cat(list(pictures))).fid
         run.metrics({f"fid_ema_{half_life}": fids[half_life]}, 0)
     best = min(fids, key=lambda half_life: fids[half_life])
     checkpoint.choose_average(uri, best)
