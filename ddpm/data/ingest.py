@@ -18,7 +18,17 @@ from typing import Any, TypeVar
 
 from ddpm.data.manifest import blob_key, canonical, read_manifest
 from ddpm.data.packing import PREPROCESSING
-from ddpm.data.shards import SIDES, Record, bucket_key, buckets, publish, publish_bucket, read_record, recipe
+from ddpm.data.shards import (
+    SIDES,
+    Record,
+    bucket_key,
+    buckets,
+    count_sizes,
+    publish,
+    publish_bucket,
+    read_record,
+    recipe,
+)
 from ddpm.data.sources import Picture, Source, check_source, is_published, open_source
 from ddpm.data.sources.source import name_digest
 from ddpm.data.workers import Packed, Workers
@@ -219,6 +229,7 @@ def _manifest(settings: IngestSettings, source: Source, records: Sequence[Record
         "source": {"kind": source.kind, **source.facts},
         "preprocessing": PREPROCESSING,
         "min_side": settings.smallest_side,
+        "original_sizes": count_sizes(size for record in records for size in record.sizes),
         "held_out_fraction": settings.held_out,
         "max_pictures": settings.max_pictures,
         "n": kept["train"],

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -64,6 +65,7 @@ class Record:
     names: dict[str, list[str]] = field(default_factory=dict)
     digests: dict[str, list[str]] = field(default_factory=dict)
     quarantined: list[dict[str, str]] = field(default_factory=list)
+    sizes: list[list[int]] = field(default_factory=list)  # [width, height, count] of the usable pictures as they came
 
 
 def recipe(settings: IngestSettings) -> str:
@@ -119,10 +121,19 @@ def publish_bucket(
         for picture, found in zip(pictures, packed, strict=True)
         if found.pixels is None
     ]
+    record.sizes = count_sizes((*found.size, 1) for found in packed if found.pixels is not None)
     data = canonical(asdict(record))
     key = bucket_key(settings, pictures, [found.file_sha256 for found in packed])
     store.write(key, hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
     return record
+
+
+def count_sizes(sizes: Iterable[Sequence[int]]) -> list[list[int]]:
+    """[width, height, count], sorted, each size once, of such entries."""
+    counts: Counter[tuple[int, int]] = Counter()
+    for width, height, count in sizes:
+        counts[width, height] += count
+    return [[width, height, count] for (width, height), count in sorted(counts.items())]
 
 
 def side_of(digest: bytes, settings: IngestSettings) -> str:

@@ -23,7 +23,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from ddpm.data.packing import Unusable, pack, pixel_digest
+from ddpm.data.packing import Unusable, fit, pixel_digest
+from ddpm.data.packing import decode as decode_picture
 from ddpm.data.sources.source import MAX_BYTES, Content, Picture
 from ddpm.errors import WrongInput
 
@@ -39,6 +40,7 @@ class Packed:
     pixels: np.ndarray | None = None
     digest: bytes = b""
     reason: str = ""
+    size: tuple[int, int] = (0, 0)  # width and height as it came, turned upright
 
 
 class Ended(Exception):
@@ -98,7 +100,7 @@ class Worker:
         except BrokenPipeError:
             raise Ended(self._process.wait()) from None
 
-    def _packed(self, answer: dict[str, str], pipe: IO[bytes]) -> Packed:
+    def _packed(self, answer: dict[str, Any], pipe: IO[bytes]) -> Packed:
         if "digest" not in answer:
             return Packed(answer["sha256"], reason=answer.get("reason", ""))
         size = 3 * self.image_size**2
@@ -106,7 +108,8 @@ class Worker:
         if len(data) < size:
             raise Ended(self._process.wait())
         pixels = np.frombuffer(data, dtype=np.uint8).reshape(3, self.image_size, self.image_size)
-        return Packed(answer["sha256"], pixels, bytes.fromhex(answer["digest"]))
+        width, height = answer["size"]
+        return Packed(answer["sha256"], pixels, bytes.fromhex(answer["digest"]), size=(width, height))
 
     def end(self) -> None:
         self._process.kill()
@@ -170,15 +173,16 @@ def _read_file(path: str) -> bytes:
         return file.read()
 
 
-def _answer(data: bytes, image_size: int, min_side: int, decode: bool) -> tuple[dict[str, str], bytes]:
+def _answer(data: bytes, image_size: int, min_side: int, decode: bool) -> tuple[dict[str, Any], bytes]:
     sha256 = hashlib.sha256(data).hexdigest()
     if not decode:
         return {"sha256": sha256}, b""
     try:
-        pixels = pack(data, image_size, min_side)
+        picture = decode_picture(data)
+        pixels = fit(picture, image_size, min_side)
     except Unusable as problem:
         return {"sha256": sha256, "reason": str(problem)}, b""
-    return {"sha256": sha256, "digest": pixel_digest(pixels).hex()}, pixels.tobytes()
+    return {"sha256": sha256, "digest": pixel_digest(pixels).hex(), "size": list(picture.size)}, pixels.tobytes()
 
 
 def serve(image_size: int, min_side: int, requests: IO[bytes], replies: IO[bytes]) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ddpm.data.dataset import open_dataset
 from ddpm.data.ingest import ingest
+from ddpm.data.manifest import read_manifest
 from ddpm.data.verify import verify
 from ddpm.data.workers import Workers
 from ddpm.errors import WrongInput
@@ -243,3 +244,19 @@ def test_no_room_and_no_place_are_said_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(WrongInput, match="cannot write .*No space left on device; make room there"):
         publish(tmp_path / "in", tmp_path / "store")
     assert not list((tmp_path / "store").rglob(".writing-*"))
+
+
+def test_sizes_as_they_came_are_counted(tmp_path):
+    """Upright, before the crop; what cannot be used is not among them."""
+    for number, size in enumerate([(30, 20), (30, 20), (16, 16)]):
+        Image.effect_noise(size, 40 + number).save(tmp_path / f"{number}.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    Image.effect_noise((30, 20), 90).save(tmp_path / "turned.jpg", exif=exif)
+    facts = ingest(
+        IngestSettings(source=str(tmp_path), dataset_name="sizes", image_size=8),
+        open_store(str(tmp_path / "store")),
+        Quiet(),
+    )
+    _, manifest = read_manifest(facts["uri"])
+    assert manifest["original_sizes"] == [[16, 16, 1], [20, 30, 1], [30, 20, 2]]
