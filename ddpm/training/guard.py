@@ -19,7 +19,7 @@ IN_A_ROW = 4  # skipped steps in a row, at a check, that are trouble
 LOSS_FACTOR = 4.0  # times the median of the last checks' losses, above which a loss is trouble
 LOSSES = 16  # checks' losses that the median looks back on
 LOWER = 0.5  # the rate's factor, each time it turns back
-CALM = 8  # calm checks in a row after which the rate is raised again by one such factor
+CALM = 4  # calm checks in a row after which the rate is raised again by one such factor
 MOST_ROLLBACKS = 10  # in force at once, at which the training is given up
 
 
