@@ -43,7 +43,7 @@ def test_pictures_in_a_bucket_become_a_data_set_in_a_bucket(bucket):
 
 
 def test_a_bucket_that_is_not_there_or_holds_no_pictures_is_said_in_one_line(bucket):
-    with pytest.raises(WrongInput, match="NoSuchBucket; check the bucket"):
+    with pytest.raises(WrongInput, match="NoSuchBucket: there is no such bucket; create it"):
         check_source("s3://nowhere/raw")
     with pytest.raises(WrongInput, match="no pictures .* below s3://pictures/none"):
         check_source("s3://pictures/none")

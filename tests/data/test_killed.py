@@ -89,7 +89,8 @@ def test_killed_at_random_moments_it_goes_on_where_it_was(tmp_path):
             assert all(verify(str(path))["ok"] and path.stem == whole["digest"] for path in manifests(store))
     kept = {path: os.stat(path).st_mtime_ns for path in records(store)}
     again = finished(start(source, store))
-    assert again == {**whole, "uri": again["uri"], "reused": again["reused"]}
+    of_this_place = {name: again[name] for name in ("uri", "datasheet", "reused")}
+    assert again == {**whole, **of_this_place}
     assert all(os.stat(path).st_mtime_ns == written for path, written in kept.items()), (
         "a bucket that was done was redone"
     )

@@ -88,7 +88,7 @@ def test_ages_are_by_the_stores_clock_and_renewal_makes_young(store):
     (entry,) = store.entries("")
     assert abs(entry.modified - store.now()) < 30
     assert not store.delete_older("x", entry.modified - 1)
-    time.sleep(1.1)  # S3 counts whole seconds
+    time.sleep(2.1)  # S3 counts whole seconds, and some servers cut them off in one answer and not in another
     assert store.renew("x") and store.read("x") == b"x"
     assert not store.delete_older("x", entry.modified + 0.5), "it was renewed since"
     assert store.delete_older("x", store.now() + 60) and not store.exists("x")

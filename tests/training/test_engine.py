@@ -48,7 +48,9 @@ def spoil(run, first, steps, factor=float("inf")):
 
 def test_a_burst_ruins_a_training_without_the_guard_and_not_one_with_it(digits, tmp_path):
     """On fixed held-out triples of picture, noise level and noise, to within 5% of a calm run."""
-    settings = dataclasses.replace(SETTINGS, lr=4e-3, epochs=50, clip_norm=0.0, held_out_every=50, ema_half_lives="1000")
+    settings = dataclasses.replace(
+        SETTINGS, lr=4e-3, epochs=50, clip_norm=0.0, held_out_every=50, ema_half_lives="1000"
+    )
     losses, facts = {}, {}
     for name, factor, burst in (("calm", 10.0, 0), ("bare", 0.0, 10), ("guarded", 10.0, 10)):
         run = trainer(digits, tmp_path / name, dataclasses.replace(settings, guard_factor=factor))
