@@ -40,9 +40,11 @@ def read_manifest(uri: str) -> tuple[Store, dict[str, Any]]:
     digest = parts[3].removesuffix(".json")
     if hashlib.sha256(data).hexdigest() != digest:
         raise WrongInput(f"{uri} is damaged: its sha256 is not the digest in its name; ingest it again")
-    manifest = json.loads(data)
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise WrongInput(
-            f"{uri}: format_version {manifest.get('format_version')} is not known here; this release reads {FORMAT_VERSION}"
-        )
+    try:
+        manifest = json.loads(data)
+        version = manifest.get("format_version")
+    except (ValueError, AttributeError):
+        raise WrongInput(f"{uri} is no manifest; remove it, or name one that `ddpm ingest` printed") from None
+    if version != FORMAT_VERSION:
+        raise WrongInput(f"{uri}: format_version {version} is not known here; this release reads {FORMAT_VERSION}")
     return store, manifest

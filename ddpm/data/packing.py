@@ -56,7 +56,10 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         deep = np.asarray(picture).astype(np.float64)
         if deep.min(initial=0) < 0 or deep.max(initial=0) > 65535:
             raise Unusable("32-bit values, of which nobody says how bright white is")
-        return Image.fromarray(np.rint(deep / 257).astype(np.uint8)).convert("RGB")
+        grey = np.rint(deep / 257).astype(np.uint8)
+        if isinstance(clear := picture.info.get("transparency"), int):
+            grey[deep == clear] = 255  # over white, as below
+        return Image.fromarray(grey).convert("RGB")
     if "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info:
         rgba = picture.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))

@@ -11,7 +11,7 @@ from safetensors.numpy import load as load_tensors
 
 from ddpm.data.manifest import blob_key, read_manifest
 from ddpm.progress import Progress
-from ddpm.store import Missing, Store
+from ddpm.store import Damaged, Missing, Store
 
 
 def verify(uri: str, progress: Progress | None = None) -> dict[str, Any]:
@@ -39,6 +39,8 @@ def _what_is_wrong(store: Store, shard: dict[str, Any], size: int, classes: int)
         images, labels = tensors["images"], tensors["labels"]
     except Missing:
         return "is not there"
+    except Damaged as problem:
+        return f"is damaged: {problem}"
     except (SafetensorError, KeyError) as problem:
         return f"is no shard: {problem}"
     if images.shape != (shard["n"], 3, size, size) or images.dtype != np.uint8:

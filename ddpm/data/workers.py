@@ -29,7 +29,7 @@ from ddpm.data.sources.source import MAX_BYTES, Content, Picture
 from ddpm.errors import WrongInput
 
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
-UNREADABLE = "unreadable"  # stands for the digest of a file that cannot be read
+UNREADABLE = "unreadable"  # with its reason, stands for the digest of a file that cannot be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,8 @@ class Workers:
             try:
                 ready.append((place, _content(picture.content)))
             except OSError as problem:
-                results[place] = Packed(UNREADABLE, reason=f"cannot be read: {problem.strerror or problem}")
+                reason = f"cannot be read: {problem.strerror or problem}"
+                results[place] = Packed(f"{UNREADABLE}: {reason}", reason=reason)
         if ready:
             worker = self._free.get()
             try:
@@ -194,7 +195,8 @@ def serve(image_size: int, min_side: int, requests: IO[bytes], replies: IO[bytes
             try:
                 data = _read_file(item["path"]) if "path" in item else requests.read(item["size"])
             except OSError as problem:
-                answers.append({"sha256": UNREADABLE, "reason": f"cannot be read: {problem.strerror}"})
+                reason = f"cannot be read: {problem.strerror}"
+                answers.append({"sha256": f"{UNREADABLE}: {reason}", "reason": reason})
                 continue
             answer, packed = _answer(data, image_size, min_side, asked["decode"])
             answers.append(answer)

@@ -109,7 +109,14 @@ class FileStore(Store):
         """Every file below the folder, in the order of their keys."""
         base = self.path(prefix)
         found = []
-        for parent, _, names in os.walk(base, onerror=_refuse):
+        for parent, folders, names in os.walk(base, onerror=_refuse):
+            for name in folders:
+                if Path(
+                    parent, name
+                ).is_symlink():  # what lies there would be overlooked, and what it names taken for garbage
+                    raise WrongInput(
+                        f"cannot list {Path(parent, name)}: it is a link; move what it points at into the store"
+                    )
             for name in names:
                 path = Path(parent, name)
                 with contextlib.suppress(FileNotFoundError):  # deleted since it was listed

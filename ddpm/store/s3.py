@@ -292,7 +292,14 @@ class S3Store(Store):
                 raise TryAgain("the answer is not the range that was asked for")
             return data, total
 
-        data, total = self._tried("read", key, fetch)
+        from botocore.exceptions import ClientError
+
+        try:
+            data, total = self._tried("read", key, fetch)
+        except ClientError as problem:
+            if not condition or code_of(problem) not in TAKEN:
+                raise
+            raise TryAgain("it was written anew while it was read") from None
         if total != str(size):  # not for this range alone: whoever asked for it is to begin anew
             raise TryAgain("its size is not the one that was said before")
         return data

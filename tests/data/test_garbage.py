@@ -180,3 +180,18 @@ def test_old_shards_that_an_ingest_takes_up_again_are_safe_until_its_manifest_is
     store.delete(key)  # as it is just before the manifest is written
     collect(store, delete=True)
     assert list(store.list("blobs")) == before
+
+
+def test_a_root_behind_a_link_or_that_is_no_manifest_stops_all(store, tmp_path):
+    publish(store, "set", blob(store, b"shard"))
+    age(store)
+    moved = tmp_path / "moved"
+    (store.path("datasets/set")).rename(moved)
+    store.path("datasets/set").symlink_to(moved)
+    with pytest.raises((Refused, WrongInput), match="is a link"):
+        collect(store, delete=True)
+    store.path("datasets/set").unlink()
+    moved.rename(store.path("datasets/set"))
+    store.write(f"datasets/set/{hashlib.sha256(b'x').hexdigest()}.json", b"x")
+    with pytest.raises(Refused, match="is no manifest"):
+        collect(store, delete=True)

@@ -114,3 +114,12 @@ def test_the_first_frame_of_an_animation():
         0,
         0,
     ]
+
+
+def test_deep_grey_that_is_transparent_lies_over_white():
+    deep = np.full((4, 4), 40_000, dtype=np.uint16)
+    deep[0] = 1000
+    buffer = io.BytesIO()
+    Image.fromarray(deep).save(buffer, "PNG", transparency=1000)
+    found = pack(buffer.getvalue(), 4)
+    assert (found[:, 0] == 255).all() and (found[:, 1:] == round(40_000 / 257)).all()

@@ -253,3 +253,77 @@ def test_revisions():
     assert parse_source("dalle-dogs@main") == ("dalle-dogs", None, "main")
     with pytest.raises(WrongInput, match="none named 'digits@2'"):
         parse_source("digits@2")
+
+
+def test_a_tar_that_is_cut_between_members_or_has_a_broken_header_is_refused(tmp_path):
+    """Both look like the end of the list to a reader that goes by headers."""
+    file = tmp_path / "whole.tar"
+    tarred(file, {f"{number}.png": png((number, 0, 0)) for number in range(6)})
+    assert len(open_source(f"archive:{file}").pictures) == 6
+    with tarfile.open(file) as archive:
+        third = archive.getmembers()[3].offset
+    data = file.read_bytes()
+    broken = bytearray(data)
+    broken[third + 150] ^= 1
+    for hurt in (data[:third], bytes(broken)):
+        file.write_bytes(hurt)
+        with pytest.raises(WrongInput, match="damaged"):
+            open_source(f"archive:{file}")
+
+
+def test_any_damage_to_a_zips_directory_is_one_line(tmp_path):
+    file = tmp_path / "whole.zip"
+    zipped(file, {f"{number}.png": png((number, 0, 0)) for number in range(3)})
+    data = file.read_bytes()
+    refused = 0
+    for place in range(data.index(b"PK\x01\x02"), len(data), 3):
+        file.write_bytes(data[:place] + bytes([data[place] ^ 0x80]) + data[place + 1 :])
+        try:
+            open_source(f"archive:{file}")
+        except WrongInput as problem:
+            refused += "\n" not in str(problem)
+    assert refused > 10
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar"])
+def test_two_members_of_one_name_are_refused(tmp_path, ending):
+    file = tmp_path / f"twice.{ending}"
+    if ending == "zip":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("a.png", png((1, 0, 0)))
+            with pytest.warns(UserWarning, match="Duplicate"):
+                archive.writestr("a.png", png((2, 0, 0)))
+    else:
+        with tarfile.open(file, "w") as archive:
+            for red in (1, 2):
+                entry = tarfile.TarInfo("a.png")
+                entry.size = len(png((red, 0, 0)))
+                archive.addfile(entry, io.BytesIO(png((red, 0, 0))))
+    with pytest.raises(WrongInput, match=r"'a\.png' is there twice"):
+        open_source(f"archive:{file}")
+
+
+def test_links_to_folders_are_refused_and_not_overlooked(tmp_path):
+    (tmp_path / "set" / "a").mkdir(parents=True)
+    (tmp_path / "set" / "a" / "0.png").write_bytes(png())
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "set" / "b").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(WrongInput, match="b is a link to a folder, which is not followed"):
+        open_source(str(tmp_path / "set"))
+
+
+def test_celeba_names_that_are_not_its_own_stay_apart(tmp_path):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.png").write_bytes(png())
+    assert sorted(picture.name for picture in open_source(f"celeba:{tmp_path}").pictures) == ["a/1.png", "b/1.png"]
+
+
+def test_parquet_labels_that_are_categories_count(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    labels = pa.array(["cat", "dog", "cat"]).dictionary_encode()
+    pq.write_table(pa.table({"image": [png((n, 0, 0)) for n in range(3)], "label": labels}), tmp_path / "a.parquet")
+    source = open_source(f"parquet:{tmp_path}/a.parquet")
+    assert source.classes == ["cat", "dog"] and [picture.label for picture in source.pictures] == [0, 1, 0]

@@ -10,6 +10,7 @@ import bz2
 import gzip
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -34,7 +35,11 @@ from ddpm.errors import WrongInput
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 EXPANSION = 100  # times its own size, and
 ALWAYS_ALLOWED = 2**30  # bytes: what an archive may unpack to; more is taken for a bomb
-DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile)
+# What the readers raise on damaged files; the last four come out of zipfile's own parsing of a damaged directory.
+DAMAGE = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile,
+    NotImplementedError, UnicodeDecodeError, IndexError, struct.error,
+)  # fmt: skip
 
 
 def is_archive(name: str) -> bool:
@@ -92,6 +97,7 @@ def _of_zip(file: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, Conten
         if entry.flag_bits & 1:
             raise WrongInput(f"source: {file}: {name} is encrypted; pack the pictures without a password")
         _require_size(file, name, entry.file_size)
+        _require_new(file, name, found)
         found[name] = partial(_zip_member, archive, entry)
     return found, passed_over
 
@@ -100,7 +106,7 @@ def _zip_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
     """A member's bytes; raises OSError where they are damaged."""
     try:
         return archive.read(entry)
-    except (*DAMAGE, NotImplementedError) as problem:
+    except DAMAGE as problem:
         raise OSError(None, f"damaged in the archive: {' '.join(str(problem).split())[:80]}") from None
 
 
@@ -124,8 +130,13 @@ def _of_tar(file: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, Conten
             _require_size(file, name, entry.size)
             if entry.offset_data + entry.size > size:
                 raise WrongInput(f"source: {file} is damaged: it ends within {name}; fetch it again")
+            _require_new(file, name, found)
             found[name] = partial(read_at, opened, entry.offset_data, entry.size)
             archive.members = []  # type: ignore[attr-defined]  # else it keeps them all, for nothing
+        # A header that is damaged, or not there, ends the list as the end mark does: only that one is the end.
+        opened.seek(archive.offset)
+        if opened.read(512) != bytes(512):
+            raise WrongInput(f"source: {file} is damaged: no end mark after byte {archive.offset:,}; fetch it again")
     return found, passed_over
 
 
@@ -162,6 +173,11 @@ def _require_inside(file: Path, name: str) -> None:
         raise _refused(file, name, "is an absolute path")
     if ".." in plain.split("/"):
         raise _refused(file, name, "leads out of it")
+
+
+def _require_new(file: Path, name: str, found: dict[str, Content]) -> None:
+    if name in found:
+        raise _refused(file, name, "is there twice")
 
 
 def _require_bounded(file: Path, unpacked: int) -> None:

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 
-from ddpm.data.sources.source import PICTURE_ENDINGS, Content, Source, by_folders, is_hidden, is_picture, printable
+from ddpm.data.sources.source import (
+    MAX_BYTES,
+    PICTURE_ENDINGS,
+    Content,
+    Source,
+    by_folders,
+    is_hidden,
+    is_picture,
+    printable,
+)
 from ddpm.errors import WrongInput
-from ddpm.store import Missing, Store, open_store
+from ddpm.store import Damaged, Missing, Store, open_store
 
 
 def require_bucket(uri: str) -> None:
@@ -22,11 +31,11 @@ def from_bucket(uri: str) -> Source:
     store = open_store(uri)
     contents: dict[str, Content] = {}
     passed_over = 0
-    for key in store.list(""):
-        if is_picture(key):
-            contents[printable(key)] = partial(_read, store, key)
+    for entry in store.entries(""):
+        if is_picture(entry.key):
+            contents[printable(entry.key)] = partial(_read, store, entry.key, entry.bytes)
         else:
-            passed_over += not is_hidden(key)
+            passed_over += not is_hidden(entry.key)
     if not contents:
         raise WrongInput(
             f"source: there are no pictures ({' '.join(PICTURE_ENDINGS)}) below {uri}; name a prefix that has"
@@ -34,9 +43,13 @@ def from_bucket(uri: str) -> Source:
     return by_folders("bucket", contents, {}, passed_over)
 
 
-def _read(store: Store, key: str) -> bytes:
-    """An object's bytes; OSError where it has gone since it was listed, as of a file."""
+def _read(store: Store, key: str, size: int) -> bytes:
+    """An object's bytes; OSError, as of a file, where it has gone since it was listed, is too long or is damaged."""
+    if size > MAX_BYTES:
+        raise OSError(None, f"{size:,} bytes are too many for a picture")
     try:
         return store.read(key)
+    except Damaged:
+        raise OSError(None, "damaged in the bucket") from None
     except Missing:
         raise FileNotFoundError(2, "No such object") from None

@@ -20,6 +20,11 @@ def walk(folder: Path) -> Iterator[str]:
 
     for parent, folders, files in os.walk(folder, onerror=unlisted):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            if os.path.islink(os.path.join(parent, name)):
+                raise WrongInput(
+                    f"source: {parent}/{name} is a link to a folder, which is not followed; name the folder itself"
+                )
         inside = os.path.relpath(parent, folder)
         for name in sorted(files):
             if not name.startswith("."):

@@ -84,7 +84,10 @@ def _flowers(pictures: Path, labels: Path) -> list[Picture]:
     if pictures.is_dir():
         found = {name: f"{pictures}/{name}" for name in walk(pictures) if is_picture(name)}
     else:
-        found = {name.rsplit("/", 1)[-1]: content for name, content in members(pictures)[0].items()}
+        inside = members(pictures)[0]
+        found = {name.rsplit("/", 1)[-1]: content for name, content in inside.items()}
+        if len(found) < len(inside):
+            raise WrongInput(f"source: {pictures} holds several pictures of one name; fetch the distribution again")
     numbers = loadmat(str(labels))["labels"].ravel()
     if len(found) != len(numbers):
         raise WrongInput(
@@ -102,7 +105,10 @@ def _celeba(path: Path | None, revision: str) -> Source:
         facts["md5"] = dict([CELEBA_PICTURES])
     places = [part / name for part in (path, path / "celeba") for name in ("img_align_celeba", CELEBA_PICTURES[0])]
     found = _from_disk(next((place for place in places if place.exists()), path), "celeba", facts)
-    faces = [Picture(picture.name.rsplit("/", 1)[-1], NO_CLASS, picture.content) for picture in found.pictures]
+    names = [picture.name.rsplit("/", 1)[-1] for picture in found.pictures]
+    if len(set(names)) < len(names):  # not CelebA's own files: by their paths, then
+        names = [picture.name for picture in found.pictures]
+    faces = [Picture(name, NO_CLASS, picture.content) for name, picture in zip(names, found.pictures, strict=True)]
     return Source("celeba", [], faces, facts, found.passed_over)
 
 

@@ -109,6 +109,8 @@ def _class_column(schema: Any) -> str | None:
     usual = [name for name in CLASS_COLUMNS if name in schema.names]
     for name in [*described, *usual]:
         kind = schema.field(name).type if name in schema.names else None
+        if kind is not None and types.is_dictionary(kind):  # a categorical: its values are what counts
+            kind = kind.value_type
         if kind is not None and (types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)):
             return name
     return None
