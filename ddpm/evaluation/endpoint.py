@@ -113,7 +113,7 @@ class Endpoint:
         return False
 
     def _without_key(self, words: str) -> str:
-        words = " ".join(words.split())
+        words = " ".join(words.encode("utf-8", "replace").decode().split())  # JSON may hold half a character
         return (words.replace(self._key, "…") if self._key else words)[:QUOTED]
 
 
@@ -143,7 +143,7 @@ def _reply(data: bytes) -> Reply:
         text = message.get("content") or ""
         if not isinstance(text, str):
             raise TypeError
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise Unanswered("failures", "what came is no chat completion") from None
     refused = bool(message.get("refusal")) or choice.get("finish_reason") == "content_filter"
     usage = answer.get("usage")
@@ -159,7 +159,7 @@ def _count(value: Any) -> int | None:
 def _error_of(data: bytes) -> dict[str, Any]:
     try:
         found = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     error = found.get("error", found) if isinstance(found, dict) else {}
     return error if isinstance(error, dict) else {"message": str(error)}
@@ -170,7 +170,7 @@ def _retry_after(headers: Any) -> float | None:
     text = headers.get("Retry-After")
     if text is None:
         return None
-    if text.strip().isdigit():
+    if text.strip().isdecimal():
         return float(text)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())

@@ -199,7 +199,7 @@ def _report(reference: Reference, draws: list[Drawn]) -> dict[str, Any]:
         name: math.hypot(*(row[name] for row in per_draw)) / len(per_draw) for name in ("fid_std", "kid_std")
     }  # of the mean of independent draws
     floor = reference.noise_floor(n)
-    curve, infinity, infinity_std = _curve(reference, draws[0], stds["fid_std"])
+    curve, infinity, infinity_std = _curve(reference, draws[0], per_draw[0]["fid_std"])
     n_real = min(len(side.rows) for side in reference.sides)
     intervals = {
         "fid": interval(mean["fid"], stds["fid_std"]),
@@ -328,8 +328,7 @@ def _averaged(values: list[list[float]]) -> Sides:
 
 def _difference(sides: Sides) -> dict[str, float | None]:
     value = sides.held_out - sides.train
-    low, high = interval(value, sides.std)
-    return {"difference": value, "low": _known(low), "high": _known(high)}
+    return {"difference": value, "low": _known(value - sides.half), "high": _known(value + sides.half)}
 
 
 def _warnings(reference: Reference, n: int, n_real: int, extrapolated: bool, no_infinity: bool) -> list[str]:

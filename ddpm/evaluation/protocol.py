@@ -57,7 +57,9 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     figures = [{name: report[name] for name in SIDE_BY_SIDE if name in report} for report in (a, b)]
     changes = {metric: difference(a, b, metric) for metric in ("fid", "kid")}
     changes |= {
-        metric: _of_intervals(a, b, metric) for metric in ("precision", "recall") if metric in a and metric in b
+        metric: _of_intervals(a, b, metric)
+        for metric in ("precision", "recall")
+        if all(metric in report and metric in (report.get("intervals") or {}) for report in (a, b))
     }
     return {"a": figures[0], "b": figures[1], **{metric: _judged(metric, change) for metric, change in changes.items()}}
 

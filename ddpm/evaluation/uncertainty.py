@@ -19,6 +19,7 @@ from ddpm.randomness import generator
 
 BOOTSTRAPS = {True: 50, False: 8}  # by whether the features are few
 FLOOR_SPLITS = {True: 5, False: 1}
+T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}  # Student's t, two-sided 95%, by degrees of freedom
 CURVE_POINTS = 6
 CURVE_DRAWS = {True: 3, False: 1}
 
@@ -114,7 +115,7 @@ class Sides:
 
     train: float
     held_out: float
-    std: float  # of the difference; nan where there was only one set of training pictures
+    half: float  # of the difference's 95% interval; nan where there was only one set of training pictures
 
 
 def against_both(values: list[float], held_out: float) -> Sides:
@@ -123,4 +124,5 @@ def against_both(values: list[float], held_out: float) -> Sides:
     The training sets' spread is what chance does to such a set, so the held-out one may be off by as much.
     """
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-    return Sides(float(np.mean(values)), held_out, spread * math.sqrt(1 + 1 / len(values)))
+    few = T.get(len(values) - 1, Z)  # so few values do not tell their own spread well
+    return Sides(float(np.mean(values)), held_out, few * spread * math.sqrt(1 + 1 / len(values)))

@@ -231,7 +231,9 @@ def _is_folder_of_pictures(generated: str) -> bool:
 def _folder(folder: Path, data: PictureSet, settings: EvaluateSettings) -> _Source:
     """The folder's pictures in the order of their names, whatever Pillow reads; a grid.png beside them is passed over."""
     known = Image.registered_extensions()
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in known and path.name != "grid.png")
+    paths = sorted(
+        path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in known and path.name != "grid.png"
+    )
     if not paths:
         raise WrongInput(
             f"generated: {folder} holds no pictures (PNG, JPEG, WebP …); give a folder of generated pictures, a checkpoint or a model reference"

@@ -37,10 +37,18 @@ def judge(
         "real": _some(real, n, asked.judge_seed, "real"),
         "other": _others(data, asked),
     }
-    verdict = judging.judge(pictures, asked, os.environ.get(KEY, ""), store, progress)
+    verdict = judging.judge(pictures, asked, _key(), store, progress)
     other = asked.judge_other or "real pictures, their 4x4 tiles shuffled"
     verdict["protocol"] |= {"generated": generated, "real": f"{split} pictures of {dataset_uri}", "other": other}
     return verdict
+
+
+def _key() -> str:
+    """The key, without the end of line that a file's has. Raises WrongInput, without its words, for what no header takes."""
+    found = os.environ.get(KEY, "").strip()
+    if not (found.isascii() and found.isprintable()):
+        raise WrongInput(f"{KEY}: it holds characters that no HTTP header takes; set it again")
+    return found
 
 
 def _others(data: PictureSet, settings: JudgeSettings) -> Tensor:

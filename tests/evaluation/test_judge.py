@@ -322,3 +322,38 @@ def test_by_hand_on_a_folder_of_pictures(tmp_path, monkeypatch, capsys):
     assert KEY not in found.out + found.err
     kept = b"".join(path.read_bytes() for path in (tmp_path / "store").rglob("*.json"))
     assert KEY.encode() not in kept
+
+
+def test_a_key_with_an_end_of_line_is_taken_and_one_that_no_header_takes_is_not_told(monkeypatch):
+    from ddpm.steps.judge import _key
+
+    monkeypatch.setenv("DDPM_JUDGE_KEY", "sekrit\n")
+    assert _key() == "sekrit"
+    for wrong in ("sek\nrit", "sekrität"):
+        monkeypatch.setenv("DDPM_JUDGE_KEY", wrong)
+        with pytest.raises(WrongInput, match="no HTTP header takes") as problem:
+            _key()
+        assert wrong[:3] not in str(problem.value)
+
+
+@pytest.mark.parametrize("text", ["\u00b2", "soon", ""])
+def test_waits_that_cannot_be_read_are_none(text):
+    from ddpm.evaluation.endpoint import _retry_after
+
+    assert _retry_after({"Retry-After": text}) is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"status": 400, "error": {"message": "bad \ud800"}},
+        {"raw": b"[" * 200_000},
+        {"status": 500, "raw": b"[" * 200_000},
+    ],
+)
+def test_nothing_that_an_endpoint_says_ends_in_a_traceback(tmp_path, said):
+    with serving(lambda number, picture: dict(said)) as stub:
+        verdict = ask(stub, open_store(str(tmp_path)), judge_retries=1)
+    assert not verdict["reported"]
+    json.dumps(verdict).encode()
+    verdict["why"].encode()

@@ -60,3 +60,26 @@ def test_the_table_says_both_and_their_difference():
     assert lines[0] == "fid_classifier, 512 pictures each"
     assert lines[2].split() == ["fid", "2", "1", "-1", "-1.28", "to", "-0.723", "B"]
     assert lines[3].split()[-1] == "neither" and lines[4].startswith("noise floor: FID 0.4")
+
+
+def test_intervals_from_few_values_are_students():
+    """In 95% of draws the interval holds, also for two or three values, whose own spread says little."""
+    import numpy as np
+
+    from ddpm.evaluation.uncertainty import against_both
+
+    rng = np.random.default_rng(0)
+    for count in (2, 3, 5):
+        draws = rng.normal(size=(4000, count + 1)).tolist()
+        sides = [against_both(row[:-1], row[-1]) for row in draws]
+        held = np.mean([abs(side.held_out - side.train) <= side.half for side in sides])
+        assert held == pytest.approx(0.95, abs=0.012)
+
+
+def test_reports_without_intervals_compare_by_what_they_have():
+    from ddpm.evaluation.protocol import compare
+
+    report = {"metric": "fid_768", "fid": 1.0, "fid_std": 0.1, "kid": 0.1, "kid_std": 0.01, "precision": 0.5, "recall": 0.5,
+              "protocol": {"measurement": {"layer": 768}, "generation": {}}}  # fmt: skip
+    found = compare(report, {**report, "fid": 3.0})
+    assert found["fid"]["better"] == "a" and "precision" not in found
