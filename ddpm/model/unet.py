@@ -161,7 +161,7 @@ class UNet(nn.Module):
         if self.embed_augment is not None and augment is not None:
             embedding = embedding + self.embed_augment(augment.to(embedding.dtype))
         embedding = F.silu(embedding)
-        x = self.head(x)
+        x = self.head(x.to(self.head.weight.dtype))
         skips = [x]
         for layer in self.down:
             x = layer(x, embedding) if isinstance(layer, Stage) else layer(x)

@@ -24,7 +24,8 @@ from ddpm.store import open_store
 from ddpm.tracking import NoTrackedRun, TrackedRun
 from ddpm.training import checkpoint
 from ddpm.training.distributed import World
-from ddpm.training.trainer import NoObserver, Trainer
+from ddpm.training.observer import NoObserver
+from ddpm.training.trainer import Trainer
 
 FINAL = "final"  # the MLflow run of the final training
 STRIP_SEEDS = range(4)

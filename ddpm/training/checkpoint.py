@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ from ddpm.settings import FORMAT_VERSION, ModelSettings, TrainSettings, pick
 from ddpm.store import Missing, Store, open_store
 
 MANIFEST = "checkpoint.json"
+SEAL = "manifest_sha256"
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,18 @@ def write_checkpoint(
         out.write(f"{folder}/{part}.safetensors", data)
     settings = {**asdict(model), **asdict(train)}
     manifest = {"format_version": FORMAT_VERSION, "settings": settings, **facts, "sha256": digests}
-    out.write(f"{folder}/{MANIFEST}", json.dumps(manifest, indent=1, sort_keys=True).encode())
+    out.write(f"{folder}/{MANIFEST}", _sealed(manifest))
     return folder
+
+
+def _sealed(manifest: dict[str, Any]) -> bytes:
+    """The manifest's bytes, with a digest of all else in it."""
+    facts = {name: value for name, value in manifest.items() if name != SEAL}
+    return json.dumps({**facts, SEAL: _seal(facts)}, indent=1, sort_keys=True).encode()
+
+
+def _seal(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def point(out: Store, name: str, folder: str) -> None:
@@ -83,7 +96,7 @@ def choose_average(uri: str, half_life: int) -> None:
     """Let a checkpoint's pictures be drawn from the average of this half-life from now on."""
     facts = read_facts(uri)
     folder, _, name = checkpoint_uri(uri).rpartition("/")
-    open_store(folder).write(name, json.dumps({**facts, "average": half_life}, indent=1, sort_keys=True).encode())
+    open_store(folder).write(name, _sealed({**facts, "average": half_life}))
 
 
 def drawn_from(facts: dict[str, Any], half_life: int | None = None) -> str:
@@ -100,9 +113,9 @@ def drawn_from(facts: dict[str, Any], half_life: int | None = None) -> str:
     return f"{average_part(half_lives, wanted)}.safetensors"
 
 
-def before(out: Store, uri: str) -> str | None:
-    """The URI of the checkpoint before this one; None where there is none."""
-    this = uri.rpartition("/")[0].rpartition("/")[2]
+def before(out: Store, uri: str | None) -> str | None:
+    """The URI of the checkpoint before this one, or, without one, of the newest; None where there is none."""
+    this = uri.rpartition("/")[0].rpartition("/")[2] if uri else ":"  # which sorts behind all digits
     folders = sorted({key.split("/")[0] for key in out.list("") if key.endswith("/" + MANIFEST)})
     earlier = [folder for folder in folders if folder.isdigit() and folder < this]
     return out.uri(f"{earlier[-1]}/{MANIFEST}") if earlier else None
@@ -114,6 +127,8 @@ def pointed(out: Store, name: str) -> str | None:
         return out.uri(json.loads(out.read(f"{name}.json"))["checkpoint"] + "/" + MANIFEST)
     except Missing:
         return None
+    except (ValueError, KeyError, TypeError):
+        raise WrongInput(f"{out.uri(name)}.json is damaged: it names no checkpoint; name one yourself") from None
 
 
 def prune_checkpoints(out: Store, keep: set[str]) -> None:
@@ -144,10 +159,13 @@ def read_facts(uri: str) -> dict[str, Any]:
     try:
         facts = json.loads(open_store(folder).read(name))
         version, _ = facts["format_version"], facts["sha256"]
+        seal = facts.pop(SEAL, None)  # earlier releases wrote none
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         raise WrongInput(f"{uri} is not a checkpoint; give the URI of a {MANIFEST}") from None
     if version != FORMAT_VERSION:
         raise WrongInput(f"{uri}: format_version {version} is not known here; this release reads {FORMAT_VERSION}")
+    if seal is not None and seal != _seal(facts):
+        raise WrongInput(f"{uri} is damaged: what it says is not what was written; use another checkpoint")
     return facts
 
 
@@ -171,6 +189,28 @@ def read_checkpoint(uri: str, parts: tuple[str, ...] = ()) -> Checkpoint:
     return Checkpoint(uri, facts, tensors)
 
 
+def last_undamaged(out: Store) -> tuple[Checkpoint | None, str]:
+    """The last checkpoint in `out` that can be read, None where there is none; and what is wrong with the very last.
+
+    Raises WrongInput where there are some and none can be read.
+    """
+    damaged = ""
+    try:
+        uri = pointed(out, "last")
+    except WrongInput as problem:
+        damaged = str(problem)
+        uri = before(out, None)
+    while uri is not None:
+        try:
+            return read_checkpoint(uri), damaged
+        except (WrongInput, SafetensorError) as problem:  # Missing is one of the former
+            damaged = damaged or str(problem)
+            uri = before(out, uri)
+    if damaged:
+        raise WrongInput(f"out: no checkpoint in {out.root} can be read ({damaged}); remove it to begin anew")
+    return None, ""
+
+
 def load_model(uri: str, part: str = "ema") -> Model:
     """The network of a checkpoint with its averaged (`ema`) or raw (`weights`) weights, on the CPU.
 
@@ -178,7 +218,7 @@ def load_model(uri: str, part: str = "ema") -> Model:
     `ema.safetensors` is that of the average which the network has.
     """
     place, _, half_life = uri.partition("#")
-    if half_life and not half_life.isdigit():
+    if half_life and not re.fullmatch("[1-9][0-9]*", half_life):
         raise WrongInput(f"{uri}: '{half_life}' is no half-life; write {place}#10000, for instance")
     file = f"{part}.safetensors"
     if part == "ema":

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ddpm.device import pick_device
+from ddpm.errors import WrongInput
 
 PATIENCE = timedelta(hours=2)  # that a rank waits for another: rank 0 also scores and writes
 
@@ -64,7 +65,12 @@ def join_world() -> Iterator[World]:
         return
     device = pick_device()
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        local = int(os.environ["LOCAL_RANK"])
+        if local >= torch.cuda.device_count():
+            raise WrongInput(
+                f"--nproc-per-node: this machine has {torch.cuda.device_count()} GPUs; give at most as many"
+            )
+        device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:

@@ -35,7 +35,7 @@ class SpikeGuard:
         self.counts = torch.zeros(3, device=device)  # accepted, skipped, skipped since the last accepted one
         self.rollbacks = 0  # in all
         self.lowered = 0  # rollbacks whose lower rate is in force
-        self.calm = 0  # checks in a row
+        self.calm = 0.0  # checks in a row, since the rate was last changed
         self.losses: list[float] = []  # of the last calm checks
 
     @torch.no_grad()
@@ -54,24 +54,28 @@ class SpikeGuard:
         self.counts = torch.stack([accepted + 1 - skip, skipped + skip, (in_a_row + 1) * skip])
         return skip
 
-    def troubled(self, loss: float) -> bool:
-        """At a check, with the mean loss since the last one: whether to turn back. Waits for the device."""
+    def troubled(self, loss: float, share: float = 1.0) -> bool:
+        """At a check, with the mean loss since the last one: whether to turn back. Waits for the device.
+
+        `share` is below 1 where a look came early, and the loss is of that share of the usual steps: too few to judge by it.
+        """
         if not self.factor:
             return False
         usual = statistics.median(self.losses) if self.losses else float("inf")
-        if self.skipped_in_a_row() >= IN_A_ROW or not loss <= LOSS_FACTOR * usual:
+        if self.skipped_in_a_row() >= IN_A_ROW or (share == 1 and not loss <= LOSS_FACTOR * usual):
             return True
-        self.losses = [*self.losses, loss][-LOSSES:]
-        self.calm += 1
-        if self.lowered and self.calm % CALM == 0:
-            self.lowered -= 1
+        if share == 1:
+            self.losses = [*self.losses, loss][-LOSSES:]
+        self.calm += share
+        if self.lowered and self.calm >= CALM:
+            self.lowered, self.calm = self.lowered - 1, 0.0
         return False
 
     def turned_back(self) -> None:
         """Count a rollback, and begin again with what came in a row."""
         self.rollbacks += 1
         self.lowered += 1
-        self.calm = 0
+        self.calm = 0.0
         self.counts[2] = 0
 
     @property
@@ -95,8 +99,9 @@ class SpikeGuard:
     def load(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.norms.copy_(state["guard.norms"])
         self.counts.copy_(state["guard.counts"])
-        self.rollbacks, self.lowered, self.calm = facts["rollbacks"], facts["lowered"], facts["calm"]
-        self.losses = list(facts["calm_losses"])
+        # Checkpoints of before there were rollbacks have no such facts.
+        self.rollbacks, self.lowered = facts.get("rollbacks", 0), facts.get("lowered", 0)
+        self.calm, self.losses = facts.get("calm", 0.0), list(facts.get("calm_losses", ()))
 
 
 class Snapshot:

@@ -11,7 +11,8 @@ from ddpm.settings import ModelSettings, TrainSettings
 from ddpm.store import Missing, Store
 from ddpm.training.checkpoint import Checkpoint
 
-CHANGES_NO_NUMBER = ("checkpoint_seconds", "resident")
+# On the way; micro_batch changes roundings only, and dropout's masks.
+MAY_CHANGE = ("checkpoint_seconds", "resident", "micro_batch")
 
 
 class Ledger:
@@ -22,11 +23,7 @@ class Ledger:
     ) -> None:
         self.out = out
         self.identity: dict[str, Any] = {
-            **{
-                name: value
-                for name, value in {**asdict(model), **asdict(settings)}.items()
-                if name not in CHANGES_NO_NUMBER
-            },
+            **{name: value for name, value in {**asdict(model), **asdict(settings)}.items() if name not in MAY_CHANGE},
             "dataset_digest": dataset_digest,
             "start": start,
         }
@@ -42,6 +39,10 @@ class Ledger:
             return json.loads(self.out.read(name))
         except Missing:
             return None
+        except ValueError:
+            raise WrongInput(
+                f"out: {self.out.uri(name)} is damaged: it is not JSON; remove it, and run this again"
+            ) from None
 
     def begin(self) -> None:
         self.out.write("training.json", json.dumps(self.identity, indent=1).encode())

@@ -10,10 +10,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import itertools
 import math
 import time
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors.torch import save as save_tensors
@@ -22,49 +21,23 @@ from torch import Tensor, nn
 from ddpm.data.dataset import PictureSet
 from ddpm.device import threads_for
 from ddpm.errors import Refused, WrongInput
-from ddpm.model.diffusion import Diffusion, to_unit
+from ddpm.model.diffusion import Diffusion
 from ddpm.model.unet import UNet
 from ddpm.progress import Progress
-from ddpm.randomness import generator, key
-from ddpm.settings import ModelSettings, TrainSettings
-from ddpm.store import Missing, Store, open_store
+from ddpm.randomness import key
+from ddpm.settings import ModelSettings, TrainSettings, pick
+from ddpm.store import Store, open_store
 from ddpm.training import checkpoint
-from ddpm.training.augmentation import augment, draw_labels
+from ddpm.training.batches import Batch, Batches
 from ddpm.training.distributed import World
 from ddpm.training.ema import ema_decay, update_ema
-from ddpm.training.feed import Feed
 from ddpm.training.guard import MOST_ROLLBACKS, Snapshot, SpikeGuard
+from ddpm.training.held_out import by_band, held_out_losses
 from ddpm.training.ledger import Ledger, require_fits
+from ddpm.training.observer import Observer
 
 CHECK_EVERY = {"cpu": 10, "cuda": 50}  # steps between checks: each waits for the device
-HELD_OUT_PICTURES = 512  # at most so many pictures in a held-out loss
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, for each weight
-NOISE_BANDS = 8  # parts of the noise levels that have held-out losses of their own
-
-
-class Observer(Protocol):
-    """What the loop tells, and asks, the one who started it."""
-
-    def metrics(self, values: dict[str, float], images_seen: int) -> None:
-        """Figures of the last steps: loss, grad_norm, lr, skipped_steps, rollbacks, images_per_second, held_out_loss (of all
-        noise levels, and of each part of them)."""
-
-    def looked(self, epoch: int, images_seen: int, net: nn.Module) -> bool:
-        """After each held-out loss, with the averaged network. True ends the training here."""
-
-    def saving(self) -> None:
-        """A checkpoint follows: a run that is killed goes on from it, and will not tell again what it told before."""
-
-
-class NoObserver:
-    """Nobody watches."""
-
-    def metrics(self, values: dict[str, float], images_seen: int) -> None: ...
-
-    def looked(self, epoch: int, images_seen: int, net: nn.Module) -> bool:
-        return False
-
-    def saving(self) -> None: ...
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
@@ -112,14 +85,14 @@ class Trainer:
             zeros = {slot: torch.zeros_like(weight, memory_format=torch.preserve_format) for slot in MOMENTS}
             self.optimizer.state[weight] = {"step": torch.zeros((), device=device), **zeros}
         self.guard = SpikeGuard(settings.guard_factor, device)
-        self.feed = Feed(data.train, self._rows, device, settings.resident)
-        self._orders: dict[int, Tensor] = {}  # shuffled, by epoch
+        self.batches = Batches(data.train, model, settings, self.diffusion, self.batch, self.world, self.dtype)
         self.step = 0
         self.best: dict[str, Any] = {"loss": math.inf, "epoch": 0}
         self.last_loss = math.nan
         self.stopped = ""  # why it ended before its budget was spent
         self.untold: list[Tensor] = []  # losses of the steps since the last check
         self.notices: list[str] = []  # what a person should hear of, at the next occasion
+        self.saved: str | None = None  # the last checkpoint that is known to be whole
         self.ledger = Ledger(self.out, model, settings, data.digest, start)
         self._restore()
         compiled = settings.compile == "yes" or (settings.compile == "auto" and device.type == "cuda")
@@ -151,7 +124,7 @@ class Trainer:
             with threads_for(self.model.base_channels, self.device):
                 self._train(observer, progress, task)
         finally:
-            self.feed.close()
+            self.batches.feed.close()
         return self._finish(progress, task)
 
     def _train(self, observer: Observer, progress: Progress, task: str) -> None:
@@ -197,7 +170,8 @@ class Trainer:
         losses = torch.stack(self.untold)  # NaN: skipped
         self.untold = []
         self.last_loss = float(self.world.mean(losses).nanmean())
-        if not self.world.hear(self.guard.troubled(self.last_loss)):
+        share = min(1.0, len(losses) / CHECK_EVERY[self.device.type])
+        if not self.world.hear(self.guard.troubled(self.last_loss, share)):
             self.good.renew(self._state())
             return
         if self.guard.lowered == MOST_ROLLBACKS:
@@ -223,7 +197,7 @@ class Trainer:
         self.net.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr()
-        loss = self._gradients(*self._draw())
+        loss = self._gradients(self.batches.draw(self.step))
         gradients = [weight.grad for weight in self.weights if weight.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         # The fused kernel leaves weights, moments and step count alone where found_inf is 1.
@@ -237,33 +211,7 @@ class Trainer:
             update_ema(list(net.parameters()), self.weights, ema_decay(self.batch, self.images_seen, half_life))
         return torch.where(skip > 0, torch.nan, loss), norm
 
-    def _draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-        """This step's pictures, noise levels, noise, class labels and augmentation labels: this process's share of them.
-
-        All is drawn for the whole batch on every rank, so that the number of ranks changes no number.
-        """
-        settings = self.settings
-        draw = generator(self.device, settings.train_seed, "step", self.step)
-        mine = slice(self.world.rank * self.share, (self.world.rank + 1) * self.share)
-        images, classes = self.feed.batch(self.step)
-        x0 = to_unit(images).to(self.dtype)
-        mirrored = torch.rand(self.batch, 1, 1, 1, device=self.device, generator=draw) < 0.5
-        sigma = self.diffusion.draw_levels(self.batch, draw)[mine]
-        eps = torch.randn(self.batch, *x0.shape[1:], device=self.device, generator=draw)[mine].to(self.dtype)
-        if settings.flip:
-            x0 = torch.where(mirrored[mine], x0.flip(3), x0)
-        labels = augmented = None
-        if self.model.classes:
-            untold = torch.rand(self.batch, device=self.device, generator=draw)[mine] < settings.label_dropout
-            labels = torch.where(untold, -1, classes)
-        if self.model.augment:
-            augmented = draw_labels(self.batch, self.model.augment, draw)[mine].to(self.dtype)
-            x0 = augment(x0, augmented)
-        return x0, sigma, eps, labels, augmented
-
-    def _gradients(
-        self, x0: Tensor, sigma: Tensor, eps: Tensor, labels: Tensor | None, augmented: Tensor | None
-    ) -> Tensor:
+    def _gradients(self, batch: Batch) -> Tensor:
         """The gradient of the batch's mean loss, in as many parts as memory asks for; returns the loss.
 
         Where memory runs out the parts are halved, from now on, and the gradient is taken anew.
@@ -272,27 +220,14 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             if self.model.dropout:  # its masks come from the global stream
                 torch.manual_seed(key(self.settings.train_seed, "dropout", self.step, self.world.rank))
-            loss = torch.zeros((), device=self.device, dtype=self.dtype)
-            synchronised = False
+            self.exchanging = False
             try:
-                for start in range(0, self.share, self.micro):
-                    part = slice(start, start + self.micro)
-                    synchronised = self.world.size > 1 and start + self.micro >= self.share
-                    # Gradients are exchanged once, with the last part.
-                    waits = self.world.size > 1 and not synchronised
-                    quietly = self.shared_net.no_sync() if waits else contextlib.nullcontext()  # type: ignore[operator]
-                    lower = self.settings.precision == "bf16"
-                    with quietly, torch.autocast(self.device.type, torch.bfloat16, enabled=lower):
-                        losses = self.diffusion.loss(
-                            self.shared_net, x0[part], sigma[part], eps[part], None if labels is None else labels[part],
-                            None if augmented is None else augmented[part], self.settings.min_snr_gamma,
-                        )  # fmt: skip
-                        mean = losses.sum() / self.share
-                        mean.backward()
-                    loss = loss + mean.detach()
-                return loss
+                # Each part in a call of its own: what it holds of the graph ends with it, also where it fails.
+                starts = range(0, len(batch), self.micro)
+                losses = [self._backward(batch.part(slice(start, start + self.micro)), start) for start in starts]
+                return torch.stack(losses).sum()
             except torch.OutOfMemoryError:
-                if self.micro == 1 or synchronised:
+                if self.micro == 1 or self.exchanging:  # half an exchange cannot be taken back
                     raise Refused(
                         f"memory ran out with {self.micro} pictures at a time; give a smaller micro_batch, or a smaller network"
                     ) from None
@@ -300,6 +235,20 @@ class Trainer:
             self.notices.append(
                 f"memory ran out: {self.micro} pictures at a time from now on, in batches as large as before"
             )
+
+    def _backward(self, part: Batch, start: int) -> Tensor:
+        """Add a part's gradient; returns its share of the batch's mean loss. Ranks exchange gradients with the last part."""
+        several, last = self.world.size > 1, start + self.micro >= self.share
+        quietly = self.shared_net.no_sync() if several and not last else contextlib.nullcontext()  # type: ignore[operator]
+        lower = self.settings.precision == "bf16"
+        with quietly, torch.autocast(self.device.type, torch.bfloat16, enabled=lower):
+            losses = self.diffusion.loss(
+                self.shared_net, part.x0, part.sigma, part.eps, part.labels, part.augment, self.settings.min_snr_gamma
+            )
+            mean = losses.sum() / self.share
+            self.exchanging = several and last
+            mean.backward()
+        return mean.detach()
 
     @property
     def images_seen(self) -> int:
@@ -316,37 +265,15 @@ class Trainer:
             lr *= min(1.0, (self.total_steps - self.step) / (settings.decay_fraction * self.total_steps))
         return lr
 
-    def _rows(self, step: int) -> Tensor:
-        """The rows of this process's share of a step's batch, from an order that is shuffled anew for every epoch."""
-        epoch, position = divmod(step, self.epoch_steps)
-        if epoch not in self._orders:
-            draw = generator("cpu", self.settings.train_seed, "order", epoch)
-            order = torch.randperm(len(self.data.train), generator=draw)
-            self._orders = {**{e: o for e, o in self._orders.items() if e == epoch - 1}, epoch: order}
-        start = position * self.batch + self.world.rank * self.share
-        return self._orders[epoch][start : start + self.share]
-
     # -- looking ---------------------------------------------------------------------------------------------------
 
     def held_out_losses(self) -> list[float]:
-        """The averaged network's loss on fixed triples of held-out picture, noise level and noise, the levels spread
-        evenly over those that training draws, rising: one for each picture; empty without pictures."""
-        images = self.data.held_out.images[:HELD_OUT_PICTURES]
-        sigma = self.diffusion.even_levels(len(images))
-        eps = torch.randn(images.shape, generator=generator("cpu", "held-out loss"))
-        labels = self.data.held_out.labels[: len(images)]
-        losses: list[float] = []
-        with torch.inference_mode():
-            for rows in torch.arange(len(images)).split(self.batch):
-                x0, at, noise = to_unit(images[rows]), sigma[rows], eps[rows]
-                told = labels[rows].to(self.device) if self.model.classes else None
-                parts = (part.to(self.device, self.dtype) for part in (x0, at.to(torch.float32), noise))
-                x0, at, noise = parts
-                losses += self.diffusion.loss(self.ema_net, x0, at.float(), noise, told).tolist()
-        return losses
+        return held_out_losses(
+            self.ema_net, self.diffusion, self.model, self.data.held_out, self.micro, self.device, self.dtype
+        )
 
     def held_out_loss(self) -> float:
-        """Their mean; NaN without pictures."""
+        """The averaged network's mean loss on the fixed triples; NaN without pictures."""
         losses = self.held_out_losses()
         return sum(losses) / len(losses) if losses else math.nan
 
@@ -361,7 +288,7 @@ class Trainer:
             mean = sum(losses) / len(losses) if losses else math.inf
             improved = not losses or mean < self.best["loss"]
             if losses:
-                observer.metrics({"held_out_loss": mean, **self._by_band(losses)}, self.images_seen)
+                observer.metrics({"held_out_loss": mean, **by_band(losses, self.diffusion)}, self.images_seen)
             if improved:
                 best = {"loss": mean, "epoch": epoch}
             if observer.looked(epoch, self.images_seen, self.ema_net):
@@ -370,16 +297,6 @@ class Trainer:
                 stopped = f"no better held-out loss for {self.settings.patience} epochs"
         improved, self.best, self.stopped = self.world.hear((improved, best, stopped))
         return improved
-
-    def _by_band(self, losses: list[float]) -> dict[str, float]:
-        """The mean held-out loss of each part of the noise levels, by the level in its middle."""
-        sigma = self.diffusion.even_levels(len(losses)).tolist()
-        edges = [len(losses) * band // NOISE_BANDS for band in range(NOISE_BANDS + 1)]
-        return {
-            f"held_out_loss/sigma_{sigma[(low + high) // 2]:.2g}": sum(losses[low:high]) / (high - low)
-            for low, high in itertools.pairwise(edges)
-            if high > low
-        }
 
     # -- checkpoints -----------------------------------------------------------------------------------------------
 
@@ -410,17 +327,19 @@ class Trainer:
             "micro_batch": self.micro,
             "stopped": self.stopped,
         }
-        previous = checkpoint.pointed(self.out, "last")
         folder = checkpoint.write_checkpoint(self.out, self._tensors(), facts, self.model, self.settings)
         if best:
             checkpoint.point(self.out, "best", folder)
         checkpoint.point(self.out, "last", folder)
-        kept = [previous, checkpoint.pointed(self.out, "best")]  # the previous one, should this one be damaged
+        kept = [self.saved, checkpoint.pointed(self.out, "best")]  # the previous one, should this one be damaged
         checkpoint.prune_checkpoints(self.out, {folder, *(uri.split("/")[-2] for uri in kept if uri)})
+        self.saved = self.out.uri(f"{folder}/{checkpoint.MANIFEST}")
 
     def _restore(self) -> None:
         """Take up what `out` holds, or else `start`, or else nothing."""
-        read = self._last_undamaged()
+        read, damaged = checkpoint.last_undamaged(self.out)
+        if read is not None and damaged:
+            self.notices.append(f"{damaged}. Going on from the one before it, at {read.facts['images_seen']:,} images")
         resumes = read is not None
         if read is None:
             if self.start is None:
@@ -432,41 +351,21 @@ class Trainer:
             best = facts["best"]
             self.best = {"loss": math.inf if best["loss"] is None else best["loss"], "epoch": best["epoch"]}
             self.stopped = facts["stopped"]
-            self.micro = min(facts["micro_batch"], self.share)
+            self.micro = min(facts["micro_batch"], self.micro)
+            self.saved = read.uri
         self.net.load_state_dict(read.tensors["weights"])
         for half_life, net in self.averages.items():
             # A start may have had fewer averages: a new one begins with what its first one is.
-            part = checkpoint.average_part(self.settings.half_lives, half_life)
-            net.load_state_dict(read.tensors.get(part, read.tensors["ema"]))
-        self.guard.load(optimizer, facts["guard"])
+            had = pick(TrainSettings, facts["settings"]).half_lives
+            part = checkpoint.average_part(had, half_life) if half_life in had else "ema"
+            net.load_state_dict(read.tensors[part])
+        self.guard.load(optimizer, facts.get("guard", {}))
         for name, weight in self.net.named_parameters():
             # Moments lie in memory as their weights do: the fused kernel walks through both side by side.
             for slot, value in self.optimizer.state[weight].items():
                 value.copy_(optimizer[f"{slot}.{name}"])
         self.step = facts["step"]
         self.last_loss = math.nan if facts["loss"] is None else facts["loss"]
-
-    def _last_undamaged(self) -> checkpoint.Checkpoint | None:
-        """The last checkpoint in `out` that can be read, with a notice where it is not the last; None where there is none."""
-        uri = checkpoint.pointed(self.out, "last")
-        damaged: list[str] = []
-        while uri is not None:
-            try:
-                found = checkpoint.read_checkpoint(uri)
-            except (WrongInput, Missing) as problem:
-                damaged.append(str(problem))
-                uri = checkpoint.before(self.out, uri)
-                continue
-            if damaged:
-                self.notices.append(
-                    f"{damaged[0]}. Going on from the one before it, at {found.facts['images_seen']:,} images"
-                )
-            return found
-        if damaged:
-            raise WrongInput(
-                f"out: no checkpoint in {self.out.root} can be read ({damaged[0]}); remove it to begin anew"
-            )
-        return None
 
     def _finish(self, progress: Progress, task: str) -> dict[str, Any]:
         self._tell(progress, task)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ddpm.settings import ModelSettings, TrainSettings
-from ddpm.training.trainer import NoObserver, Trainer
+from ddpm.training.observer import NoObserver
+from ddpm.training.trainer import Trainer
 
 
 @pytest.fixture(scope="session")

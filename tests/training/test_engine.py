@@ -6,6 +6,7 @@ import random
 import signal
 import socket
 import time
+import weakref
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from ddpm.training import checkpoint
 from ddpm.training.augmentation import augment, draw_labels
 from ddpm.training.distributed import World
 from ddpm.training.feed import Feed
-from ddpm.training.trainer import NoObserver
+from ddpm.training.observer import NoObserver
 
 
 def everything(out):
@@ -37,13 +38,13 @@ class Heard(NoObserver):
 
 def spoil(run, first, steps, factor=float("inf")):
     """The gradients of these steps are a burst: they are not finite."""
-    calm = run.feed.batch
+    calm = run.batches.feed.batch
 
     def batch(number):
         images, labels = calm(number)
         return (images.float() * factor, labels) if first <= number < first + steps else (images, labels)
 
-    run.feed.batch = batch
+    run.batches.feed.batch = batch
 
 
 def test_a_burst_ruins_a_training_without_the_guard_and_not_one_with_it(digits, tmp_path):
@@ -72,7 +73,7 @@ def test_turning_back_restores_the_last_good_state_and_lowers_the_rate(digits, t
         run.untold.append(run._train_step()[0])
     run._check()
     good = [tensor.clone() for tensor in run._state()]
-    run.feed._images = run.feed._images.float() * float("nan")
+    run.batches.feed._images = run.batches.feed._images.float() * float("nan")
     run.guard.factor = 1e30  # lets finite steps pass
     with torch.no_grad():
         run.weights[0].add_(1.0)
@@ -305,3 +306,88 @@ def test_augmentation_is_as_frequent_as_asked():
     share = (labels != 0).float().mean(0)
     torch.testing.assert_close(share, torch.tensor([0.06, 0.06] + [0.12] * 7), rtol=0, atol=0.01)
     assert not draw_labels(100, 0.0, torch.Generator().manual_seed(0)).any()
+
+
+def test_memory_that_runs_out_on_the_way_back_frees_what_it_held(digits, tmp_path):
+    """The failed part's graph must be gone before the next try: else smaller parts find no more room than larger ones."""
+    run = trainer(digits, tmp_path, dataclasses.replace(SETTINGS, micro_batch=16))
+    forward, held = run.net.forward, []
+
+    def watched(x, *others):
+        out = forward(x, *others)
+        assert all(graph() is None for graph in held), "an earlier part's result is still held"
+        held.append(weakref.ref(out))
+
+        def fail(gradient):
+            if len(x) > 8:
+                raise torch.OutOfMemoryError("out of memory")
+
+        out.register_hook(fail)
+        return out
+
+    run.net.forward = watched
+    run._train_step()
+    assert run.micro == 8 and len(held) == 5
+
+
+@pytest.mark.parametrize("file", ["last.json", "training.json"])
+def test_damaged_pointers_are_mended_or_said(digits, tmp_path, file):
+    trainer(digits, tmp_path).run(NoObserver(), Quiet())
+    (tmp_path / "done.json").unlink()
+    (tmp_path / file).write_text("")
+    if file == "last.json":
+        again = trainer(digits, tmp_path)
+        assert again.step == again.total_steps and "damaged" in again.notices[0]
+    else:
+        with pytest.raises(WrongInput, match=r"training\.json is damaged"):
+            trainer(digits, tmp_path)
+
+
+def test_the_checkpoint_that_was_fallen_back_to_is_kept_until_the_next_is_whole(digits, tmp_path):
+    facts = trainer(digits, tmp_path).run(NoObserver(), Quiet())
+    (tmp_path / "done.json").unlink()
+    (tmp_path / "best.json").unlink()
+    last = tmp_path / facts["last_checkpoint"].split("/")[-2]
+    (last / "ema.safetensors").write_bytes(b"")
+    again = trainer(digits, tmp_path)
+    good = again.saved
+    again.untold.append(again._train_step()[0])
+    again._check()
+    again._save(best=False)
+    assert checkpoint.read_checkpoint(good).facts["images_seen"] < again.images_seen
+
+
+def test_a_changed_manifest_is_found_out(digits, tmp_path):
+    facts = trainer(digits, tmp_path).run(NoObserver(), Quiet())
+    path = tmp_path / facts["last_checkpoint"].split("/")[-2] / "checkpoint.json"
+    path.write_text(path.read_text().replace('"step": 32', '"step": 31'))
+    with pytest.raises(WrongInput, match="not what was written"):
+        checkpoint.read_facts(str(path))
+
+
+def test_averages_of_a_start_are_found_by_their_length(digits, tmp_path):
+    first = trainer(digits, tmp_path / "a", dataclasses.replace(SETTINGS, ema_half_lives="20 5000"))
+    facts = first.run(NoObserver(), Quiet())
+    settings = dataclasses.replace(SETTINGS, epochs=8, ema_half_lives="5000 20 300")
+    branch = trainer(digits, tmp_path / "b", settings, start=facts["last_checkpoint"])
+    for half_life, source in ((5000, 5000), (20, 20), (300, 20)):
+        ours, theirs = branch.averages[half_life].parameters(), first.averages[source].parameters()
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_look_after_few_steps_does_not_turn_a_calm_run_back(digits):
+    from ddpm.training.guard import SpikeGuard
+
+    guard = SpikeGuard(10.0, CPU)
+    for _ in range(4):
+        assert not guard.troubled(0.1)
+    assert not guard.troubled(float("nan"), 0.1) and not guard.troubled(0.9, 0.1)
+    assert guard.troubled(0.9) and guard.troubled(float("nan"))
+
+
+def test_double_precision_draws_its_grids(digits, tmp_path):
+    from ddpm.steps.watch import Recorder
+    from ddpm.tracking import NoTrackedRun
+
+    run = trainer(digits, tmp_path, dataclasses.replace(SETTINGS, precision="fp64", epochs=2))
+    assert run.run(Recorder(NoTrackedRun(), MODEL, 8, 3, CPU), Quiet())["images_seen"] == 512

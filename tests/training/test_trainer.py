@@ -12,7 +12,8 @@ from ddpm.progress import Quiet
 from ddpm.settings import ModelSettings, TrainSettings
 from ddpm.store import Missing, open_store
 from ddpm.training.checkpoint import load_model, pointed, read_checkpoint
-from ddpm.training.trainer import NoObserver, Trainer
+from ddpm.training.observer import NoObserver
+from ddpm.training.trainer import Trainer
 
 MODEL = ModelSettings(channel_mults="1-2", base_channels=8, blocks=1, attention_resolution=4, dropout=0.1)
 SETTINGS = TrainSettings(lr=1e-3, epochs=4, batch_size=32, held_out_every=1, warmup_images=64, checkpoint_seconds=1e-6)
@@ -127,9 +128,9 @@ def test_spike_is_skipped_and_counted(digits, tmp_path):
         run._train_step()
     before = {name: p.detach().clone() for name, p in run.net.named_parameters()}
     moments = [run.optimizer.state[p]["exp_avg"].clone() for p in run.weights]
-    calm, run.feed._images = run.feed._images, run.feed._images.float() * float("nan")
+    calm, run.batches.feed._images = run.batches.feed._images, run.batches.feed._images.float() * float("nan")
     run._train_step()
-    run.feed._images = calm
+    run.batches.feed._images = calm
     assert run.guard.skipped() == 1
     assert all(torch.equal(before[name], p) for name, p in run.net.named_parameters())
     assert all(torch.equal(m, run.optimizer.state[p]["exp_avg"]) for m, p in zip(moments, run.weights, strict=True))
@@ -142,7 +143,7 @@ def test_spikes_without_end_are_refused(digits, tmp_path):
     settings = dataclasses.replace(SETTINGS, epochs=100)
     run = trainer(digits, tmp_path, settings)
     run._train_step()
-    run.feed._images = run.feed._images.float() * float("nan")
+    run.batches.feed._images = run.batches.feed._images.float() * float("nan")
     with pytest.raises(Refused, match=r"turning back 10 times did not help.*lower lr"):
         run.run(NoObserver(), Quiet())
     assert run.step < 200, "it does not spend the whole budget on it"

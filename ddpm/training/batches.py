@@ -1,0 +1,87 @@
+"""What a step trains on: this process's share of the pictures, noise levels, noise and labels of its batch.
+
+All is drawn for the whole batch on every rank, so that the number of ranks changes no number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddpm.data.dataset import Split
+from ddpm.model.diffusion import Diffusion, to_unit
+from ddpm.randomness import generator
+from ddpm.settings import ModelSettings, TrainSettings
+from ddpm.training.augmentation import augment, draw_labels
+from ddpm.training.distributed import World
+from ddpm.training.feed import Feed
+
+
+@dataclass(frozen=True)
+class Batch:
+    """x0 and eps [b,3,h,w], sigma [b]; labels int64 [b] and augment [b,9] where the network is told of them."""
+
+    x0: Tensor
+    sigma: Tensor
+    eps: Tensor
+    labels: Tensor | None
+    augment: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.x0)
+
+    def part(self, rows: slice) -> Batch:
+        labels = None if self.labels is None else self.labels[rows]
+        return Batch(
+            self.x0[rows],
+            self.sigma[rows],
+            self.eps[rows],
+            labels,
+            None if self.augment is None else self.augment[rows],
+        )
+
+
+class Batches:
+    """The batches of a training, by the number of their step. `size`: pictures of all ranks together."""
+
+    def __init__(
+        self, split: Split, model: ModelSettings, settings: TrainSettings, diffusion: Diffusion, size: int, world: World,
+        dtype: torch.dtype,
+    ) -> None:  # fmt: skip
+        self.count, self.model, self.settings, self.diffusion = len(split), model, settings, diffusion
+        self.size, self.world, self.dtype = size, world, dtype
+        self.share = size // world.size
+        self.feed = Feed(split, self.rows, world.device, settings.resident)
+        self._orders: dict[int, Tensor] = {}  # shuffled, by epoch
+
+    def rows(self, step: int) -> Tensor:
+        """The rows of this process's share of a step's batch, from an order that is shuffled anew for every epoch."""
+        epoch, position = divmod(step, self.count // self.size)
+        if epoch not in self._orders:
+            draw = generator("cpu", self.settings.train_seed, "order", epoch)
+            order = torch.randperm(self.count, generator=draw)
+            self._orders = {**{e: o for e, o in self._orders.items() if e == epoch - 1}, epoch: order}
+        start = position * self.size + self.world.rank * self.share
+        return self._orders[epoch][start : start + self.share]
+
+    def draw(self, step: int) -> Batch:
+        settings, device, n = self.settings, self.world.device, self.size
+        draw = generator(device, settings.train_seed, "step", step)
+        mine = slice(self.world.rank * self.share, (self.world.rank + 1) * self.share)
+        images, classes = self.feed.batch(step)
+        x0 = to_unit(images).to(self.dtype)
+        mirrored = torch.rand(n, 1, 1, 1, device=device, generator=draw) < 0.5
+        sigma = self.diffusion.draw_levels(n, draw)[mine]
+        eps = torch.randn(n, *x0.shape[1:], device=device, generator=draw)[mine].to(self.dtype)
+        if settings.flip:
+            x0 = torch.where(mirrored[mine], x0.flip(3), x0)
+        labels = augmented = None
+        if self.model.classes:
+            untold = torch.rand(n, device=device, generator=draw)[mine] < settings.label_dropout
+            labels = torch.where(untold, -1, classes)
+        if self.model.augment:
+            augmented = draw_labels(n, self.model.augment, draw)[mine].to(self.dtype)
+            x0 = augment(x0, augmented)
+        return Batch(x0, sigma, eps, labels, augmented)
