@@ -7,17 +7,15 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import dataclasses
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ddpm.arguments import chosen_settings, place_flags, read_candidates, read_json, settings_flags
 from ddpm.errors import Refused, WrongInput
-from ddpm.places import default_places
-from ddpm.plan import PLACES, ROOMS, SEARCHED, load_preset
+from ddpm.plan import PLACES, SEARCHED
 from ddpm.progress import Bars, Progress, open_progress
 from ddpm.settings import (
     EvaluateSettings,
@@ -39,7 +37,9 @@ def ingest(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.steps.ingest import ingest
     from ddpm.store import open_store
 
-    return ingest(pick(IngestSettings, _settings(arguments)), open_store(arguments.store), progress, arguments.workers)
+    return ingest(
+        pick(IngestSettings, chosen_settings(arguments)), open_store(arguments.store), progress, arguments.workers
+    )
 
 
 def verify(arguments: argparse.Namespace, progress: Progress) -> Facts:
@@ -64,7 +64,7 @@ def train(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.steps.train import train
     from ddpm.training.distributed import join_world
 
-    chosen = _settings(arguments)
+    chosen = chosen_settings(arguments)
     model, settings = pick(ModelSettings, chosen), pick(TrainSettings, chosen)
     with join_world() as world:
         facts = train(model, settings, arguments.dataset, arguments.out, progress, arguments.start, world=world)
@@ -80,7 +80,7 @@ def search(arguments: argparse.Namespace, progress: Progress) -> Facts:
     data = open_dataset(arguments.dataset)
     places = {place: getattr(arguments, place) for place in PLACES}
     of_data = {"source": arguments.dataset, "dataset_name": data.name, "image_size": data.image_size}
-    parameters = {**_settings(arguments), **of_data, **places}
+    parameters = {**chosen_settings(arguments), **of_data, **places}
     # One process opens the run: several at once would each queue all trials.
     plan = configure(parameters, progress) if arguments.worker == 0 else join(parameters, progress, SECONDS_TO_OPEN)
     ran = search(plan, arguments.dataset, arguments.worker, open_tracker(plan), progress)
@@ -113,7 +113,9 @@ def evaluate(arguments: argparse.Namespace, progress: Progress) -> Facts:
 
     if arguments.html and not Path(arguments.html).absolute().parent.is_dir():
         raise WrongInput(f"html: there is no folder for {arguments.html}; make it, or name another")
-    chosen, store = _settings(arguments), open_store(arguments.store)
+    if arguments.html and Path(arguments.html).is_dir():
+        raise WrongInput(f"html: {arguments.html} is a folder; name a file")
+    chosen, store = chosen_settings(arguments), open_store(arguments.store)
     settings, asked = pick(EvaluateSettings, chosen), pick(JudgeSettings, chosen)
     report = evaluate(arguments.generated, arguments.dataset, settings, store, arguments.tracking_uri, progress)
     if asked.judge_url:
@@ -133,7 +135,7 @@ def judge(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.steps.judge import judge
     from ddpm.store import open_store
 
-    chosen = _settings(arguments)
+    chosen = chosen_settings(arguments)
     verdict = judge(
         arguments.generated, arguments.dataset, pick(EvaluateSettings, chosen), pick(JudgeSettings, chosen),
         open_store(arguments.store), arguments.tracking_uri, progress,
@@ -147,14 +149,14 @@ def judge(arguments: argparse.Namespace, progress: Progress) -> Facts:
 def compare(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.evaluation.protocol import compare, table
 
-    found = compare(_read_json(arguments.a), _read_json(arguments.b))
+    found = compare(read_json(arguments.a), read_json(arguments.b))
     return found if arguments.json else {TEXT: table(found)}
 
 
 def rank(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.search.ranking import explain, rank
 
-    ranked = rank(_read_candidates(Path(arguments.file)))
+    ranked = rank(read_candidates(Path(arguments.file)))
     rows = [
         {"model": r.candidate.model, "fid_rank": r.fid_rank, "kid_rank": r.kid_rank, "mean_rank": r.mean_rank}
         for r in ranked
@@ -165,8 +167,8 @@ def rank(arguments: argparse.Namespace, progress: Progress) -> Facts:
 def register(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.registry.version import register
 
-    name = pick(RegistrySettings, _settings(arguments)).model_name
-    report = _read_json(arguments.report)
+    name = pick(RegistrySettings, chosen_settings(arguments)).model_name
+    report = read_json(arguments.report)
     facts = register(arguments.tracking_uri, name, arguments.checkpoint, report, None, {})
     if not facts["new"]:
         progress.say(f"the same weights are version {facts['version']} already; it stays as it is, with its own report")
@@ -179,7 +181,7 @@ def promote(arguments: argparse.Namespace, progress: Progress) -> Facts:
 
     facts = promote(
         open_store(arguments.store), arguments.tracking_uri, arguments.model_name, arguments.version, arguments.dataset,
-        pick(EvaluateSettings, _settings(arguments)), progress, again=True,
+        pick(EvaluateSettings, chosen_settings(arguments)), progress, again=True,
     )  # fmt: skip
     if "champion" not in facts["aliases"]:
         _print(facts, arguments.json)
@@ -206,73 +208,7 @@ def history(arguments: argparse.Namespace, progress: Progress) -> Facts:
     return {"name": arguments.model_name, "entries": found}
 
 
-# -- what the commands read ----------------------------------------------------------------------------------------
-
-
-def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The preset's parameters, and over them whatever was given as a flag."""
-    preset = load_preset(arguments.preset) if arguments.preset else {}
-    names = {spec.name for kind in ROOMS.values() for spec in dataclasses.fields(kind)}
-    return {**preset, **{name: value for name, value in vars(arguments).items() if name in names and value is not None}}
-
-
-def _read_json(path: str) -> dict[str, Any]:
-    try:
-        return json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise WrongInput(f"there is no file {path}; give a report that `ddpm evaluate --json` printed") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError):
-        raise WrongInput(f"{path} is not JSON; give a report that `ddpm evaluate --json` printed") from None
-
-
-def _read_candidates(path: Path) -> list[Any]:
-    from ddpm.search.ranking import Candidate
-
-    try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError):
-        raise WrongInput(
-            f"{path} is no CSV file; give one with the columns model, fid, kid and, if you like, parameters"
-        ) from None
-    try:
-        return [
-            Candidate(row["model"], float(row["fid"]), float(row["kid"]), int(row.get("parameters") or 0))
-            for row in rows
-        ]
-    except (KeyError, TypeError):
-        raise WrongInput(f"{path} lacks a column; it needs model, fid, kid and, if you like, parameters") from None
-    except ValueError as problem:
-        raise WrongInput(f"{path}: {problem}; fid and kid are numbers, parameters a whole one") from None
-
-
 # -- the command line ----------------------------------------------------------------------------------------------
-
-
-def _flags(parser: argparse.ArgumentParser, *kinds: type, without: tuple[str, ...] = ()) -> None:
-    """A flag for every field of the settings, `--like-this` or `--like_this`; and --preset."""
-    parser.add_argument("--preset", metavar="NAME", help="take settings from pipelines/presets/NAME.yaml")
-    for kind in kinds:
-        group = parser.add_argument_group(kind.__doc__.split("\n")[0] if kind.__doc__ else kind.__name__)
-        for spec in dataclasses.fields(kind):
-            if spec.name not in without:
-                names = [f"--{spec.name.replace('_', '-')}"] + ([f"--{spec.name}"] if "_" in spec.name else [])
-                group.add_argument(
-                    *names, dest=spec.name, metavar=str(spec.type).upper(), help=f"default: {spec.default}"
-                )
-
-
-def _place_flags(parser: argparse.ArgumentParser, *names: str) -> None:
-    texts = {
-        "store": "object store: a folder or s3://BUCKET/PREFIX", "tracking_uri": "MLflow", "run_name": "the run's name; given again, it resumes",
-        "study_storage": "Optuna: a journal file's path or a database URL",
-    }  # fmt: skip
-    defaults = default_places()
-    for name in names:
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", f"--{name}", dest=name, default=defaults.get(name), required=name not in defaults,
-            help=f"{texts[name]} (default: {defaults.get(name, 'none')})",
-        )  # fmt: skip
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -292,14 +228,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--name", "--dataset-name", dest="dataset_name", required=True)
     p.add_argument("--workers", type=int, default=0, help="processes that decode; 0: one a core")
-    _place_flags(p, "store")
-    _flags(p, IngestSettings, without=("source", "dataset_name"))
+    place_flags(p, "store")
+    settings_flags(p, IngestSettings, without=("source", "dataset_name"))
 
     p = step(verify, "read every byte of a data set again and check it against its manifest")
     p.add_argument("uri", help="the data set's manifest")
 
     p = step(gc, "list what lies in a store and nothing names, and remove it if asked")
-    _place_flags(p, "store")
+    place_flags(p, "store")
     p.add_argument("--delete", action="store_true", help="remove it")
     p.add_argument(
         "--older-than",
@@ -314,7 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--dataset", required=True, metavar="URI")
     p.add_argument("--out", required=True, metavar="URI", help="where checkpoints go")
     p.add_argument("--start", metavar="URI", help="a checkpoint to go on from")
-    _flags(p, ModelSettings, TrainSettings)
+    settings_flags(p, ModelSettings, TrainSettings)
 
     p = step(search, "one worker of a study over learning rate and multipliers")
     p.add_argument("--dataset", required=True, metavar="URI")
@@ -324,8 +260,8 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         help="this worker's number, of its own: 0 opens the run, and others may be started beside it",
     )
-    _place_flags(p, *PLACES)
-    _flags(p, ModelSettings, TrainSettings, SearchSettings, EvaluateSettings, without=tuple(SEARCHED))
+    place_flags(p, *PLACES)
+    settings_flags(p, ModelSettings, TrainSettings, SearchSettings, EvaluateSettings, without=tuple(SEARCHED))
 
     p = step(sample, "draw pictures from a model")
     p.add_argument(
@@ -340,7 +276,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--churn", type=float, help="of the sampler heun; default: the registered version's own")
     p.add_argument("--guidance", type=float, help="of models with classes; default: the registered version's own")
     p.add_argument("--label", type=int, help="the class of all pictures; default: each seed's own")
-    _place_flags(p, "tracking_uri")
+    place_flags(p, "tracking_uri")
 
     p = step(export, "a model as a folder for other programs, diffusers among them")
     p.add_argument(
@@ -349,7 +285,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--format", default="safetensors", help="safetensors (the default) or diffusers")
     p.add_argument("--out", required=True, metavar="DIR", help="a new folder, or an empty one")
     p.add_argument("--weights", default="ema", help="ema, the averaged ones (the default), or, of a checkpoint, raw")
-    _place_flags(p, "tracking_uri")
+    place_flags(p, "tracking_uri")
 
     p = step(
         evaluate, "FID, KID, precision, recall and copying of a folder of pictures, a checkpoint or a registered model"
@@ -357,14 +293,14 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--generated", required=True, metavar="REF-or-DIR")
     p.add_argument("--dataset", required=True, metavar="URI")
     p.add_argument("--html", metavar="FILE", help="the report as a page, here too")
-    _place_flags(p, "store", "tracking_uri")
-    _flags(p, EvaluateSettings, JudgeSettings)
+    place_flags(p, "store", "tracking_uri")
+    settings_flags(p, EvaluateSettings, JudgeSettings)
 
     p = step(judge, "ask a vision model how much pictures resemble the subject, with controls among them")
     p.add_argument("--generated", required=True, metavar="REF-or-DIR")
     p.add_argument("--dataset", required=True, metavar="URI")
-    _place_flags(p, "store", "tracking_uri")
-    _flags(p, EvaluateSettings, JudgeSettings)
+    place_flags(p, "store", "tracking_uri")
+    settings_flags(p, EvaluateSettings, JudgeSettings)
 
     p = step(compare, "two evaluations side by side")
     p.add_argument("a", metavar="A.json")
@@ -376,8 +312,8 @@ def _parser() -> argparse.ArgumentParser:
     p = step(register, "a checkpoint and its report as a version in MLflow's registry")
     p.add_argument("--checkpoint", required=True, metavar="URI")
     p.add_argument("--report", required=True, metavar="FILE", help="what `ddpm evaluate --json` printed")
-    _place_flags(p, "tracking_uri")
-    _flags(p, RegistrySettings)
+    place_flags(p, "tracking_uri")
+    settings_flags(p, RegistrySettings)
 
     p = step(promote, "a version to champion, if it is better than the one there is")
     p.add_argument("--model-name", "--model_name", required=True)
@@ -388,8 +324,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URI",
         help="where the champion is measured again if it was measured otherwise",
     )
-    _place_flags(p, "store", "tracking_uri")
-    _flags(p, EvaluateSettings)
+    place_flags(p, "store", "tracking_uri")
+    settings_flags(p, EvaluateSettings)
 
     for work, text in (
         (rollback, "the previous champion back in its place"),
@@ -397,7 +333,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         p = step(work, text)
         p.add_argument("--model-name", "--model_name", required=True)
-        _place_flags(p, "store", "tracking_uri")
+        place_flags(p, "store", "tracking_uri")
         if work is rollback:
             p.add_argument("--why", required=True, help="kept in the promotion log")
     return parser
