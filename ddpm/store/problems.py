@@ -14,6 +14,7 @@ AGAIN = frozenset((
     "TooManyRequestsException", "RequestLimitExceeded", "BandwidthLimitExceeded", "RequestTimeout", "InternalError",
     "ServiceUnavailable", "OperationAborted", "ConditionalRequestConflict", "BadDigest", "IncompleteBody",
     "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch",
+    "EntityTooSmall",  # we send no small parts: one was cut on the way
 ))  # fmt: skip
 AGAIN_STATUS = frozenset((408, 429, 500, 502, 503, 504))
 NO_ROOM = ("QuotaExceeded", "InsufficientStorage", "InsufficientCapacity", "XMinioStorageFull", "EntityTooLarge")

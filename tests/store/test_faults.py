@@ -93,12 +93,16 @@ def test_what_arrives_otherwise_than_it_was_sent_is_fetched_again(faulty, fault,
     assert nothing_left(proxy)
 
 
-@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize(
+    ("data", "sent"),
+    [(SMALL, "/x"), (LARGE, r"partNumber=1\b"), (LARGE, r"partNumber=3\b")],
+    ids=["small", "first part", "last part"],
+)
 @pytest.mark.parametrize("way", ["write", "create"])
-def test_what_is_changed_on_the_way_up_is_sent_again(faulty, way, data):
+def test_what_is_changed_on_the_way_up_is_sent_again(faulty, way, data, sent):
     store, proxy = faulty
     for change in (flipped, lambda body: body[: len(body) // 2]):
-        proxy.faults[:] = [Fault("PUT", change_request=change)]
+        proxy.faults[:] = [Fault("PUT", sent, change_request=change)]
         assert getattr(store, way)(f"x{change is flipped}", data) in (None, True)
         assert nothing_left(proxy)
         assert store.read(f"x{change is flipped}") == data
