@@ -75,15 +75,21 @@ def train(arguments: argparse.Namespace, progress: Progress) -> Facts:
 def search(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.data.dataset import open_dataset
     from ddpm.steps.configure import configure, join, open_tracker
-    from ddpm.steps.search import choose, search
+    from ddpm.steps.search import choose, follow, search
+    from ddpm.training.distributed import join_world
 
     data = open_dataset(arguments.dataset)
     places = {place: getattr(arguments, place) for place in PLACES}
     of_data = {"source": arguments.dataset, "dataset_name": data.name, "image_size": data.image_size}
     parameters = {**chosen_settings(arguments), **of_data, **places}
-    # One process opens the run: several at once would each queue all trials.
-    plan = configure(parameters, progress) if arguments.worker == 0 else join(parameters, progress, SECONDS_TO_OPEN)
-    ran = search(plan, arguments.dataset, arguments.worker, open_tracker(plan), progress)
+    with join_world() as world:
+        arguments.silent = not world.leads
+        if not world.leads:
+            follow(data, world)
+            return {}
+        # One process opens the run: several at once would each queue all trials.
+        plan = configure(parameters, progress) if arguments.worker == 0 else join(parameters, progress, SECONDS_TO_OPEN)
+        ran = search(plan, arguments.dataset, arguments.worker, open_tracker(plan), progress, world)
     try:
         return choose(plan)
     except Refused as unfinished:
@@ -252,7 +258,10 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--start", metavar="URI", help="a checkpoint to go on from")
     settings_flags(p, ModelSettings, TrainSettings)
 
-    p = step(search, "one worker of a study over learning rate and multipliers")
+    p = step(
+        search,
+        "one worker of a study over learning rate and multipliers; under torchrun, it trains each trial on several GPUs",
+    )
     p.add_argument("--dataset", required=True, metavar="URI")
     p.add_argument(
         "--worker",

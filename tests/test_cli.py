@@ -198,6 +198,29 @@ def test_search_workers_that_are_started_at_once(by_hand, tmp_path):
     assert sorted(names) == ["crowd", "trial 0", "trial 1", "trial 2"]
 
 
+def test_a_search_on_two_processes_is_the_search_on_one(by_hand, tmp_path):
+    """Under a real torchrun: rank 0 alone talks to study and tracker, and both end each trial alike, the hopeless too."""
+    words = [
+        "search", "--dataset", by_hand["ingest"]["uri"], "--store", "store", "--trials", "4", "--mults-choices", "1-2",
+        "--founding-lr", "1e-3", "--lr-low", "0.9", "--lr-high", "0.9", "--trial-epochs", "3", "--epochs", "3", "--held-out-every", "1",
+        "--prune-every", "1", "--score-n", "64", "--score-steps", "2", "--extractor", "classifier", "--base-channels", "8", "--blocks", "1",
+        "--attention-resolution", "4", "--precision", "fp64", "--run-name", "ranks", "--json",
+    ]  # fmt: skip
+    for folder in ("one", "two"):  # the name is one, as seeds follow from it
+        (tmp_path / folder).mkdir()
+    torchrun = [Path(sys.executable).parent / "torchrun", "--standalone", "--nproc-per-node", "2", "-m", "ddpm.cli"]
+    ended = subprocess.run([*torchrun, *words], cwd=tmp_path / "two", capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert len(ended.stdout.splitlines()) == 1, "rank 0 alone speaks"
+    two = json.loads(ended.stdout)["trials"]
+    one = facts_of(*words[:-1], cwd=tmp_path / "one")["trials"]
+    assert two[0]["state"] == "COMPLETE" and two[0]["fid"] == pytest.approx(one[0]["fid"], rel=1e-3)
+    assert [t["state"] for t in one] == [t["state"] for t in two] and {t["state"] for t in two} != {"COMPLETE"}
+    client = open_client(f"sqlite:///{tmp_path}/two/var/mlflow/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+    assert sorted(run.info.run_name for run in runs) == ["ranks", *(f"trial {number}" for number in range(4))]
+
+
 def test_a_damaged_manifest_is_mended_by_ingesting_again(tmp_path):
     words = ["ingest", "digits", "--name", "d", "--image-size", 8, "--store", tmp_path]
     facts = facts_of(*words)

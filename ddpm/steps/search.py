@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from typing import Any
@@ -18,44 +19,58 @@ from ddpm.evaluation.measure import Scores, score
 from ddpm.evaluation.reference import Reference, open_reference
 from ddpm.model.sampling import generate
 from ddpm.plan import Plan
-from ddpm.progress import Progress
+from ddpm.progress import Progress, Quiet
 from ddpm.randomness import key
 from ddpm.search.ranking import Candidate, Ranked, explain, rank
 from ddpm.search.space import suggest
 from ddpm.search.study import open_study, take_trials, trial_row
-from ddpm.settings import ModelSettings, TrainSettings
+from ddpm.settings import ModelSettings, TrainSettings, pick
 from ddpm.steps.configure import open_tracker
 from ddpm.steps.task import load_plan, perform, read_pointer
 from ddpm.steps.watch import Recorder
 from ddpm.store import open_store
 from ddpm.tracking import Tracker
+from ddpm.training.distributed import World
+from ddpm.training.observer import NoObserver
 from ddpm.training.trainer import Trainer
 
 
-def search(plan: Plan, dataset_uri: str, worker: int, tracker: Tracker, progress: Progress) -> dict[str, Any]:
+def search(
+    plan: Plan, dataset_uri: str, worker: int, tracker: Tracker, progress: Progress, world: World | None = None
+) -> dict[str, Any]:
     """Pull trials from the plan's study until none is left for this worker. Returns the rows of those it ran.
 
     A trial trains at a constant rate, samples from its averaged weights, is scored by FID and KID, and leaves its
-    checkpoints in the store. One whose weights blow up is marked as failed, and the search goes on.
+    checkpoints in the store. One whose weights blow up is marked as failed, and the search goes on. In a world of several
+    processes rank 0 alone calls this; the others `follow`.
     """
-    device = pick_device()
+    world = world or World(pick_device())
     data = open_dataset(dataset_uri)
     store = open_store(plan.store)
-    reference = open_reference(plan.evaluate, data, store, str(device), progress)
+    reference = open_reference(plan.evaluate, data, store, str(world.device), progress)
     study = open_study(plan.study_storage, plan.run_name, plan.search, worker)
     claims = open_store(f"{store.root}/runs/{plan.run_name}/claims")
     ran = []
     for trial in take_trials(study, plan.study_storage, claims, worker):
-        _run_trial(plan, study, trial, data, reference, device, tracker, progress)
+        _run_trial(plan, study, trial, data, reference, world, tracker, progress)
         ran.append(trial.number)
+    world.hear(None)
     return {"worker": worker, "trials": [trial_row(t) for t in study.get_trials(deepcopy=False) if t.number in ran]}
 
 
+def follow(data: PictureSet, world: World) -> None:
+    """What the other ranks do while rank 0 searches: train along in each trial, and hear when it ends."""
+    while (trial := world.hear(None)) is not None:
+        model, settings = pick(ModelSettings, trial["settings"]), pick(TrainSettings, trial["settings"])
+        with contextlib.suppress(Refused):  # all ranks meet it at the same step, and rank 0 says so
+            Trainer(model, settings, data, trial["out"], world.device, world=world).run(NoObserver(), Quiet())
+
+
 def _run_trial(
-    plan: Plan, study: optuna.Study, trial: optuna.Trial, data: PictureSet, reference: Reference, device: torch.device,
+    plan: Plan, study: optuna.Study, trial: optuna.Trial, data: PictureSet, reference: Reference, world: World,
     tracker: Tracker, progress: Progress,
 ) -> None:  # fmt: skip
-    began = time.monotonic()
+    began, device = time.monotonic(), world.device
     chosen = suggest(trial, plan.search)
     model = dataclasses.replace(plan.model, channel_mults=chosen["channel_mults"])
     settings = trial_settings(plan, chosen["lr"])
@@ -71,7 +86,8 @@ def _run_trial(
         )
         out = f"{plan.store.rstrip('/')}/runs/{plan.run_name}/trials/{trial.number:03d}"
         try:
-            trainer = Trainer(model, settings, data, out, device)
+            world.hear({"settings": params, "out": out})
+            trainer = Trainer(model, settings, data, out, device, world=world)
             facts = trainer.run(watcher, progress, task)
             scores = watcher.score(trainer.ema_net) if facts["spent_budget"] else None
         except Refused as problem:

@@ -118,11 +118,3 @@ class Snapshot:
     def restore(self, tensors: list[Tensor]) -> None:
         """Put the copies' values back into the tensors they were taken of."""
         torch._foreach_copy_([tensor.detach() for tensor in tensors], self.copies)
-
-
-def remembered(snapshot: Snapshot | None, tensors: list[Tensor]) -> Snapshot:
-    """The snapshot, renewed; a first one where there is none."""
-    if snapshot is None:
-        return Snapshot(tensors)
-    snapshot.renew(tensors)
-    return snapshot

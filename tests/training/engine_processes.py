@@ -31,16 +31,32 @@ def train_here(data, out, kill_after):
     )
 
 
-def train_as_rank(rank, size, port, data, out, settings, steps, box):
+def limit_memory(run, most):
+    """More pictures than that at once do not fit."""
+    forward = run.net.forward
+
+    def tight(x, *others):
+        if len(x) > most:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(x, *others)
+
+    run.net.forward = tight
+
+
+def train_as_rank(rank, size, port, data, out, settings, steps, box, room=None):
+    """`room`: by rank, how many pictures fit into its memory at once."""
     os.environ.update(
         RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
     with join_world() as world:
         run = trainer(data, out, settings, world=world)
+        if room:
+            limit_memory(run, room[rank])
         if steps is None:
             facts = run.run(NoObserver(), Quiet())
             box.put((rank, facts["weights_sha256"]))
             return
         for _ in range(steps):
             run._train_step()
+        assert not room or run.micro <= room[rank]
         box.put((rank, [weight.detach().numpy() for weight in run.weights]))

@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 import torch
-from engine_processes import CPU, MODEL, SETTINGS, train_as_rank, train_here, trainer
+from engine_processes import CPU, MODEL, SETTINGS, limit_memory, train_as_rank, train_here, trainer
 
 from ddpm.data.dataset import Split
 from ddpm.errors import Refused, WrongInput
@@ -148,18 +148,11 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_changes_nothing_else(di
     settings = dataclasses.replace(SETTINGS, precision="fp64", epochs=1)
     free = trainer(digits, tmp_path / "free", settings)
     tight = trainer(digits, tmp_path / "tight", settings)
-    forward = tight.net.forward
-
-    def small(x, *others):
-        if len(x) > 8:
-            raise torch.OutOfMemoryError("out of memory")
-        return forward(x, *others)
-
-    tight.net.forward = small
+    limit_memory(tight, 8)
     for _ in range(5):
         torch.testing.assert_close(free._train_step(), tight._train_step(), rtol=1e-10, atol=1e-12)
     assert tight.micro == 8 and free.micro == 32 and len(tight.notices) == 2
-    tight.net.forward = lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory"))
+    limit_memory(tight, 0)
     with pytest.raises(Refused, match="memory ran out with 1 pictures"):
         tight._train_step()
 
@@ -189,7 +182,7 @@ def test_feed_takes_only_the_rows_it_needs(digits):
     assert taken[0] == [20, 21, 22, 23] and len(taken) <= 5, "each batch is fetched once"
 
 
-def in_two(data, out, settings, steps):
+def in_two(data, out, settings, steps, room=None):
     """What two processes come to, by rank."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -198,7 +191,7 @@ def in_two(data, out, settings, steps):
     context.set_forkserver_preload(["engine_processes"])
     box = context.Queue()
     workers = [
-        context.Process(target=train_as_rank, args=(rank, 2, port, data, str(out), settings, steps, box))
+        context.Process(target=train_as_rank, args=(rank, 2, port, data, str(out), settings, steps, box, room))
         for rank in range(2)
     ]
     for worker in workers:
@@ -220,6 +213,15 @@ def test_two_processes_follow_one(digits, tmp_path, precision, steps, tolerance)
     for mine, first, second in zip(alone.weights, *found.values(), strict=True):
         torch.testing.assert_close(torch.from_numpy(first), mine.detach(), rtol=0, atol=tolerance)
         assert (first == second).all(), "ranks are equal to the bit"
+
+
+def test_memory_that_runs_out_on_one_of_two_processes_changes_nothing_for_either(digits, tmp_path):
+    settings = dataclasses.replace(SETTINGS, precision="fp64", epochs=50)
+    free = in_two(digits, tmp_path / "free", settings, 5)
+    tight = in_two(digits, tmp_path / "tight", settings, 5, room=[16, 3])
+    for mine, first, second in zip(free[0], *tight.values(), strict=True):
+        assert (first == second).all(), "ranks are equal to the bit"
+        assert abs(mine - first).max() < 1e-10
 
 
 def test_a_checkpoint_moves_between_numbers_of_processes(digits, tmp_path):
