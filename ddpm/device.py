@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
+import sys
 import threading
 from contextlib import AbstractContextManager, nullcontext
 
@@ -21,6 +24,26 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu ({os.cpu_count()} cores)"
+
+
+def keep_memory(device: torch.device) -> None:
+    """On the CPU, let this process keep the memory that tensors free, for the next ones, until it ends.
+
+    Otherwise glibc hands every large tensor back to the system, which zeroes its pages anew, for thousands of tensors a
+    step: a ninth of the time of a training step in fp32, and a quarter of that of Inception's features. A C library
+    without `mallopt` goes on as it does.
+    """
+    if device.type == "cpu" and sys.platform == "linux":
+        _keep_memory()
+
+
+@functools.cache
+def _keep_memory() -> None:
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+        library.mallopt(trim_threshold, -1)  # never give back the heap's end
+        library.mallopt(mmap_max, 0)  # and take everything from the heap
 
 
 class _OneThread:

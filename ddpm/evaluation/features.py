@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ddpm.device import threads_for
+from ddpm.device import keep_memory, threads_for
 from ddpm.errors import WrongInput
 from ddpm.evaluation.classifier import FEATURES, WIDTH, Classifier
 from ddpm.evaluation.weights import inception_weights
@@ -101,6 +101,7 @@ def register_classifier() -> None:
 def _create(name: str, layer: int, path: Path, sha256: str, device: str, no_logits: str = "") -> Extractor:
     from torch_fidelity.utils import create_feature_extractor
 
+    keep_memory(torch.device(device))
     wanted = [str(layer)] if no_logits else [str(layer), LOGITS[name]]
     network = create_feature_extractor(
         name, wanted, feature_extractor_weights_path=str(path), cuda=device.startswith("cuda"), verbose=False

@@ -16,7 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ddpm.device import threads_for
+from ddpm.device import keep_memory, threads_for
 from ddpm.model.diffusion import Denoiser, Diffusion, to_uint8
 from ddpm.randomness import generator
 from ddpm.settings import ModelSettings
@@ -122,6 +122,7 @@ def generate(
     a seed's picture is of class `label`, or, without one, of class seed mod classes; `guidance` as in Denoiser.
     """
     device = torch.device(device)
+    keep_memory(device)
     diffusion = Diffusion(settings).to(device)
     net = net.to(device).eval()
     sigmas = diffusion.sampling_sigmas(steps)

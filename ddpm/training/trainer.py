@@ -19,7 +19,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from ddpm.data.dataset import PictureSet
-from ddpm.device import threads_for
+from ddpm.device import keep_memory, threads_for
 from ddpm.errors import Refused, WrongInput
 from ddpm.model.diffusion import Diffusion
 from ddpm.model.unet import UNet
@@ -60,6 +60,7 @@ class Trainer:
         self.model, self.settings, self.data, self.device, self.start = model, settings, data, device, start
         self.world = world or World(device)
         self.out: Store = open_store(out)
+        keep_memory(device)
         self._require_trainable()
         self.batch = min(settings.batch_size, len(data.train))
         self.share = self.batch // self.world.size  # of a batch, that this process takes
@@ -228,7 +229,8 @@ class Trainer:
                 return torch.stack(losses).sum()
             except torch.OutOfMemoryError:
                 if self.micro == 1 or self.exchanging:  # half an exchange cannot be taken back
-                    raise Refused(
+                    # Of several processes one alone knows: no search may go on as if all did.
+                    raise (Refused if self.world.size == 1 else WrongInput)(
                         f"memory ran out with {self.micro} pictures at a time; give a smaller micro_batch, or a smaller network"
                     ) from None
             self.micro = math.ceil(self.micro / 2)
