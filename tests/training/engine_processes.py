@@ -22,13 +22,21 @@ def trainer(data, out, settings=SETTINGS, model=MODEL, **others):
     return Trainer(model, settings, data, str(out), CPU, **others)
 
 
-def train_here(data, out, kill_after):
-    if kill_after is not None:
+def train_here(data, out, kill):
+    """`kill`: after how many steps of this process, and how many seconds, it is killed."""
+    run = trainer(data, out, dataclasses.replace(SETTINGS, epochs=12), dataclasses.replace(MODEL, dropout=0.1))
+    if kill is not None:
+        steps, seconds = kill
+        began, step = run.step, run._train_step
         signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-        signal.setitimer(signal.ITIMER_REAL, kill_after)
-    trainer(data, out, dataclasses.replace(SETTINGS, epochs=12), dataclasses.replace(MODEL, dropout=0.1)).run(
-        NoObserver(), Quiet()
-    )
+
+        def armed():
+            if run.step == began + steps:
+                signal.setitimer(signal.ITIMER_REAL, seconds)
+            return step()
+
+        run._train_step = armed
+    run.run(NoObserver(), Quiet())
 
 
 def limit_memory(run, most):
