@@ -21,9 +21,11 @@ from ddpm.tracking import open_client
 from ddpm.training.checkpoint import read_facts
 
 ROOT = Path(__file__).parent.parent.parent
-TINY = (
-    "trials=3 trial_epochs=1 epochs=2 held_out_every=1 score_n=64 score_steps=4 n=64 sampler=ddim sampling_steps=4 base_channels=8"
-).split()
+TINY = [
+    *"trials=3 trial_epochs=1 epochs=2 held_out_every=1 score_n=64 score_steps=4 n=64 sampler=ddim sampling_steps=4".split(),
+    "base_channels=8",
+    "ema_half_lives=20 150",
+]
 
 
 def command(var, *more):
@@ -184,6 +186,11 @@ def test_mlflow_has_it_all(finished):
         assert client.list_artifacts(one.info.run_id, "images"), "a sample grid at each look"
     final = next(one for one in children if one.info.run_name == "final")
     assert {"noising.png", "denoising.png"} <= {file.path for file in client.list_artifacts(final.info.run_id)}
+    fids = {half_life: final.data.metrics[f"fid_ema_{half_life}"] for half_life in (20, 150)}
+    facts = read_facts(json.loads((var / "last-run.json").read_text())["final"]["checkpoint"])
+    assert fids[20] != fids[150] and facts["average"] == min(fids, key=fids.get)
+    served = client.get_model_version("ddpm-digits", "1").tags["weights_sha256"]
+    assert served == facts["sha256"]["ema.safetensors" if facts["average"] == 20 else "ema-150.safetensors"]
 
 
 def test_a_finished_run_is_done_again_at_once_and_changes_nothing(finished):
