@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from ddpm.errors import WrongInput
 from ddpm.store.base import UNFINISHED, Entry, Missing, Store, checked_key, is_unfinished, require_digest
@@ -48,17 +49,15 @@ class FileStore(Store):
 
     def _finished_file(self, path: Path, data: bytes) -> str:
         """A temporary file beside `path` with all of the data on disk. Raises WrongInput where it cannot be written."""
-        name = ""
+        name = str(path.parent / f"{UNFINISHED}{uuid.uuid4().hex}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            name = str(path.parent / f"{UNFINISHED}{uuid.uuid4().hex}")
-            with open(name, "xb") as file:  # with the rights that the user's files have
+            with _opened_anew(Path(name)) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
         except BaseException as problem:
-            if name:
-                Path(name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it was not even begun
+                os.unlink(name)
             if isinstance(problem, OSError):
                 raise _said("write", path, problem) from None
             raise
@@ -125,12 +124,16 @@ class FileStore(Store):
         yield from sorted(found, key=lambda entry: entry.key.encode())
 
     def delete(self, key: str) -> None:
+        path = self.path(key)
         try:
-            self.path(key).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         except NotADirectoryError:
             return
         except OSError as problem:
-            raise _said("delete", self.path(key), problem) from None
+            raise _said("delete", path, problem) from None
+        if path.parent != Path(self.root):
+            with contextlib.suppress(OSError):  # it is not empty
+                path.parent.rmdir()
 
     def delete_older(self, key: str, than: float) -> bool:
         """Moved aside, looked at, and put back where it is young: no writer's `renew` is lost in between.
@@ -176,11 +179,23 @@ class FileStore(Store):
 
 def _settle(folder: Path) -> None:
     """Bring a folder's new name to disk, so that it is there after a power cut too."""
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:  # deleted since, with all that was in it
+        return
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _opened_anew(path: Path) -> BinaryIO:
+    """A new file, in a folder that is made where it is not there, with the rights that the user's files have."""
+    for _ in range(10):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # somebody deleted the folder's last file, and the folder
+            return open(path, "xb")
+    return open(path, "xb")
 
 
 def _refuse(problem: OSError) -> None:
