@@ -22,6 +22,7 @@ from ddpm.settings import (
     Typed,
     pick,
     require,
+    require_drawable,
     require_halvable,
     require_name,
 )
@@ -49,6 +50,7 @@ class Plan(Typed):
             require(bool(getattr(self, name)), name, getattr(self, name), "a place: a path or a URI")
         for choice in self.search.choices:
             require_halvable(self.ingest.image_size, choice)
+        require_drawable(self.model, self.evaluate)
         require(
             self.search.prune_every % self.train.held_out_every == 0,
             "prune_every",

@@ -302,6 +302,19 @@ class EvaluateSettings(Typed):
         require(0 <= self.copying_gate <= 1, "copying_gate", self.copying_gate, "a share from 0 to 1")
 
 
+def require_drawable(model: ModelSettings, drawing: EvaluateSettings) -> None:
+    """Raise WrongInput where no pictures can be drawn so from such a model."""
+    require(
+        model.objective == "edm" or drawing.sampling_steps <= model.timesteps,
+        "sampling_steps",
+        drawing.sampling_steps,
+        f"at most the model's timesteps, {model.timesteps}",
+    )
+    require(
+        drawing.guidance == 1 or model.classes > 0, "guidance", drawing.guidance, "1 (none) for a model without classes"
+    )
+
+
 @dataclass(frozen=True)
 class JudgeSettings(Typed):
     """Who is asked, besides the metrics, how much pictures resemble the data set's subject. Off where there is no URL."""

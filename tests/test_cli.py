@@ -247,6 +247,23 @@ def test_a_damaged_manifest_is_mended_by_ingesting_again(tmp_path):
         ("sample --model models:/m@nobody --out x", "m has versions 1"),
         ("sample --model models:/m/1 --n 0 --out x", "n: 0 pictures"),
         ("sample --model models:/m/1 --sampler magic --out x", "sampler: 'magic'"),
+        (
+            "sample --model out --sampler ddim --churn 40 --out x",
+            "churn: 40.0 will not do; it must be 0 for the sampler ddim",
+        ),
+        ("sample --model out --sampler heun --churn -40 --out x", "churn: -40.0 will not do"),
+        (
+            "sample --model out --guidance 3 --out x",
+            "guidance: 3.0 will not do; it must be 1 (none) for a model without classes",
+        ),
+        (
+            "sample --model out --sampling-steps 5000 --out x",
+            "sampling_steps: 5000 will not do; it must be at most the model's",
+        ),
+        (
+            "evaluate --generated out --dataset {uri} --store store --extractor classifier --sampling-steps 5000",
+            "it must be at most the model's timesteps, 1000",
+        ),
         ("evaluate --generated out --dataset {uri} --store store --extractor magic", "extractor: 'magic'"),
         (
             "evaluate --generated out --dataset {uri} --store store --weights /no/weights.pth",

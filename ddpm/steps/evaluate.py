@@ -29,7 +29,7 @@ from ddpm.pictures import denoising_strip, grid, noising_strip, png
 from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.registry.version import resolve
-from ddpm.settings import EvaluateSettings
+from ddpm.settings import EvaluateSettings, require_drawable
 from ddpm.steps.configure import open_tracker
 from ddpm.steps.task import load_plan, perform, read_facts, read_pointer, run_store
 from ddpm.steps.train import FINAL
@@ -127,6 +127,7 @@ def _model(
         raise WrongInput(
             f"generated: {name} draws {model.image_size} px and the data set has {data.image_size} px; evaluate on a data set of the same size"
         )
+    require_drawable(model.settings, settings)
     n = settings.n or len(data.train)
     generation = {
         "weights_sha256": model.facts["sha256"]["ema.safetensors"],

@@ -13,8 +13,9 @@ from ddpm.model.sampling import generate
 from ddpm.pictures import grid, png
 from ddpm.progress import Progress
 from ddpm.registry.version import resolve
-from ddpm.settings import SAMPLERS
+from ddpm.settings import EvaluateSettings, pick, require_drawable
 from ddpm.store import FileStore
+from ddpm.training.checkpoint import Model
 
 
 def sample(
@@ -24,23 +25,22 @@ def sample(
 ) -> dict[str, Any]:  # fmt: skip
     """Write pictures seed … seed + n - 1 of `model` (a reference) as `0000.png` … and `grid.png` into the folder `out`.
 
-    Sampler, steps, churn and guidance are the registered version's own where none are given. Of a network with classes,
+    Sampler, steps, churn and guidance are the registered version's own where none are given (and churn is of its sampler
+    only); of a checkpoint, 250 steps of ddim, or as many as it has. Of a network with classes,
     each picture's class follows from its seed, or is `label` for all. Returns files, grid, model and seconds.
     """
     if n < 1:
         raise WrongInput(f"n: {n} pictures cannot be drawn; ask for at least 1")
     if seed < 0:
         raise WrongInput(f"seed: {seed} will not do; seeds are whole numbers from 0")
-    if sampling_steps is not None and sampling_steps < 1:
-        raise WrongInput(f"sampling_steps: {sampling_steps} will not do; it must be at least 1")
-    if sampler is not None and sampler not in SAMPLERS:
-        raise WrongInput(f"sampler: {sampler!r} will not do; it must be one of {', '.join(SAMPLERS)}")
-    if sample_batch < 1:
-        raise WrongInput(f"sample_batch: {sample_batch} will not do; it must be at least 1")
+    given = {
+        "sampler": sampler, "sampling_steps": sampling_steps, "churn": churn, "guidance": guidance, "sample_batch": sample_batch,
+    }  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None}
     began = time.monotonic()
     loaded = resolve(model, tracking_uri)
-    sampler = sampler or loaded.facts.get("sampler") or "ddim"
-    steps = sampling_steps or loaded.facts.get("sampling_steps") or 250
+    drawing = pick(EvaluateSettings, {**_own(loaded, sampler), **given})
+    require_drawable(loaded.settings, drawing)
     if label is not None and not 0 <= label < loaded.settings.classes:
         has = f"classes 0 to {loaded.settings.classes - 1}" if loaded.settings.classes else "no classes"
         raise WrongInput(f"label: {label} will not do; the model has {has}")
@@ -50,16 +50,16 @@ def sample(
         loaded.settings,
         loaded.image_size,
         range(seed, seed + n),
-        sampler,
-        steps,
-        sample_batch,
+        drawing.sampler,
+        drawing.sampling_steps,
+        drawing.sample_batch,
         pick_device(),
-        churn=loaded.facts.get("churn", 0.0) if churn is None else churn,
-        guidance=loaded.facts.get("guidance", 1.0) if guidance is None else guidance,
+        churn=drawing.churn,
+        guidance=drawing.guidance,
         label=label,
     ):
         batches.append(batch)
-        progress.update("sampling", sum(map(len, batches)), n, f"{sampler}, {steps} steps")
+        progress.update("sampling", sum(map(len, batches)), n, f"{drawing.sampler}, {drawing.sampling_steps} steps")
     images = torch.cat(batches)
     folder = FileStore(out)
     files = []
@@ -67,5 +67,17 @@ def sample(
         folder.write(f"{number:04d}.png", png(picture))
         files.append(folder.uri(f"{number:04d}.png"))
     folder.write("grid.png", png(grid(images)))
-    return {"files": files, "grid": folder.uri("grid.png"), "model": loaded.facts.get("model", model), "sampler": sampler,
-            "sampling_steps": steps, "seconds": round(time.monotonic() - began, 2)}  # fmt: skip
+    return {"files": files, "grid": folder.uri("grid.png"), "model": loaded.facts.get("model", model), "sampler": drawing.sampler,
+            "sampling_steps": drawing.sampling_steps, "seconds": round(time.monotonic() - began, 2)}  # fmt: skip
+
+
+def _own(model: Model, sampler: str | None) -> dict[str, Any]:
+    """How a registered version was evaluated; of a checkpoint, what suits any."""
+    facts, settings = model.facts, model.settings
+    own = {
+        name: facts[name] for name in ("sampler", "sampling_steps", "churn", "guidance") if facts.get(name) is not None
+    }
+    if sampler not in (None, own.get("sampler")):
+        own.pop("churn", None)
+    most = 250 if settings.objective == "edm" else min(250, settings.timesteps)
+    return {"sampler": "ddim", "sampling_steps": most, **own}
