@@ -71,7 +71,7 @@ def _compiled(net: nn.Module, contest: Contest) -> None:
 def ours_training(contest: Contest) -> Work:
     """The trainer's own step: data, noise, network, clipping, spike guard, optimizer and average."""
     from ddpm.data.dataset import PictureSet, Split
-    from ddpm.training.trainer import Trainer
+    from ddpm.training.trainer import CHECK_EVERY, Trainer
 
     train = Split(_pictures(contest.image_size), torch.full((PICTURES,), -1))
     held_out = Split(train.images[:0], train.labels[:0])
@@ -84,7 +84,9 @@ def ours_training(contest: Contest) -> Work:
     trainer = Trainer(contest.model, settings, data, out, torch.device(contest.device))
 
     def work() -> int:
-        trainer._train_step()
+        trainer.untold.append(trainer._train_step()[0])
+        if len(trainer.untold) == CHECK_EVERY[trainer.device.type]:
+            trainer._check()
         return contest.batch
 
     return work

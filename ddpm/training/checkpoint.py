@@ -56,11 +56,16 @@ class Model:
     facts: dict[str, Any]
 
 
+def folder_at(images_seen: int) -> str:
+    """The name of a checkpoint's folder."""
+    return f"{images_seen:012d}"
+
+
 def write_checkpoint(
     out: Store, tensors: dict[str, dict[str, Tensor]], facts: dict[str, Any], model: ModelSettings, train: TrainSettings,
 ) -> str:  # fmt: skip
     """Write `OUT/<images seen>/`, its manifest last; returns the folder's name. `facts` must hold images_seen."""
-    folder = f"{facts['images_seen']:012d}"
+    folder = folder_at(facts["images_seen"])
     digests = {}
     for part, named in tensors.items():
         data = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in named.items()})
@@ -128,7 +133,9 @@ def pointed(out: Store, name: str) -> str | None:
     except Missing:
         return None
     except (ValueError, KeyError, TypeError):
-        raise WrongInput(f"{out.uri(name)}.json is damaged: it names no checkpoint; name one yourself") from None
+        raise WrongInput(
+            f"{out.uri(name)}.json is damaged: it names no checkpoint; train on, which mends it, or name one yourself"
+        ) from None
 
 
 def prune_checkpoints(out: Store, keep: set[str]) -> None:

@@ -1,24 +1,26 @@
 """The processes of one training, as `torchrun` starts them: one a GPU, or several on the CPU.
 
-Each takes its share of every batch. The first, rank 0, alone writes, reports and decides; the others hear.
+Each takes its share of every batch, and they average their gradients. The first, rank 0, alone writes, reports and
+decides; the others hear.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
 
 from ddpm.device import pick_device
-from ddpm.errors import WrongInput
+from ddpm.errors import Refused, WrongInput
 
 PATIENCE = timedelta(hours=2)  # that a rank waits for another: rank 0 also scores and writes
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,21 @@ class World:
         torch.distributed.broadcast_object_list(box, src=0, device=self.device if self.device.type == "cuda" else None)
         return box[0]
 
+    def decide(self, work: Callable[[], T]) -> T:
+        """What rank 0 alone finds out, on every rank, a plain JSON-like value; and where it raises Refused, all do."""
+        if self.size == 1:
+            return work()
+        found, refusal = None, ""
+        if self.leads:
+            try:
+                found = work()
+            except Refused as problem:
+                refusal = str(problem)
+        found, refusal = self.hear((found, refusal))
+        if refusal:
+            raise Refused(refusal)
+        return found
+
     def mean(self, value: torch.Tensor) -> torch.Tensor:
         """A tensor's mean over the ranks."""
         if self.size > 1:
@@ -48,12 +65,17 @@ class World:
             value = value / self.size
         return value
 
-    def share(self, net: nn.Module) -> nn.Module:
-        """The network as one whose gradients are averaged over the ranks."""
+    def average(self, tensors: list[torch.Tensor]) -> None:
+        """Make tensors of one type their means over the ranks, in one exchange.
+
+        Not DistributedDataParallel, which exchanges on the way back: what fails there on one rank alone, as where its
+        memory runs out, cannot be tried again without the others.
+        """
         if self.size == 1:
-            return net
-        devices = [self.device] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(net, device_ids=devices, broadcast_buffers=False)
+            return
+        flat = self.mean(torch.cat([tensor.reshape(-1) for tensor in tensors]))
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        torch._foreach_copy_(tensors, [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)])
 
 
 @contextlib.contextmanager

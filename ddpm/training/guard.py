@@ -7,6 +7,7 @@ the counts every few dozen steps, at a check: a calm state is remembered there, 
 
 from __future__ import annotations
 
+import math
 import statistics
 from typing import Any
 
@@ -15,8 +16,8 @@ from torch import Tensor
 
 WINDOW = 128  # norms that the running median looks back on
 WARM = 16  # norms it must have seen before it judges
-IN_A_ROW = 4  # skipped steps in a row, at a check, that are trouble
-LOSS_FACTOR = 4.0  # times the median of the last checks' losses, above which a loss is trouble
+IN_A_ROW = 4  # steps skipped in a row up to a check that are trouble; a burst that has passed changed nothing
+LOSS_EXCESS = 3.0  # of the median of the last checks' losses, by which a loss may exceed it before it is trouble
 LOSSES = 16  # checks' losses that the median looks back on
 LOWER = 0.5  # the rate's factor, each time it turns back
 CALM = 4  # calm checks in a row after which the rate is raised again by one such factor
@@ -33,6 +34,7 @@ class SpikeGuard:
         self.factor = factor
         self.norms = torch.full((WINDOW,), torch.nan, device=device)
         self.counts = torch.zeros(3, device=device)  # accepted, skipped, skipped since the last accepted one
+        self.checked = (0.0, 0.0)  # accepted and skipped at the last check
         self.rollbacks = 0  # in all
         self.lowered = 0  # rollbacks whose lower rate is in force
         self.calm = 0.0  # checks in a row, since the rate was last changed
@@ -55,18 +57,24 @@ class SpikeGuard:
         return skip
 
     def troubled(self, loss: float, share: float = 1.0) -> bool:
-        """At a check, with the mean loss since the last one: whether to turn back. Waits for the device.
+        """At a check, with the mean loss since the last one (NaN: of no step): whether to turn back. Waits for the device.
 
-        `share` is below 1 where a look came early, and the loss is of that share of the usual steps: too few to judge by it.
+        `share` is how many steps there were, of the usual number. The mean of few varies more, and may be as much higher.
         """
         if not self.factor:
             return False
-        usual = statistics.median(self.losses) if self.losses else float("inf")
-        if self.skipped_in_a_row() >= IN_A_ROW or (share == 1 and not loss <= LOSS_FACTOR * usual):
+        accepted, skipped, in_a_row = self.counts.tolist()
+        mostly_skipped = (
+            skipped - self.checked[1] > accepted - self.checked[0] and skipped - self.checked[1] >= IN_A_ROW
+        )
+        self.checked = (accepted, skipped)
+        usual = statistics.median(self.losses) if self.losses else math.inf
+        much_higher = loss > (1 + LOSS_EXCESS / math.sqrt(min(1.0, share))) * usual
+        if mostly_skipped or in_a_row >= IN_A_ROW or much_higher:
             return True
-        if share == 1:
+        if not math.isnan(loss):
             self.losses = [*self.losses, loss][-LOSSES:]
-        self.calm += share
+        self.calm += min(1.0, share)
         if self.lowered and self.calm >= CALM:
             self.lowered, self.calm = self.lowered - 1, 0.0
         return False
@@ -86,10 +94,6 @@ class SpikeGuard:
         """Steps skipped so far. Waits for the device."""
         return int(self.counts[1].item())
 
-    def skipped_in_a_row(self) -> int:
-        """Steps skipped since the last one that was not. Waits for the device."""
-        return int(self.counts[2].item())
-
     def state(self) -> dict[str, Tensor]:
         return {"guard.norms": self.norms, "guard.counts": self.counts}
 
@@ -99,6 +103,7 @@ class SpikeGuard:
     def load(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.norms.copy_(state["guard.norms"])
         self.counts.copy_(state["guard.counts"])
+        self.checked = (float(self.counts[0]), float(self.counts[1]))  # checkpoints are written at checks
         # Checkpoints of before there were rollbacks have no such facts.
         self.rollbacks, self.lowered = facts.get("rollbacks", 0), facts.get("lowered", 0)
         self.calm, self.losses = facts.get("calm", 0.0), list(facts.get("calm_losses", ()))

@@ -7,7 +7,6 @@ happens at checks, which come at fixed steps; there the state is always a good o
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
 import math
@@ -36,7 +35,7 @@ from ddpm.training.held_out import by_band, held_out_losses
 from ddpm.training.ledger import Ledger, require_fits
 from ddpm.training.observer import Observer
 
-CHECK_EVERY = {"cpu": 10, "cuda": 50}  # steps between checks: each waits for the device
+CHECK_EVERY = {"cpu": 10, "cuda": 50}  # steps between checks, about: each waits for the device
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, for each weight
 
 
@@ -70,6 +69,8 @@ class Trainer:
             )
         self.micro = min(settings.micro_batch or self.share, self.share)
         self.epoch_steps = len(data.train) // self.batch
+        self.look_steps = settings.held_out_every * self.epoch_steps  # between looks
+        self.checks = max(1, round(self.look_steps / CHECK_EVERY[device.type]))  # in as many steps
         self.total_steps = settings.epochs * self.epoch_steps
         self.dtype = torch.float64 if settings.precision == "fp64" else torch.float32
         torch.manual_seed(key(settings.train_seed, "weights"))
@@ -96,8 +97,10 @@ class Trainer:
         self.saved: str | None = None  # the last checkpoint that is known to be whole
         self.ledger = Ledger(self.out, model, settings, data.digest, start)
         self._restore()
+        if self.world.hear(self.step) != self.step:
+            raise WrongInput(f"out: {self.out.root} is not the same place for all ranks; name one that all can read")
         compiled = settings.compile == "yes" or (settings.compile == "auto" and device.type == "cuda")
-        self.shared_net = self.world.share(torch.compile(self.net) if compiled else self.net)  # type: ignore[arg-type]
+        self.forward_net: nn.Module = torch.compile(self.net) if compiled else self.net  # type: ignore[assignment]
         self.good = Snapshot(self._state())
 
     def _require_trainable(self) -> None:
@@ -117,8 +120,10 @@ class Trainer:
         Raises Refused where the guard had to turn back too often, or the weights are not finite at the end.
         """
         if (finished := self.world.hear(self.ledger.finished())) is not None:
-            progress.update(task, 1, 1, "was done already")
-            return finished
+            if self.step == self.total_steps or self.stopped or self.saved is None:
+                progress.update(task, 1, 1, "was done already")
+                return finished
+            self.notices.append("its last steps are taken again")  # they were in the checkpoint that is damaged
         if self.world.leads:
             self.ledger.begin()
         try:
@@ -141,7 +146,8 @@ class Trainer:
             ends_epoch, ends_run = self.step % self.epoch_steps == 0, self.step == self.total_steps
             epoch = self.step // self.epoch_steps
             looks = ends_run or (ends_epoch and epoch % self.settings.held_out_every == 0)
-            if not looks and len(self.untold) < CHECK_EVERY[self.device.type]:
+            # As many checks as fit between two looks, evenly spaced: the last, at a look, has as many steps as the others.
+            if not ends_run and self.step * self.checks % self.look_steps >= self.checks:
                 continue
             self._check()
             now = time.monotonic()
@@ -171,7 +177,7 @@ class Trainer:
         losses = torch.stack(self.untold)  # NaN: skipped
         self.untold = []
         self.last_loss = float(self.world.mean(losses).nanmean())
-        share = min(1.0, len(losses) / CHECK_EVERY[self.device.type])
+        share = len(losses) / CHECK_EVERY[self.device.type]
         if not self.world.hear(self.guard.troubled(self.last_loss, share)):
             self.good.renew(self._state())
             return
@@ -200,6 +206,7 @@ class Trainer:
             group["lr"] = self._lr()
         loss = self._gradients(self.batches.draw(self.step))
         gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+        self.world.average(gradients)
         norm = nn.utils.get_total_norm(gradients)
         # The fused kernel leaves weights, moments and step count alone where found_inf is 1.
         skip = self.guard.judge(norm)
@@ -221,14 +228,13 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             if self.model.dropout:  # its masks come from the global stream
                 torch.manual_seed(key(self.settings.train_seed, "dropout", self.step, self.world.rank))
-            self.exchanging = False
             try:
                 # Each part in a call of its own: what it holds of the graph ends with it, also where it fails.
                 starts = range(0, len(batch), self.micro)
-                losses = [self._backward(batch.part(slice(start, start + self.micro)), start) for start in starts]
+                losses = [self._backward(batch.part(slice(start, start + self.micro))) for start in starts]
                 return torch.stack(losses).sum()
             except torch.OutOfMemoryError:
-                if self.micro == 1 or self.exchanging:  # half an exchange cannot be taken back
+                if self.micro == 1:
                     # Of several processes one alone knows: no search may go on as if all did.
                     raise (Refused if self.world.size == 1 else WrongInput)(
                         f"memory ran out with {self.micro} pictures at a time; give a smaller micro_batch, or a smaller network"
@@ -238,17 +244,13 @@ class Trainer:
                 f"memory ran out: {self.micro} pictures at a time from now on, in batches as large as before"
             )
 
-    def _backward(self, part: Batch, start: int) -> Tensor:
-        """Add a part's gradient; returns its share of the batch's mean loss. Ranks exchange gradients with the last part."""
-        several, last = self.world.size > 1, start + self.micro >= self.share
-        quietly = self.shared_net.no_sync() if several and not last else contextlib.nullcontext()  # type: ignore[operator]
-        lower = self.settings.precision == "bf16"
-        with quietly, torch.autocast(self.device.type, torch.bfloat16, enabled=lower):
+    def _backward(self, part: Batch) -> Tensor:
+        """Add a part's gradient; returns its share of the batch's mean loss."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             losses = self.diffusion.loss(
-                self.shared_net, part.x0, part.sigma, part.eps, part.labels, part.augment, self.settings.min_snr_gamma
+                self.forward_net, part.x0, part.sigma, part.eps, part.labels, part.augment, self.settings.min_snr_gamma
             )
             mean = losses.sum() / self.share
-            self.exchanging = several and last
             mean.backward()
         return mean.detach()
 
@@ -284,11 +286,12 @@ class Trainer:
 
         True where the loss is the best so far (or where there is none to go by).
         """
-        improved, best, stopped = False, self.best, ""
-        if self.world.leads:
+
+        def look() -> tuple[bool, dict[str, Any], str]:
+            best, stopped = self.best, ""
             losses = self.held_out_losses()
             mean = sum(losses) / len(losses) if losses else math.inf
-            improved = not losses or mean < self.best["loss"]
+            improved = not losses or mean < best["loss"]
             if losses:
                 observer.metrics({"held_out_loss": mean, **by_band(losses, self.diffusion)}, self.images_seen)
             if improved:
@@ -297,7 +300,9 @@ class Trainer:
                 stopped = "ended by its observer"
             elif losses and 0 < self.settings.patience <= epoch - best["epoch"]:
                 stopped = f"no better held-out loss for {self.settings.patience} epochs"
-        improved, self.best, self.stopped = self.world.hear((improved, best, stopped))
+            return improved, best, stopped
+
+        improved, self.best, self.stopped = self.world.decide(look)
         return improved
 
     # -- checkpoints -----------------------------------------------------------------------------------------------
@@ -353,6 +358,7 @@ class Trainer:
             best = facts["best"]
             self.best = {"loss": math.inf if best["loss"] is None else best["loss"], "epoch": best["epoch"]}
             self.stopped = facts["stopped"]
+            self._mend_best()
             self.micro = min(facts["micro_batch"], self.micro)
             self.saved = read.uri
         self.net.load_state_dict(read.tensors["weights"])
@@ -360,6 +366,8 @@ class Trainer:
             # A start may have had fewer averages: a new one begins with what its first one is.
             had = pick(TrainSettings, facts["settings"]).half_lives
             part = checkpoint.average_part(had, half_life) if half_life in had else "ema"
+            if half_life not in had:
+                self.notices.append(f"the start has no average of half-life {half_life}: it begins as that of {had[0]}")
             net.load_state_dict(read.tensors[part])
         self.guard.load(optimizer, facts.get("guard", {}))
         for name, weight in self.net.named_parameters():
@@ -368,6 +376,16 @@ class Trainer:
                 value.copy_(optimizer[f"{slot}.{name}"])
         self.step = facts["step"]
         self.last_loss = math.nan if facts["loss"] is None else facts["loss"]
+
+    def _mend_best(self) -> None:
+        """Where best.json is damaged: the best checkpoint is known by its epoch."""
+        try:
+            checkpoint.pointed(self.out, "best")
+        except WrongInput as problem:
+            self.notices.append(f"{problem}. It is mended")
+            if self.world.leads:
+                folder = checkpoint.folder_at(round(self.best["epoch"] * self.epoch_steps) * self.batch)
+                checkpoint.point(self.out, "best", folder)
 
     def _finish(self, progress: Progress, task: str) -> dict[str, Any]:
         self._tell(progress, task)
@@ -382,7 +400,7 @@ class Trainer:
             "weights_sha256": hashlib.sha256(save_tensors(weights)).hexdigest(),
             "images_seen": self.images_seen,
             "epochs": self.step / self.epoch_steps,
-            "loss": self.last_loss,
+            "loss": self.last_loss if math.isfinite(self.last_loss) else None,
             "held_out_loss": self.best["loss"] if math.isfinite(self.best["loss"]) else None,
             "skipped_steps": self.guard.skipped(),
             "rollbacks": self.guard.rollbacks,

@@ -1,11 +1,15 @@
 """What the tests of the engine run in processes of their own."""
 
 import dataclasses
+import json
 import os
 import signal
+from pathlib import Path
 
+import pytest
 import torch
 
+from ddpm.errors import Refused
 from ddpm.progress import Quiet
 from ddpm.settings import ModelSettings, TrainSettings
 from ddpm.training.distributed import join_world
@@ -22,6 +26,27 @@ def trainer(data, out, settings=SETTINGS, model=MODEL, **others):
     return Trainer(model, settings, data, str(out), CPU, **others)
 
 
+class Logged(NoObserver):
+    """Writes each figure down as it is told, and reads them all."""
+
+    def __init__(self, out):
+        self.path = Path(f"{out}.log")
+
+    def metrics(self, values, images_seen):
+        with self.path.open("ab", buffering=0) as file:
+            kept = {name: value for name, value in values.items() if name != "images_per_second"}
+            file.write(json.dumps([images_seen, kept]).encode() + b"\n")
+
+    def figures(self):
+        """By images seen and name: all values that were told."""
+        found = {}
+        for line in self.path.read_text().splitlines():
+            images_seen, values = json.loads(line)
+            for name, value in values.items():
+                found.setdefault((images_seen, name), set()).add(value)
+        return found
+
+
 def train_here(data, out, kill):
     """`kill`: after how many steps of this process, and how many seconds, it is killed."""
     run = trainer(data, out, dataclasses.replace(SETTINGS, epochs=12), dataclasses.replace(MODEL, dropout=0.1))
@@ -36,35 +61,60 @@ def train_here(data, out, kill):
             return step()
 
         run._train_step = armed
-    run.run(NoObserver(), Quiet())
+    run.run(Logged(out), Quiet())
 
 
-def limit_memory(run, most):
-    """More pictures than that at once do not fit."""
+class _NoRoom(torch.autograd.Function):
+    """Nothing, until the way back."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise torch.OutOfMemoryError("out of memory")
+
+
+def limit_memory(run, most, where="forward"):
+    """More pictures than that at once do not fit, which shows on the way there, after it, or on the way back."""
     forward = run.net.forward
 
     def tight(x, *others):
-        if len(x) > most:
+        if where == "forward" and len(x) > most:
             raise torch.OutOfMemoryError("out of memory")
-        return forward(x, *others)
+        found = forward(x, *others)
+        if where == "loss" and len(x) > most:
+            raise torch.OutOfMemoryError("out of memory")
+        return _NoRoom.apply(found) if where == "backward" and len(x) > most else found
 
     run.net.forward = tight
 
 
+class _Refuses(NoObserver):
+    def looked(self, epoch, images_seen, net):
+        raise Refused("looked, and said no")
+
+
 def train_as_rank(rank, size, port, data, out, settings, steps, box, room=None):
-    """`room`: by rank, how many pictures fit into its memory at once."""
+    """`room`: by rank, how many pictures fit into its memory at once, and where it shows; "refuses": rank 0's observer does."""
     os.environ.update(
         RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
     with join_world() as world:
         run = trainer(data, out, settings, world=world)
+        if room == "refuses":
+            with pytest.raises(Refused, match="looked, and said no"):
+                run.run(_Refuses(), Quiet())
+            box.put((rank, run.step))
+            return
         if room:
-            limit_memory(run, room[rank])
+            limit_memory(run, *room[rank])
         if steps is None:
             facts = run.run(NoObserver(), Quiet())
             box.put((rank, facts["weights_sha256"]))
             return
         for _ in range(steps):
             run._train_step()
-        assert not room or run.micro <= room[rank]
+        assert not room or run.micro <= room[rank][0]
         box.put((rank, [weight.detach().numpy() for weight in run.weights]))

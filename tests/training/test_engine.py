@@ -6,10 +6,11 @@ import random
 import signal
 import socket
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
-from engine_processes import CPU, MODEL, SETTINGS, limit_memory, train_as_rank, train_here, trainer
+from engine_processes import CPU, MODEL, SETTINGS, Logged, limit_memory, train_as_rank, train_here, trainer
 
 from ddpm.data.dataset import Split
 from ddpm.errors import Refused, WrongInput
@@ -104,6 +105,7 @@ def test_killed_ten_times_it_ends_with_the_same_bits(digits, tmp_path):
         reached.append(last.facts["step"] if last else 0)
     assert 0 < reached[-1] < 96 and len(set(reached)) > 3, "some kills come before the next checkpoint, some after"
     assert process(tmp_path / "parts") == 0
+    assert Logged(tmp_path / "parts").figures() == Logged(tmp_path / "whole").figures()
     torch.testing.assert_close(
         everything(tmp_path / "whole"), everything(tmp_path / "parts"), rtol=0, atol=0, equal_nan=True
     )
@@ -208,13 +210,39 @@ def test_two_processes_follow_one(digits, tmp_path, precision, steps, tolerance)
         assert (first == second).all(), "ranks are equal to the bit"
 
 
-def test_memory_that_runs_out_on_one_of_two_processes_changes_nothing_for_either(digits, tmp_path):
+@pytest.mark.parametrize("where", ["forward", "loss", "backward"])
+def test_memory_that_runs_out_on_one_of_two_processes_changes_nothing_for_either(digits, tmp_path, where):
     settings = dataclasses.replace(SETTINGS, precision="fp64", epochs=50)
     free = in_two(digits, tmp_path / "free", settings, 5)
-    tight = in_two(digits, tmp_path / "tight", settings, 5, room=[16, 3])
+    tight = in_two(digits, tmp_path / "tight", settings, 5, room=[(16, where), (3, where)])
     for mine, first, second in zip(free[0], *tight.values(), strict=True):
         assert (first == second).all(), "ranks are equal to the bit"
         assert abs(mine - first).max() < 1e-10
+
+
+def test_what_rank_0_refuses_all_refuse(digits, tmp_path):
+    found = in_two(digits, tmp_path, SETTINGS, None, room="refuses")
+    assert found == {0: 16, 1: 16}, "at its look"
+
+
+def test_ranks_that_do_not_see_one_place_are_refused(digits, tmp_path):
+    class Elsewhere(World):
+        def hear(self, said):
+            return said + 8 if isinstance(said, int) else said
+
+    with pytest.raises(WrongInput, match="not the same place for all ranks"):
+        trainer(digits, tmp_path, world=Elsewhere(CPU))
+
+
+def test_a_finished_training_whose_last_checkpoint_is_damaged_takes_its_last_steps_again(digits, tmp_path):
+    facts = trainer(digits, tmp_path).run(NoObserver(), Quiet())
+    whole = everything(tmp_path)
+    path = Path(facts["last_checkpoint"]).parent / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    again = trainer(digits, tmp_path)
+    assert "damaged" in again.notices[0]
+    assert again.run(NoObserver(), Quiet()) == facts
+    torch.testing.assert_close(everything(tmp_path), whole, rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_checkpoint_moves_between_numbers_of_processes(digits, tmp_path):
@@ -325,12 +353,16 @@ def test_memory_that_runs_out_on_the_way_back_frees_what_it_held(digits, tmp_pat
     assert run.micro == 8 and len(held) == 5
 
 
-@pytest.mark.parametrize("file", ["last.json", "training.json"])
+@pytest.mark.parametrize("file", ["last.json", "best.json", "training.json"])
 def test_damaged_pointers_are_mended_or_said(digits, tmp_path, file):
-    trainer(digits, tmp_path).run(NoObserver(), Quiet())
+    facts = trainer(digits, tmp_path).run(NoObserver(), Quiet())
     (tmp_path / "done.json").unlink()
     (tmp_path / file).write_text("")
-    if file == "last.json":
+    if file == "best.json":
+        again = trainer(digits, tmp_path)
+        assert "best.json is damaged" in again.notices[0]
+        assert again.run(NoObserver(), Quiet()) == facts
+    elif file == "last.json":
         again = trainer(digits, tmp_path)
         assert again.step == again.total_steps and "damaged" in again.notices[0]
     else:
@@ -368,16 +400,6 @@ def test_averages_of_a_start_are_found_by_their_length(digits, tmp_path):
     for half_life, source in ((5000, 5000), (20, 20), (300, 20)):
         ours, theirs = branch.averages[half_life].parameters(), first.averages[source].parameters()
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
-
-
-def test_a_look_after_few_steps_does_not_turn_a_calm_run_back(digits):
-    from ddpm.training.guard import SpikeGuard
-
-    guard = SpikeGuard(10.0, CPU)
-    for _ in range(4):
-        assert not guard.troubled(0.1)
-    assert not guard.troubled(float("nan"), 0.1) and not guard.troubled(0.9, 0.1)
-    assert guard.troubled(0.9) and guard.troubled(float("nan"))
 
 
 def test_double_precision_draws_its_grids(digits, tmp_path):

@@ -1,5 +1,6 @@
 """Which steps the guard skips."""
 
+import pytest
 import torch
 
 from ddpm.training.guard import WARM, WINDOW, SpikeGuard
@@ -28,7 +29,7 @@ def test_outliers_are_skipped_once_it_is_warm():
 def test_a_burst_does_not_become_ordinary():
     skipped, guard = judged([1.0] * 20 + [50.0] * 500 + [1.0])
     assert skipped == [False] * 20 + [True] * 500 + [False] and guard.skipped() == 500
-    assert guard.skipped_in_a_row() == 0 and judged([1.0] * 20 + [50.0] * 7)[1].skipped_in_a_row() == 7
+    assert guard.counts[2] == 0 and judged([1.0] * 20 + [50.0] * 7)[1].counts[2] == 7
 
 
 def test_median_follows_a_slow_change():
@@ -38,3 +39,28 @@ def test_median_follows_a_slow_change():
 def test_window_forgets():
     skipped, _ = judged([1.0] * 50 + [5.0] * (2 * WINDOW) + [40.0, 60.0])
     assert skipped[-2:] == [False, True], "the median is now 5, and 40 is below ten times that"
+
+
+def test_the_mean_loss_of_few_steps_may_be_higher_before_it_is_trouble():
+    guard = SpikeGuard(10.0, torch.device("cpu"))
+    for _ in range(4):
+        assert not guard.troubled(0.1)
+    assert not guard.troubled(0.9, 0.1) and not guard.troubled(float("nan")), "of one step in ten; of none"
+    assert guard.troubled(1.1, 0.1) and guard.troubled(0.41) and not guard.troubled(0.39)
+
+
+@pytest.mark.parametrize(
+    ("steps", "trouble"),
+    [
+        ("...ssssssssss.......", False),  # a burst that has passed
+        ("................ssss", True),  # one that goes on
+        ("sssssssssssssssssss.", True),  # hardly a step was taken
+        ("sss.", False),  # too few to tell
+    ],
+)
+def test_what_is_trouble_among_skipped_steps(steps, trouble):
+    guard = judged([1.0] * 20)[1]
+    assert not guard.troubled(0.1)
+    for step in steps:
+        guard.judge(torch.tensor(float("inf") if step == "s" else 1.0))
+    assert guard.troubled(0.1) is trouble
