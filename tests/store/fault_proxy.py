@@ -11,7 +11,6 @@ import re
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -43,7 +42,7 @@ class Fault:
     change_request: Callable[[bytes], bytes] = bytes
     change_answer: Callable[[bytes], bytes] = bytes
     reset_after: int | None = None  # bytes of the answer's body, and then the connection breaks
-    wait: float = 0.0  # seconds before the answer
+    silent: bool = False  # the server does what is asked, and nothing comes until the client gives up
 
     def fits(self, request: Request) -> bool:
         return self.method in ("", request.method) and re.search(self.path, request.path) is not None
@@ -107,8 +106,9 @@ class FaultProxy:
                 )
                 fault = proxy._take(request)
                 answer = fault.answer or proxy._forward(request, fault.change_request(request.body), dict(self.headers))
-                time.sleep(fault.wait)
-                if fault.lose_answer:
+                if fault.silent:
+                    self.connection.recv(1)  # returns when the client hangs up
+                if fault.silent or fault.lose_answer:
                     return self._reset()
                 body = fault.change_answer(answer.body)
                 self.send_response_only(answer.status)

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from dataclasses import replace
 
 import pytest
 from fault_proxy import Answer, Fault, flipped, refusal
@@ -18,7 +19,6 @@ PASSING = [
     Fault(answer=Answer(502, [], b"<html>Bad Gateway</html>")),
     Fault(answer=Answer(504, [], b"")),
     Fault(lose_answer=True),
-    Fault(wait=3.0),  # the client waits for two
 ]
 SMALL = random.Random(1).randbytes(5000)
 LARGE = random.Random(2).randbytes(11 * 2**20)
@@ -55,13 +55,22 @@ def test_what_passes_by_itself_is_tried_again(faulty, number):
         lambda: store.renew("x"),
         lambda: store.local("x", sha256(SMALL)).read_bytes() == SMALL,
         lambda: store.delete("x"),
-    )[:: 5 if PASSING[number].wait else 1]:
+    ):
         proxy.faults[:] = [PASSING[number]]
         assert step() in (True, None)
         assert nothing_left(proxy), "the fault has struck"
 
 
-@pytest.mark.parametrize("number", range(len(PASSING) - 1))
+def test_an_answer_that_does_not_come_is_asked_for_again(faulty):
+    store, proxy = faulty
+    store = S3Store(store.root, replace(store.wire, read_seconds=2.0))
+    for step in (lambda: store.write("x", SMALL), lambda: store.read("x") == SMALL):
+        proxy.faults[:] = [Fault(silent=True)]
+        assert step() in (True, None)
+        assert nothing_left(proxy), "the fault has struck"
+
+
+@pytest.mark.parametrize("number", range(len(PASSING)))
 def test_of_a_create_whose_answer_fails_the_writer_still_knows_that_it_won(faulty, number):
     store, proxy = faulty
     fault = PASSING[number]
