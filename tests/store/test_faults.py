@@ -94,10 +94,11 @@ def test_of_a_create_whose_answer_fails_the_writer_still_knows_that_it_won(fault
 def test_what_arrives_otherwise_than_it_was_sent_is_fetched_again(faulty, fault, data):
     store, proxy = faulty
     store.write("x", data)
-    proxy.faults[:] = [fault]
+    in_a_range = replace(fault, span="^bytes=0-")
+    proxy.faults[:] = [in_a_range if data is LARGE else fault]
     assert store.read("x") == data
     assert nothing_left(proxy)
-    proxy.faults[:] = [fault]
+    proxy.faults[:] = [in_a_range]
     assert store.local("x", sha256(data)).read_bytes() == data
     assert nothing_left(proxy)
 
@@ -116,6 +117,31 @@ def test_what_is_changed_on_the_way_up_is_sent_again(faulty, way, data, sent):
         assert nothing_left(proxy)
         assert store.read(f"x{change is flipped}") == data
     assert not list(store.unfinished())
+
+
+@pytest.mark.parametrize("way", ["read", "local"])
+def test_a_renewal_between_two_ranges_of_a_read_does_no_harm(faulty, way, request):
+    """A copy of what went up in parts may have another ETag: ranges by the old one are refused, and begun anew."""
+    store, proxy = faulty
+    store.write("x", LARGE)
+    etag = store._head("x")["ETag"]
+    proxy.faults[:] = [Fault("GET", span="^bytes=10485760-", before=lambda: store.renew("x"))]
+    before = len(proxy.requests)
+    assert (store.read("x") if way == "read" else store.local("x", sha256(LARGE)).read_bytes()) == LARGE
+    assert nothing_left(proxy), "it was renewed meanwhile"
+    ranges = [asked for asked in proxy.requests[before:] if asked.span]
+    assert len(ranges) == (3 if store._head("x")["ETag"] == etag else 6)
+    assert (len(ranges) == 6) == ("moto" in request.node.name)
+
+
+@pytest.mark.parametrize("way", ["read", "local"])
+def test_what_is_written_between_two_ranges_of_a_read_is_not_mixed_with_what_was_there(faulty, way):
+    store, proxy = faulty
+    store.write("x", LARGE)
+    other = LARGE[::-1]
+    proxy.faults[:] = [Fault("GET", span="^bytes=10485760-", before=lambda: store.write("x", other))]
+    assert (store.read("x") if way == "read" else store.local("x", sha256(other)).read_bytes()) == other
+    assert nothing_left(proxy), "it was written meanwhile"
 
 
 def test_every_flipped_byte_is_caught(faulty):
