@@ -87,7 +87,7 @@ def bucket(request, credentials, monkeypatch):
     def opened(endpoint, through=None):
         name = hashlib.sha256(request.node.name.encode()).hexdigest()[:20]
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        S3Store(f"s3://{name}", QUICK).client.create_bucket(Bucket=name)
+        S3Store(f"s3://{name}", QUICK).bucket.client.create_bucket(Bucket=name)
         monkeypatch.setenv("AWS_ENDPOINT_URL", through or endpoint)
         return S3Store(f"s3://{name}/some/prefix", QUICK)
 
