@@ -174,8 +174,11 @@ def _counts(labels: Tensor, classes: int) -> list[int]:
 
 
 def _size_bars(sizes: Sequence[Sequence[int]] | None) -> list[Bar]:
-    """Pictures by their shorter side: each length for itself where there are few, or else in equal steps."""
-    if not sizes:
+    """Pictures by their shorter side: each length for itself where there are few, or else in equal steps.
+
+    None where all are of one size, which a sentence says as well.
+    """
+    if not sizes or len(sizes) == 1:
         return []
     sides: Counter[int] = Counter()
     for width, height, count in sizes:
@@ -203,7 +206,8 @@ def _size_facts(sizes: Sequence[Sequence[int]] | None) -> str:
         shapes["square" if width == height else "wider than high" if width > height else "higher than wide"] += count
     smallest, largest = (pick(sizes, key=lambda size: size[0] * size[1]) for pick in (min, max))
     words = ", ".join(f"{count:,} {shape}" for shape, count in shapes.items() if count)
-    return f"{words}; from {smallest[0]:,}×{smallest[1]:,} to {largest[0]:,}×{largest[1]:,} pixels"
+    least, most = (f"{width:,}×{height:,}" for width, height, _ in (smallest, largest))
+    return f"{words}; {f'all of {least}' if len(sizes) == 1 else f'from {least} to {most}'} pixels"
 
 
 def _size(count: int) -> str:

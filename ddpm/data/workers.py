@@ -25,7 +25,8 @@ import numpy as np
 
 from ddpm.data.packing import Unusable, fit, pixel_digest
 from ddpm.data.packing import decode as decode_picture
-from ddpm.data.sources.source import MAX_BYTES, Content, Picture
+from ddpm.data.sources import source
+from ddpm.data.sources.source import Content, Picture, too_large
 from ddpm.errors import WrongInput
 
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
@@ -62,7 +63,7 @@ class Worker:
         here = str(Path(__file__).parents[2])
         path = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH")) if part)
         return subprocess.Popen(
-            [sys.executable, "-m", "ddpm.data.workers", str(self.image_size), str(self.min_side)],
+            [sys.executable, "-m", "ddpm.data.workers", *map(str, (self.image_size, self.min_side, source.MAX_BYTES))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **one, "PYTHONPATH": path},
@@ -163,13 +164,13 @@ def _content(content: Content) -> str | bytes:
 # -- the process ------------------------------------------------------------------------------------------------------
 
 
-def _read_file(path: str) -> bytes:
-    """A file's bytes. Raises OSError where it is none, or too long for a picture's."""
+def _read_file(path: str, max_bytes: int) -> bytes:
+    """A file's bytes. Raises OSError where it is none, or there are too many."""
     facts = os.stat(path)
     if not stat.S_ISREG(facts.st_mode):
         raise OSError(None, "is no plain file")
-    if facts.st_size > MAX_BYTES:
-        raise OSError(None, f"{facts.st_size:,} bytes are too many for a picture")
+    if facts.st_size > max_bytes:
+        raise too_large(facts.st_size)
     with open(path, "rb", buffering=0) as file:
         return file.read()
 
@@ -186,14 +187,14 @@ def _answer(data: bytes, image_size: int, min_side: int, decode: bool) -> tuple[
     return {"sha256": sha256, "digest": pixel_digest(pixels).hex(), "size": list(picture.size)}, pixels.tobytes()
 
 
-def serve(image_size: int, min_side: int, requests: IO[bytes], replies: IO[bytes]) -> None:
+def serve(image_size: int, min_side: int, max_bytes: int, requests: IO[bytes], replies: IO[bytes]) -> None:
     """Answer requests until there are no more."""
     while line := requests.readline():
         asked: dict[str, Any] = json.loads(line)
         answers, pixels = [], []
         for item in asked["items"]:
             try:
-                data = _read_file(item["path"]) if "path" in item else requests.read(item["size"])
+                data = _read_file(item["path"], max_bytes) if "path" in item else requests.read(item["size"])
             except OSError as problem:
                 reason = f"cannot be read: {problem.strerror}"
                 answers.append({"sha256": f"{UNREADABLE}: {reason}", "reason": reason})
@@ -208,6 +209,7 @@ def serve(image_size: int, min_side: int, requests: IO[bytes], replies: IO[bytes
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of them; whoever started this one ends it
     try:
-        serve(int(sys.argv[1]), int(sys.argv[2]), sys.stdin.buffer, sys.stdout.buffer)
+        image_size, min_side, max_bytes = map(int, sys.argv[1:])
+        serve(image_size, min_side, max_bytes, sys.stdin.buffer, sys.stdout.buffer)
     except BrokenPipeError:
         os._exit(1)  # nobody is there to read the answer, nor a traceback

@@ -3,8 +3,12 @@
     base.py       what a store promises
     files.py      a folder
     s3.py         a prefix of a bucket, by boto3, which is imported for `s3://` only
-    transfer.py   what goes over the wire to S3: parts, retries, digests
-    problems.py   what went wrong there, in one line
+      bucket.py     one request to it
+      abilities.py  what its endpoint can do
+      upload.py     an object's way up
+      download.py   an object's way down
+      transfer.py   what both have in common: the client, tries with backoff, parts, digests
+      problems.py   what went wrong, in one line
 
 A store is a root (`/path`, `file:///path` or `s3://bucket/prefix`) and keys below it. Writes are whole or not at all;
 `create` never overwrites.

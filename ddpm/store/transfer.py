@@ -1,4 +1,4 @@
-"""What goes over the wire to S3: one client a process and surroundings, tries with backoff, parts, and their digests."""
+"""What every transfer to and from S3 rests on: one client a process and surroundings, tries with backoff, parts, digests."""
 
 from __future__ import annotations
 

@@ -42,6 +42,19 @@ def test_pictures_in_a_bucket_become_a_data_set_in_a_bucket(bucket):
     assert ingest(settings, open_store("s3://pictures/ddpm"), Quiet(), workers=1)["reused"]
 
 
+def test_an_object_that_is_too_large_for_a_picture_is_set_aside(bucket, monkeypatch):
+    buffer = io.BytesIO()
+    Image.new("RGB", (12, 12)).save(buffer, "PNG")
+    size = len(buffer.getvalue())
+    bucket.put_object(Bucket="pictures", Key="large/a.png", Body=buffer.getvalue())
+    bucket.put_object(Bucket="pictures", Key="large/large.png", Body=buffer.getvalue() + b"1")
+    monkeypatch.setattr("ddpm.data.sources.source.MAX_BYTES", size)
+    settings = IngestSettings(source="s3://pictures/large", dataset_name="set", image_size=8, quarantine_limit=0.5)
+    facts = ingest(settings, open_store("s3://pictures/ddpm"), Quiet(), workers=1)
+    reason = f"cannot be read: {size + 1} bytes are too many for a picture"
+    assert facts["quarantined"] == [{"name": "large.png", "reason": reason}]
+
+
 def test_a_bucket_that_is_not_there_or_holds_no_pictures_is_said_in_one_line(bucket):
     with pytest.raises(WrongInput, match="NoSuchBucket: there is no such bucket; create it"):
         check_source("s3://nowhere/raw")

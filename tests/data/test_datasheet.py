@@ -66,6 +66,12 @@ def test_the_page_tells_what_the_manifest_does_and_needs_nothing_else(digits):
     assert [load for load in page.loads if not load.startswith("data:")] == ["https://example.org/x"]
 
 
+def test_originals_of_one_size_are_told_of_in_a_sentence(digits):
+    page = Looked(render(with_manifest(digits, original_sizes=[[8, 8, 1797]])))
+    assert "1,797 square; all of 8×8 pixels" in page.text and "By the shorter side" not in page.text
+    assert "training shards 1 file, 2.0 MB held-out shards 0 files, 0.0 kB" in page.text
+
+
 def test_classes_are_counted_on_both_sides(digits):
     page = render(with_manifest(digits)).decode()
     counts = re.findall(r'title="(\d+) (training|held-out)"', page)

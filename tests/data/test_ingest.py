@@ -1,8 +1,11 @@
 """Pictures to a data set: exactly once, the same everywhere, and nothing half-published."""
 
 import errno
+import gzip
 import json
 import os
+import tarfile
+import zipfile
 
 import numpy as np
 import pytest
@@ -208,6 +211,59 @@ def test_what_is_no_plain_file_is_set_aside(tmp_path):
         "a/pipe.png": "cannot be read: is no plain file",
         "a/\\xff.png": "not a picture",
     }
+
+
+def folder_of(path, files):
+    for name, data in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    return path
+
+
+def zip_of(path, files):
+    with zipfile.ZipFile(path.with_suffix(".zip"), "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path.with_suffix(".zip")
+
+
+def tar_of(path, files):
+    with tarfile.open(path.with_suffix(".tar"), "w") as archive:
+        for name in files:
+            archive.add(folder_of(path, files) / name, name)
+    return path.with_suffix(".tar")
+
+
+def tgz_of(path, files):
+    plain = tar_of(path, files)
+    plain.with_suffix(".tgz").write_bytes(gzip.compress(plain.read_bytes()))
+    return plain.with_suffix(".tgz")
+
+
+def parquet_of(path, files):
+    import pyarrow
+    import pyarrow.parquet
+
+    cells = pyarrow.array(list(files.values()), pyarrow.binary())
+    pyarrow.parquet.write_table(pyarrow.table({"image": cells}), path.with_suffix(".parquet"))
+    return f"parquet:{path.with_suffix('.parquet')}"
+
+
+@pytest.mark.parametrize("source_of", [folder_of, zip_of, tar_of, tgz_of, parquet_of])
+def test_a_file_that_is_too_large_for_a_picture_is_set_aside_wherever_it_lies(tmp_path, monkeypatch, source_of):
+    pictures = photographs(tmp_path / "pictures", each=2)
+    files = {f"{file.parent.name}/{file.name}": file.read_bytes() for file in sorted(pictures.rglob("*.png"))}
+    limit = max(map(len, files.values()))
+    files["b/large.png"] = files["b/000.png"] + bytes(limit)  # readers do not look behind a picture's end
+    monkeypatch.setattr("ddpm.data.sources.source.MAX_BYTES", limit)
+    facts = publish(source_of(tmp_path / "in", files), tmp_path / "store", quarantine_limit=0.2)
+    assert facts["n"] + facts["held_out"] == 4
+    assert facts["quarantined"] == [
+        {
+            "name": "in/000004" if source_of is parquet_of else "b/large.png",
+            "reason": f"cannot be read: {len(files['b/large.png']):,} bytes are too many for a picture",
+        }
+    ]
 
 
 def test_a_file_that_crashes_its_decoder_is_set_aside_and_the_rest_is_not(tmp_path, monkeypatch):

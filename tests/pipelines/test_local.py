@@ -176,6 +176,7 @@ def test_mlflow_has_it_all(finished):
     assert sorted(one.info.run_name for one in children) == ["final", "trial 0", "trial 1", "trial 2"]
     assert {one.info.status for one in found} == {"FINISHED"}
     assert parents[0].data.params["mults_choices"] == "1-2-4-8 1-2-3-6 1-2-3 1-2-4"
+    assert "datasheet.html" in {file.path for file in client.list_artifacts(parents[0].info.run_id)}
     assert parents[0].inputs.dataset_inputs or any(one.inputs.dataset_inputs for one in children)
     for one in children:
         assert {"loss", "grad_norm", "lr", "skipped_steps", "images_per_second", "held_out_loss", "fid", "kid"} <= set(

@@ -4,9 +4,10 @@ import contextlib
 import functools
 import hashlib
 import os
-import socket
+import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,38 +18,43 @@ from ddpm.store import S3Store, open_store
 from ddpm.store.transfer import Wire
 
 KEY, SECRET = "an-access-key", "a-very-secret-key"
-PATIENT = Wire(tries=5, first_wait=0.01, longest_wait=0.05, read_seconds=2.0, part_bytes=5 * 2**20)
+QUICK = Wire(tries=5, first_wait=0.01, longest_wait=0.05, part_bytes=5 * 2**20)  # to try again, not to give up
 
 
 @pytest.fixture(scope="session")
 def moto():
-    from moto.server import ThreadedMotoServer
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    app, alone = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+    def one_at_a_time(environ, start):
+        """As S3 does, and moto's threads do not: between its look for an object and its writing there is a gap."""
+        with alone:
+            return app(environ, start)
+
+    server = make_server("127.0.0.1", 0, one_at_a_time, threaded=True)
+    serving = threading.Thread(target=server.serve_forever, daemon=True)
+    serving.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    serving.join()
+    server.server_close()
 
 
 @pytest.fixture(scope="session")
 def rclone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rclone")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [Path(sys.executable).parent / "rclone", "serve", "s3", "--addr", f"127.0.0.1:{port}"]
+    command = [Path(sys.executable).parent / "rclone", "serve", "s3", "--addr", "127.0.0.1:0"]
     command += ["--auth-key", f"{KEY},{SECRET}", "--vfs-cache-mode", "off", "--config", "/dev/null", folder]
-    with open(folder.with_suffix(".log"), "wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log)
+    log = folder.with_suffix(".log")
+    with open(log, "wb") as file:
+        server = subprocess.Popen(command, stdout=file, stderr=file)
     try:
-        for _ in range(200):
-            with socket.socket() as knock:
-                if knock.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert server.poll() is None, folder.with_suffix(".log").read_text()
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
+        while not (found := re.search(r"Starting s3 server on \[(http://[0-9.:]+)/\]", log.read_text())):
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.02)
+        yield found[1]  # a port that it chose itself: nobody else can have taken it
     finally:
         server.terminate()
         server.wait(timeout=20)
@@ -81,9 +87,9 @@ def bucket(request, credentials, monkeypatch):
     def opened(endpoint, through=None):
         name = hashlib.sha256(request.node.name.encode()).hexdigest()[:20]
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        S3Store(f"s3://{name}", PATIENT).client.create_bucket(Bucket=name)
+        S3Store(f"s3://{name}", QUICK).bucket.client.create_bucket(Bucket=name)
         monkeypatch.setenv("AWS_ENDPOINT_URL", through or endpoint)
-        return S3Store(f"s3://{name}/some/prefix", PATIENT)
+        return S3Store(f"s3://{name}/some/prefix", QUICK)
 
     return opened
 

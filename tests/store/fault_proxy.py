@@ -11,7 +11,6 @@ import re
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +22,7 @@ class Request:
     method: str
     path: str
     body: bytes
+    span: str = ""  # its Range header
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,18 @@ class Fault:
 
     method: str = ""  # any
     path: str = ""  # a pattern to be found in it
+    span: str = ""  # the same for the Range header
+    before: Callable[[], object] = bool  # done before the request is passed on
     answer: Answer | None = None  # sent instead of asking the server
     lose_answer: bool = False  # the server does what is asked, and its answer never arrives
     change_request: Callable[[bytes], bytes] = bytes
     change_answer: Callable[[bytes], bytes] = bytes
     reset_after: int | None = None  # bytes of the answer's body, and then the connection breaks
-    wait: float = 0.0  # seconds before the answer
+    silent: bool = False  # the server does what is asked, and nothing comes until the client gives up
 
     def fits(self, request: Request) -> bool:
-        return self.method in ("", request.method) and re.search(self.path, request.path) is not None
+        found = re.search(self.path, request.path) and re.search(self.span, request.span)
+        return self.method in ("", request.method) and found is not None
 
 
 def refusal(status: int, code: str) -> Answer:
@@ -102,13 +105,14 @@ class FaultProxy:
                 return True
 
             def handle_any(self) -> None:
-                request = Request(
-                    self.command, self.path, self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                )
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                request = Request(self.command, self.path, body, self.headers.get("Range") or "")
                 fault = proxy._take(request)
+                fault.before()
                 answer = fault.answer or proxy._forward(request, fault.change_request(request.body), dict(self.headers))
-                time.sleep(fault.wait)
-                if fault.lose_answer:
+                if fault.silent:
+                    self.connection.recv(1)  # returns when the client hangs up
+                if fault.silent or fault.lose_answer:
                     return self._reset()
                 body = fault.change_answer(answer.body)
                 self.send_response_only(answer.status)

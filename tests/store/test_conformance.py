@@ -156,7 +156,7 @@ def test_of_racing_writers_exactly_one_creates(store):
         subprocess.Popen([sys.executable, "-c", code, store.root, str(number)], stdout=subprocess.PIPE, text=True)
         for number in range(4)
     ]
-    wins = [racer.communicate(timeout=60)[0].strip() for racer in racers]
+    wins = [racer.communicate(timeout=300)[0].strip() for racer in racers]
     assert [sum(int(row[i]) for row in wins) for i in range(25)] == [1] * 25
     for i in range(25):
         winner = next(number for number, row in enumerate(wins) if row[i] == "1")

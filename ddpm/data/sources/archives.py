@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from ddpm.data.sources.source import (
-    MAX_BYTES,
     PICTURE_ENDINGS,
     Content,
     Source,
@@ -28,6 +27,7 @@ from ddpm.data.sources.source import (
     is_hidden,
     is_picture,
     printable,
+    within_limit,
 )
 from ddpm.data.sources.spool import Spool, read_at
 from ddpm.errors import WrongInput
@@ -96,9 +96,8 @@ def _of_zip(file: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, Conten
             continue
         if entry.flag_bits & 1:
             raise WrongInput(f"source: {file}: {name} is encrypted; pack the pictures without a password")
-        _require_size(file, name, entry.file_size)
         _require_new(file, name, found)
-        found[name] = partial(_zip_member, archive, entry)
+        found[name] = within_limit(entry.file_size, partial(_zip_member, archive, entry))
     return found, passed_over
 
 
@@ -127,11 +126,10 @@ def _of_tar(file: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, Conten
             if not wanted(name):
                 passed_over += not is_hidden(name)
                 continue
-            _require_size(file, name, entry.size)
             if entry.offset_data + entry.size > size:
                 raise WrongInput(f"source: {file} is damaged: it ends within {name}; fetch it again")
             _require_new(file, name, found)
-            found[name] = partial(read_at, opened, entry.offset_data, entry.size)
+            found[name] = within_limit(entry.size, partial(read_at, opened, entry.offset_data, entry.size))
             archive.members = []  # type: ignore[attr-defined]  # else it keeps them all, for nothing
         # A header that is damaged, or not there, ends the list as the end mark does: only that one is the end.
         opened.seek(archive.offset)
@@ -187,11 +185,6 @@ def _require_bounded(file: Path, unpacked: int) -> None:
             f"source: {file} is refused: its {packed:,} bytes unpack to more than {max(ALWAYS_ALLOWED, EXPANSION * packed):,}, "
             "taken for a bomb; unpack it by hand if you trust it, and give the folder"
         )
-
-
-def _require_size(file: Path, name: str, size: int) -> None:
-    if size > MAX_BYTES:
-        raise _refused(file, name, f"is {size:,} bytes, more than {MAX_BYTES:,}, too many for a picture")
 
 
 def _without_wrapping(found: dict[str, Content]) -> dict[str, Content]:

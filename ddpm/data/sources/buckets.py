@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 from ddpm.data.sources.source import (
-    MAX_BYTES,
     PICTURE_ENDINGS,
     Content,
     Source,
@@ -13,6 +12,7 @@ from ddpm.data.sources.source import (
     is_hidden,
     is_picture,
     printable,
+    within_limit,
 )
 from ddpm.errors import WrongInput
 from ddpm.store import Damaged, Missing, Store, open_store
@@ -33,7 +33,7 @@ def from_bucket(uri: str) -> Source:
     passed_over = 0
     for entry in store.entries(""):
         if is_picture(entry.key):
-            contents[printable(entry.key)] = partial(_read, store, entry.key, entry.bytes)
+            contents[printable(entry.key)] = within_limit(entry.bytes, partial(_read, store, entry.key))
         else:
             passed_over += not is_hidden(entry.key)
     if not contents:
@@ -43,10 +43,8 @@ def from_bucket(uri: str) -> Source:
     return by_folders("bucket", contents, {}, passed_over)
 
 
-def _read(store: Store, key: str, size: int) -> bytes:
-    """An object's bytes; OSError, as of a file, where it has gone since it was listed, is too long or is damaged."""
-    if size > MAX_BYTES:
-        raise OSError(None, f"{size:,} bytes are too many for a picture")
+def _read(store: Store, key: str) -> bytes:
+    """An object's bytes; OSError, as of a file, where it has gone since it was listed or is damaged."""
     try:
         return store.read(key)
     except Damaged:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ddpm.data.sources.source import NO_CLASS, Picture, Source, printable
+from ddpm.data.sources.source import NO_CLASS, Picture, Source, printable, within_limit
 from ddpm.data.sources.spool import Spool
 from ddpm.errors import WrongInput
 
@@ -45,9 +45,9 @@ def from_parquet(files: Sequence[Path], kind: str = "parquet", facts: dict[str, 
                     cells = batch.column(column).to_pylist()
                     classes = batch.column(class_column).to_pylist() if class_column else [None] * len(cells)
                     for cell, of_class in zip(cells, classes, strict=True):
-                        data = cell.get("bytes") if isinstance(cell, dict) else cell
+                        data = (cell.get("bytes") if isinstance(cell, dict) else cell) or b""
                         name = printable(f"{file.relative_to(above).with_suffix('').as_posix()}/{row:06d}")
-                        pictures.append((name, spool.keep(data or b"")))
+                        pictures.append((name, within_limit(len(data), spool.keep(data))))
                         given.append(of_class)
                         row += 1
         except (pyarrow.ArrowInvalid, OSError) as problem:

@@ -6,11 +6,12 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 NO_CLASS = -1
-MAX_BYTES = 256 * 2**20  # of one picture's file; more is no picture that anybody trains on
+MAX_BYTES = 256 * 2**20  # of one picture's file, wherever it lies; more is no picture that anybody trains on
 
 Content = str | bytes | Callable[[], bytes]  # a file's path; the bytes; or what reads them from where they lie
 
@@ -47,6 +48,19 @@ def is_hidden(name: str) -> bool:
 def printable(name: str) -> str:
     """A file's name as text that every file and terminal takes: bytes that are no UTF-8 are written as \\xNN."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def within_limit(size: int, read: Callable[[], bytes]) -> Callable[[], bytes]:
+    """What reads a picture of so many bytes; where they are too many, it raises OSError, and the picture is set aside."""
+    return read if size <= MAX_BYTES else partial(_refuse, size)
+
+
+def _refuse(size: int) -> bytes:
+    raise too_large(size)
+
+
+def too_large(size: int) -> OSError:
+    return OSError(None, f"{size:,} bytes are too many for a picture")
 
 
 def name_digest(name: str) -> bytes:
