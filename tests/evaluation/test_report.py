@@ -11,7 +11,7 @@ from ddpm.evaluation.charts import Line, curves
 from ddpm.evaluation.report import NOT_MEASURED, PICTURES, render, verdict
 from ddpm.pictures import png
 from ddpm.steps.page import publish
-from ddpm.store import FileStore
+from ddpm.store import FileStore, read_object
 
 FIGURES = {"n": 100, "nearer_to_train": 0.52, "below_third": 0.01, "below_threshold": 0.02}
 SPACE = {"generated": FIGURES, "held_out": FIGURES, "threshold": 0.3, "closer": {"share": 0.5, "low": 0.4, "high": 0.6}}
@@ -176,6 +176,18 @@ def test_curves_leave_out_what_is_no_number():
 def test_it_is_published_beside_the_report(tmp_path):
     store = FileStore(tmp_path)
     store.write("reports/abc.png", DOT)
-    page = publish({**REPORT, "pictures": {"grid": store.uri("reports/abc.png"), "pairs": None}}, store)
-    assert store.read("reports/abc.html").decode() == page
+    report = {**REPORT, "pictures": {"grid": store.uri("reports/abc.png"), "pairs": None}}
+    page, uri = publish(report, store)
+    assert uri.startswith(store.uri("reports/abc.")) and read_object(uri).decode() == page
     assert page.count("data:image/png;base64,") == 1
+
+
+def test_a_page_that_was_published_stays(tmp_path):
+    """A run's page holds the judge's word and its curves; the same report, asked for again by itself, has another page."""
+    store = FileStore(tmp_path)
+    of_a_run, its_uri = publish(REPORT, store)
+    plain, plain_uri = publish(without("judge", "training", "run_seconds"), store)
+    assert its_uri != plain_uri and "Judge" in of_a_run and "Judge" not in plain
+    assert publish(REPORT, store) == (of_a_run, its_uri)
+    assert [read_object(uri).decode() for uri in (its_uri, plain_uri)] == [of_a_run, plain]
+    assert len(list(store.list("reports"))) == 2
