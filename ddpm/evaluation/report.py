@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ddpm.evaluation.charts import Line, curves
+from ddpm.evaluation.uncertainty import share_excess
 
 NOT_MEASURED = "not measured"
 GOOD, FAIR, BAD, UNKNOWN = (
@@ -24,9 +25,10 @@ GOOD, FAIR, BAD, UNKNOWN = (
     "unknown",
 )  # of a finding; a word and a sign on the page, not only a colour
 
+SPACES = {"pixel": "pixels", "feature": "features"}  # in which copies are looked for, and as a person says it
 PICTURES = {  # by the report's name: a heading, and what one sees
     "grid": ("Samples", "The first generated pictures, by seed: not chosen."),
-    "pairs": ("Closest pairs", "Generated pictures (left of each pair) beside the training pictures that are nearest to them (right), the closest first."),
+    "pairs": ("Closest pairs", "Generated pictures (left of each pair) beside the training pictures that are nearest to them (right), mirrored where that is nearer: the closest by pixels in the upper half, by features in the lower."),
     "noising": ("Noising", "Training pictures being destroyed, from left to right."),
     "denoising": ("Denoising", "Generated pictures appearing out of noise, from left to right."),
 }  # fmt: skip
@@ -121,7 +123,20 @@ def _copies(report: dict[str, Any]) -> Finding:
     words += f", and {usual:.1%} of unseen real pictures do"
     if surely is not None and surely > 0:
         return Finding(BAD, "Copying", f"{words}: {surely:.1%} too many at least.")
-    return Finding(GOOD, "Copying", f"{words}: no more than usual, beyond the interval.")
+    words += ": no more than usual, beyond the interval."
+    if leaning := _leaning(copying):
+        return Finding(FAIR, "Copying", f"{words} But {leaning}.")
+    return Finding(GOOD, "Copying", words)
+
+
+def _leaning(copying: dict[str, Any]) -> str:
+    """What there is to say where pictures are no copies, but lie nearer to the training pictures than unseen ones do."""
+    for space, name in SPACES.items():
+        generated, real = ((copying.get(space) or {}).get(who) or {} for who in ("generated", "held_out"))
+        share, usual = generated.get("nearer_to_train"), real.get("nearer_to_train")
+        if share is not None and usual is not None and share_excess(share, generated["n"], usual, real["n"])[1] > 0:
+            return f"by {name} {share:.1%} are nearer to training pictures than to as many unseen ones, and {usual:.1%} of unseen real pictures are: it begins to learn its pictures by heart"
+    return ""
 
 
 def _all_kinds(report: dict[str, Any]) -> Finding:
@@ -193,7 +208,7 @@ def _between(low: float | None, high: float | None) -> str:
 def _copying_rows(report: dict[str, Any]) -> list[dict[str, str]]:
     """By space: generated pictures beside held-out ones."""
     found = []
-    for space, name in (("pixel", "pixels"), ("feature", "features")):
+    for space, name in SPACES.items():
         facts = (report.get("copying") or {}).get(space)
         if not facts:
             continue

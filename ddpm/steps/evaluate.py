@@ -191,7 +191,7 @@ def _keep_pictures(
     device: torch.device,
 ) -> dict[str, str | None]:  # fmt: skip
     """The report's pictures, put beside it; their URIs."""
-    sheets = {"": grid(measured.shown[:SHOWN]), ".pairs": grid(measured.pairs, columns=8)}
+    sheets = {"": grid(measured.shown[:SHOWN]), ".pairs": grid(measured.pairs, columns=8, together=2)}
     if model := source.model:
         frames = 9
         seeds = range(settings.sample_seed, settings.sample_seed + STRIPS)

@@ -154,6 +154,8 @@ def test_the_verdict_follows_the_figures():
     assert levels(fid=0.6, excess=same)["Likeness"] == "good"
     copied = {"share": 0.4, "share_held_out": 0.01, "excess_low": 0.3}
     assert levels(copying=copied)["Copying"] == "bad"
+    nearer = {**SPACE, "generated": {**FIGURES, "nearer_to_train": 0.75}}
+    assert levels(copying={**REPORT["copying"], "feature": nearer})["Copying"] == "fair"
     assert levels(copying={"share": 0.4, "share_held_out": None, "excess_low": None})["Copying"] == "unknown"
     assert levels(coverage={**REPORT["coverage"], "missing": [], "distance": 0.02})["Coverage"] == "good"
     assert levels(judge={**REPORT["judge"], "score": {"mean": 1.1, "low": 1, "high": 1.2, "n": 50}})["Judge"] == "bad"
@@ -164,6 +166,16 @@ def test_a_judge_without_its_controls_has_no_score_on_the_page():
     judge["distribution"] = {name: judge["distribution"][name] for name in ("real", "other")}
     page = Page(render({**REPORT, "judge": judge}, ALL))
     assert "No score. it does not look" in page.text and "not reported" in page.text and "3.20" not in page.text
+
+
+def test_a_logarithmic_axis_names_values_near_its_points():
+    """A loss between 0.05 and 0.09 fills the chart; one over five decades has a number for each."""
+    near = curves([Line("a", [(1, 0.09), (2, 0.051)])], "x", "y", "some", log_y=True)
+    assert re.findall(r">(0\.\d+)<", near) == ["0.05", "0.1"]
+    height = [float(point.split(",")[1]) for point in re.search(r'points="([^"]*)"', near)[1].split()]
+    assert height[1] - height[0] > 100
+    far = curves([Line("a", [(1, 1), (2, 1e-5)])], "x", "y", "some", log_y=True)
+    assert [float(t) for t in re.findall(r'"end">([^<]*)<', far)] == [1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1]
 
 
 def test_curves_leave_out_what_is_no_number():
