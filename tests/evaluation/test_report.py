@@ -6,10 +6,11 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from ddpm.evaluation.charts import Line, curves
 from ddpm.evaluation.report import NOT_MEASURED, PICTURES, render, verdict
-from ddpm.pictures import png
+from ddpm.pictures import grid, png
 from ddpm.steps.page import publish
 from ddpm.store import FileStore, read_object
 
@@ -22,7 +23,7 @@ REPORT = {
     "precision": 0.8, "recall": 0.7, "inception_score": {"mean": 8.1, "std": 0.1, "of": "classifier", "why": ""},
     "intervals": {"fid": [2.3, 2.7], "kid": [0.008, 0.012], "precision": [0.7, 0.9], "recall": [0.6, 0.8]},
     "recognisable": {"generated": 0.7, "real": 0.95},
-    "held_out": {"n": 50, "train": {"fid": 3.0, "kid": 0.01}, "held_out": {"fid": 3.5, "kid": 0.02}, "difference": {}},
+    "held_out": {"n": 50, "train": {"fid": 3.0, "kid": 0.01}, "held_out": {"fid": 3.5, "kid": 0.02}, "difference": {"fid": {"difference": 0.5, "low": 0.1, "high": 0.9}}},
     "curve": [{"n": 50, "fid": 4.0}, {"n": 100, "fid": 2.5}], "fid_infinity": 1.5, "fid_infinity_std": 0.2,
     "copying": {"share": 0.01, "share_held_out": 0.01, "excess": 0.0, "excess_low": -0.02, "pixel": SPACE, "feature": SPACE},
     "levels": {"sigma": [0.1, 1.0, 10.0], "train": [0.5, 0.1, 0.01], "held_out": [0.6, 0.12, 0.01]},
@@ -84,7 +85,7 @@ def test_the_page_says_it_all():
     page = Page(render(REPORT, ALL))
     assert page.open == []
     for words in (
-        "2.5", "2.3 to 2.7", "0.5 (extrapolated)", "2 above that (95%: 1.8 to 2.2)", "70.0%", "FID at infinite n", "1.5", "100 pictures are few & far between",
+        "2.5", "FID_classifier", "KID_classifier", "2.3 to 2.7", "0.5 (extrapolated)", "against 50 of either; difference 0.5 (95%: 0.1 to 0.9): it fits what it has seen", "2 above that (95%: 1.8 to 2.2)", "70.0%", "FID at infinite n", "1.5", "100 pictures are few & far between",
         "Drawn less than half as often as they should be: <seven>", "3.20 of 5", "AUC 0.99", "How much?", "1 min 15 s", "1 h 1 min", "0.0123", "eye", "[0, 100]",
     ):  # fmt: skip
         assert words in page.text, words
@@ -155,6 +156,8 @@ def test_the_verdict_follows_the_figures():
     copied = {"share": 0.4, "share_held_out": 0.01, "excess_low": 0.3}
     assert levels(copying=copied)["Copying"] == "bad"
     nearer = {**SPACE, "generated": {**FIGURES, "nearer_to_train": 0.75}}
+    assert levels(copying={**REPORT["copying"], "feature": nearer})["Copying"] == "good", "by one witness of two"
+    nearer["closer"] = {"share": 0.7, "low": 0.6, "high": 0.8}
     assert levels(copying={**REPORT["copying"], "feature": nearer})["Copying"] == "fair"
     assert levels(copying={"share": 0.4, "share_held_out": None, "excess_low": None})["Copying"] == "unknown"
     assert levels(coverage={**REPORT["coverage"], "missing": [], "distance": 0.02})["Coverage"] == "good"
@@ -183,6 +186,13 @@ def test_curves_leave_out_what_is_no_number():
     drawn = curves([Line("a", [(0, 1), (10, 0), (100, 0.1), (1000, 0.01)])], "x", "y", "some", log_x=True, log_y=True)
     assert len(re.search(r'points="([^"]*)"', drawn)[1].split()) == 2
     assert "nan" not in curves([Line("flat", [(5, 3), (6, 3)])], "x", "y", "flat")
+
+
+def test_pairs_stand_apart():
+    sheet = grid(torch.zeros(8, 3, 64, 64, dtype=torch.uint8), columns=4, together=2)
+    white = "".join("w" if column.all() else "b" for column in sheet[2:66, :, 0].T)
+    assert [len(run) for run in white.split("b" * 64)] == [2, 2, 6, 2, 2]
+    assert sheet.shape == (2 * 66 + 2, len(white), 3)
 
 
 def test_it_is_published_beside_the_report(tmp_path):
