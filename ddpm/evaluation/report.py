@@ -32,6 +32,7 @@ PICTURES = {  # by the report's name: a heading, and what one sees
     "pairs": ("Closest pairs", "Generated pictures (left of each pair) beside the training pictures that are nearest to them (right), mirrored where that is nearer: the closest by pixels in the upper half, by features in the lower."),
     "noising": ("Noising", "Training pictures being destroyed, from left to right."),
     "denoising": ("Denoising", "Generated pictures appearing out of noise, from left to right."),
+    "clusters": ("Clusters", "Real pictures, a row for each cluster of the coverage below, from cluster 1: those in its middle."),
 }  # fmt: skip
 
 
@@ -70,6 +71,7 @@ def render(report: dict[str, Any], pictures: dict[str, bytes]) -> str:
         pictures=[
             {"heading": heading, "caption": caption, "data": _data_uri(pictures[name]) if name in pictures else None, "name": name}
             for name, (heading, caption) in PICTURES.items()
+            if name != "clusters" or (report.get("coverage") or {}).get("by") == "cluster"
         ],
         copying=_copying_rows(report),
         coverage=report.get("coverage"),

@@ -102,7 +102,7 @@ def test_nothing_is_fetched_and_nothing_runs():
             assert attributes.get(name, "data:").startswith("data:image/png;base64,") or name not in attributes
         assert not any(name.startswith("on") for name in attributes)
     assert not re.search(r"https?://|url\(|@import", text)
-    assert text.count("data:image/png;base64,") == len(PICTURES)
+    assert text.count("data:image/png;base64,") == len(PICTURES) - 1, "no clusters where there are classes"
 
 
 def test_what_people_wrote_stays_text():
@@ -143,6 +143,11 @@ def test_any_part_may_be_missing_or_null(name):
     for report in (without(name), {**REPORT, name: None}):
         page = Page(render(report, ALL))
         assert page.open == [] and not re.search(r"\b(nan|None)\b", page.text)
+
+
+def test_clusters_are_shown_where_coverage_is_by_cluster():
+    page = Page(render({**REPORT, "coverage": {**REPORT["coverage"], "by": "cluster"}}, ALL))
+    assert len(page.of("img")) == len(PICTURES)
 
 
 def test_the_verdict_follows_the_figures():
