@@ -130,8 +130,7 @@ def evaluate(arguments: argparse.Namespace, progress: Progress) -> Facts:
         report["judge"] = ask(
             arguments.generated, arguments.dataset, settings, asked, store, arguments.tracking_uri, progress
         )
-    page = publish(report, store)
-    report["page"] = store.uri(f"{report['key']}.html")
+    page, report["page"] = publish(report, store)
     if arguments.html:
         Path(arguments.html).write_text(page)
     return report

@@ -135,6 +135,7 @@ def test_a_folder_of_pictures_is_evaluated_like_the_model_that_drew_them(by_hand
     found = facts_of("evaluate", "--generated", "drawn", *by_hand["measure"], cwd=folder)
     assert found["fid"] == pytest.approx(by_hand["evaluate"]["fid"], rel=1e-6)
     assert found["kid"] == pytest.approx(by_hand["evaluate"]["kid"], rel=1e-6)
+    assert facts_of("evaluate", "--generated", "drawn", *by_hand["measure"], cwd=folder) == found, "the first stays"
     (folder / "b.json").write_text(json.dumps(found))
     side_by_side = facts_of("compare", "report.json", "b.json", cwd=folder)
     assert side_by_side["fid"]["low"] <= 0 <= side_by_side["fid"]["high"]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 360, 210
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 38
+LEFT, RIGHT, TOP, BOTTOM = 52, 18, 10, 38  # at the right for half of the last number
+MOST_TICKS = 6
 MOST_POINTS = 240
 
 
@@ -85,11 +86,9 @@ def _axis(values: Sequence[float], start: float, end: float, log: bool) -> tuple
     """Where a value lies, and the values to name."""
     low, high = min(values), max(values)
     if log:
-        first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-        last = max(last, first + 1)
-        every = max(1, (last - first) // 4)
-        ticks = [10.0**power for power in range(first, last + 1, every)]
-        return lambda value: start + (end - start) * (math.log10(value) - first) / (last - first), ticks
+        ticks = _logarithmic(low, high)
+        bottom, height = math.log10(ticks[0]), math.log10(ticks[-1] / ticks[0])
+        return lambda value: start + (end - start) * (math.log10(value) - bottom) / height, ticks
     if high == low:
         low, high = low - 0.5, high + 0.5
     rough = (high - low) / 4
@@ -98,6 +97,19 @@ def _axis(values: Sequence[float], start: float, end: float, log: bool) -> tuple
     first, last = math.floor(low / step), math.ceil(high / step)
     ticks = [step * number for number in range(first, last + 1)]
     return lambda value: start + (end - start) * (value - ticks[0]) / (ticks[-1] - ticks[0]), ticks
+
+
+def _logarithmic(low: float, high: float) -> list[float]:
+    """The values to name from at or below `low` to at or above `high`: 1, 2, 5, 10 … or, where those are too many, powers of ten."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    fine = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    from_ = max([i for i, value in enumerate(fine) if value <= low], default=0)
+    to = next((i for i, value in enumerate(fine) if value >= high), len(fine) - 1)
+    to = max(to, from_ + 1)
+    if to - from_ < MOST_TICKS:
+        return fine[from_ : to + 1]
+    every = max(1, len(powers) // 4)
+    return [10.0**power for power in range(powers[0], powers[-1] + every, every)]
 
 
 def _short(value: float) -> str:

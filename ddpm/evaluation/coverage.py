@@ -11,6 +11,7 @@ from ddpm.evaluation.uncertainty import share_interval
 from ddpm.randomness import key
 
 CLUSTERS = 10
+EXAMPLES = 8  # of a cluster, that are shown
 SIMULATIONS = 500
 SEED_LIMIT = 2**32  # scikit-learn's
 
@@ -21,13 +22,21 @@ def by_class(generated: Tensor, real: Tensor, names: list[str]) -> dict[str, Any
 
 
 def by_cluster(generated: Tensor, real: Tensor, clusters: int = CLUSTERS) -> dict[str, Any]:
-    """Shares of the real pictures' k-means clusters, from features float32 [n,d] of generated and of real pictures."""
+    """Shares of the real pictures' k-means clusters, from features float32 [n,d] of generated and of real pictures.
+
+    Each row has `examples`, too: the numbers of the real pictures in the cluster's middle. Its name says nothing.
+    """
     from sklearn.cluster import KMeans
 
     clusters = min(clusters, len(real))
     fitted = KMeans(clusters, n_init=1, random_state=key("clusters") % SEED_LIMIT).fit(real.numpy())
     names = [f"cluster {number + 1}" for number in range(clusters)]
-    return _compared("cluster", fitted.predict(generated.numpy()), fitted.labels_, names)
+    found = _compared("cluster", fitted.predict(generated.numpy()), fitted.labels_, names)
+    apart = fitted.transform(real.numpy())
+    for number, row in enumerate(found["rows"]):
+        own = (fitted.labels_ == number).nonzero()[0]
+        row["examples"] = own[apart[own, number].argsort(kind="stable")[:EXAMPLES]].tolist()
+    return found
 
 
 def _compared(by: str, generated: np.ndarray, real: np.ndarray, names: list[str]) -> dict[str, Any]:

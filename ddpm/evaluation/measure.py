@@ -275,6 +275,7 @@ def _coverage(reference: Reference, draws: list[Drawn]) -> dict[str, Any]:
     if reference.metric == "fid_classifier":
         labels = torch.cat([torch.stack(drawn.logits).softmax(2).mean(0).argmax(1) for drawn in draws])
         return by_class(labels, reference.data.train.labels, reference.data.classes)
+    # Inception's one side holds every training picture, so that the examples' numbers are rows of the training split.
     return by_cluster(torch.cat([drawn.features[0] for drawn in draws]), reference.sides[0].real)
 
 

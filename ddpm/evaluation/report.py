@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ddpm.evaluation.charts import Line, curves
+from ddpm.evaluation.uncertainty import share_excess
 
 NOT_MEASURED = "not measured"
 GOOD, FAIR, BAD, UNKNOWN = (
@@ -24,11 +25,14 @@ GOOD, FAIR, BAD, UNKNOWN = (
     "unknown",
 )  # of a finding; a word and a sign on the page, not only a colour
 
+THIRD = 1 / 3  # of memorisation.py, which needs more than a page does
+SPACES = {"pixel": "pixels", "feature": "features"}  # in which copies are looked for, and as a person says it
 PICTURES = {  # by the report's name: a heading, and what one sees
     "grid": ("Samples", "The first generated pictures, by seed: not chosen."),
-    "pairs": ("Closest pairs", "Generated pictures (left of each pair) beside the training pictures that are nearest to them (right), the closest first."),
+    "pairs": ("Closest pairs", "Generated pictures (left of each pair) beside the training pictures that are nearest to them (right), mirrored where that is nearer: the closest by pixels in the upper half, by features in the lower."),
     "noising": ("Noising", "Training pictures being destroyed, from left to right."),
     "denoising": ("Denoising", "Generated pictures appearing out of noise, from left to right."),
+    "clusters": ("Clusters", "Real pictures, a row for each cluster of the coverage below, from cluster 1: those in its middle."),
 }  # fmt: skip
 
 
@@ -67,6 +71,7 @@ def render(report: dict[str, Any], pictures: dict[str, bytes]) -> str:
         pictures=[
             {"heading": heading, "caption": caption, "data": _data_uri(pictures[name]) if name in pictures else None, "name": name}
             for name, (heading, caption) in PICTURES.items()
+            if name != "clusters" or (report.get("coverage") or {}).get("by") == "cluster"
         ],
         copying=_copying_rows(report),
         coverage=report.get("coverage"),
@@ -103,7 +108,7 @@ def _quality(report: dict[str, Any]) -> Finding:
     if fid is None or floor is None or excess.get("fid") is None:
         return Finding(UNKNOWN, "Likeness", NOT_MEASURED)
     low, high = excess.get("fid_interval") or (None, None)
-    words = f"{report.get('metric') or 'FID'} {number(fid)}, where real pictures against other real ones have {number(floor)}"
+    words = f"{_named('fid', report)} {number(fid)}, where real pictures against other real ones have {number(floor)}"
     above = f"{number(excess['fid'])} above that{_between(low, high)}"
     if low is not None and low <= 0:
         return Finding(GOOD, "Likeness", f"{words}: no difference beyond the interval ({above}).")
@@ -121,7 +126,27 @@ def _copies(report: dict[str, Any]) -> Finding:
     words += f", and {usual:.1%} of unseen real pictures do"
     if surely is not None and surely > 0:
         return Finding(BAD, "Copying", f"{words}: {surely:.1%} too many at least.")
-    return Finding(GOOD, "Copying", f"{words}: no more than usual, beyond the interval.")
+    words += ": no more than usual, beyond the interval."
+    if leaning := _leaning(copying):
+        return Finding(FAIR, "Copying", f"{words} But {leaning}.")
+    return Finding(GOOD, "Copying", words)
+
+
+def _leaning(copying: dict[str, Any]) -> str:
+    """What there is to say where pictures are no copies, but lie nearer to the training pictures than unseen ones do.
+
+    Two witnesses must agree. A model that draws one bad picture all the time may have them all nearer to a training
+    picture, by chance, but no nearer than real ones; one that draws grey is near to everything, the unseen too.
+    """
+    for space, name in SPACES.items():
+        facts = copying.get(space) or {}
+        generated, real, closer = (facts.get(what) or {} for what in ("generated", "held_out", "closer"))
+        share, usual, low = generated.get("nearer_to_train"), real.get("nearer_to_train"), closer.get("low")
+        if share is None or usual is None or low is None or low <= 0.5:
+            continue
+        if share_excess(share, generated["n"], usual, real["n"])[1] > 0:
+            return f"by {name} {share:.1%} are nearer to training pictures than to as many unseen ones, and {usual:.1%} of unseen real pictures are: it begins to learn its pictures by heart"
+    return ""
 
 
 def _all_kinds(report: dict[str, Any]) -> Finding:
@@ -158,10 +183,10 @@ def rows(report: dict[str, Any]) -> list[Row]:
     score, recognisable = report.get("inception_score") or {}, report.get("recognisable") or {}
     against = (held_out.get("held_out") or {}).get("fid")
     found = [
-        Row("FID", number(report.get("fid")), _interval(report, "fid"), number(floor.get("fid")) + (extrapolated if floor.get("fid") is not None else ""), "distance from the training pictures; lower is better"),
-        Row("KID", number(report.get("kid")), _interval(report, "kid"), number(floor.get("kid")), "the same without FID's bias; lower is better"),
+        Row(_named("fid", report), number(report.get("fid")), _interval(report, "fid"), number(floor.get("fid")) + (extrapolated if floor.get("fid") is not None else ""), "distance from the training pictures; lower is better"),
+        Row(_named("kid", report), number(report.get("kid")), _interval(report, "kid"), number(floor.get("kid")), "the same without FID's bias; lower is better"),
         Row("FID at infinite n", number(report.get("fid_infinity")), _spread(report.get("fid_infinity"), report.get("fid_infinity_std")), "0", "without the part that is due to the number of pictures"),
-        Row("FID, held-out pictures", number(against), "", f"{number((held_out.get('train') or {}).get('fid'))} (training)" if held_out else "", f"at n = {held_out.get('n')} of both; far above training: it fits what it has seen" if held_out else ""),
+        Row("FID, held-out pictures", number(against), "", f"{number((held_out.get('train') or {}).get('fid'))} (training)" if held_out else "", _beyond_training(held_out) if held_out else ""),
         Row("Precision", number(report.get("precision")), _interval(report, "precision"), "", "generated pictures that are among the real ones; higher is better"),
         Row("Recall", number(report.get("recall")), _interval(report, "recall"), "", "real pictures that are among the generated ones; higher is better"),
         Row("Inception Score", number(score.get("mean")), _spread(score.get("mean"), score.get("std")), "", score.get("why") or "clear and varied classes; higher is better"),
@@ -172,9 +197,25 @@ def rows(report: dict[str, Any]) -> list[Row]:
     return found
 
 
+def _named(figure: str, report: dict[str, Any]) -> str:
+    """FID_768, KID_classifier: figures of different features are different figures."""
+    return (report.get("metric") or "fid").replace("fid", figure.upper())
+
+
+def _beyond_training(held_out: dict[str, Any]) -> str:
+    words = f"against {held_out.get('n')} of either"
+    found = (held_out.get("difference") or {}).get("fid") or {}
+    if found.get("low") is None or found.get("high") is None:
+        return f"{words}; far above training: it fits what it has seen"
+    fits = "it fits what it has seen" if found["low"] > 0 else "none beyond the interval"
+    return f"{words}; difference {number(found['difference'])}{_between(found['low'], found['high'])}: {fits}"
+
+
 def number(value: float | None) -> str:
     """As people read it: four digits, or that it was not measured."""
-    return NOT_MEASURED if value is None or not math.isfinite(value) else f"{value:.4g}"
+    if value is None or not math.isfinite(value):
+        return NOT_MEASURED
+    return f"{value:.6f}" if 1e-6 < abs(value) < 1e-4 else f"{value:.4g}"
 
 
 def _interval(report: dict[str, Any], name: str) -> str:
@@ -193,21 +234,27 @@ def _between(low: float | None, high: float | None) -> str:
 def _copying_rows(report: dict[str, Any]) -> list[dict[str, str]]:
     """By space: generated pictures beside held-out ones."""
     found = []
-    for space, name in (("pixel", "pixels"), ("feature", "features")):
+    for space, name in SPACES.items():
         facts = (report.get("copying") or {}).get(space)
         if not facts:
             continue
         closer = facts.get("closer") or {}
-        for figure, text in (
-            ("nearer_to_train", "nearer to training than to as many held-out pictures"),
-            ("below_third", "nearest below a third of the second nearest"),
-            ("below_threshold", f"nearest below {number(facts.get('threshold'))} of the second nearest"),
-        ):
+        figures = {
+            "nearer_to_train": "nearer to training than to as many held-out pictures (50%: no copying)",
+            "below_third": "nearest training picture less than a third as far as the second nearest",
+        }
+        if facts.get("threshold") != THIRD:
+            figures["below_threshold"] = (
+                f"nearest less than {number(facts.get('threshold'))} as far, which few held-out pictures are below"
+            )
+        for figure, text in figures.items():
             values = [_share((facts.get(who) or {}).get(figure)) for who in ("generated", "held_out")]
             found.append({"space": name, "text": text, "generated": values[0], "held_out": values[1]})
-        text = "nearer to training than a held-out picture is (0.5: no copying)"
-        value = number(closer.get("share")) + _between(closer.get("low"), closer.get("high"))
-        found.append({"space": name, "text": text, "generated": value, "held_out": "0.5"})
+        text = "nearer to training than a held-out picture is (50%: no copying; less: far from both)"
+        value = _share(closer.get("share"))
+        if closer.get("low") is not None:
+            value += f" (95%: {closer['low']:.1%} to {closer['high']:.1%})"
+        found.append({"space": name, "text": text, "generated": value, "held_out": "50%"})
     return found
 
 

@@ -20,6 +20,7 @@ from ddpm.data.dataset import PictureSet, open_dataset
 from ddpm.data.packing import Unusable, decode
 from ddpm.device import pick_device, threads_for
 from ddpm.errors import WrongInput
+from ddpm.evaluation.coverage import EXAMPLES
 from ddpm.evaluation.measure import SHOWN, Clock, Measured, measure
 from ddpm.evaluation.memorisation import CopySearch, levels
 from ddpm.evaluation.reference import Reference, open_reference
@@ -36,7 +37,7 @@ from ddpm.steps.train import FINAL
 from ddpm.store import Store, open_store
 from ddpm.training.checkpoint import Model
 
-REPORT_VERSION = 3  # of what a report holds: another one is made anew
+REPORT_VERSION = 4  # of what a report holds: another one is made anew
 STRIPS = 4  # pictures that are shown appearing
 READ = 64  # files of a folder that are open at once
 
@@ -89,7 +90,8 @@ def evaluate(
     made = {"checkpoint": source.model.facts["checkpoint"], **generation} if source.model else generation
     report["protocol"] = {"measurement": reference.measurement(source.n), "generation": made}
     report = _finite(report)
-    store.write(f"{key}.json", json.dumps(report, indent=1, allow_nan=False).encode())
+    if not store.create(f"{key}.json", json.dumps(report, indent=1, allow_nan=False).encode()):
+        return json.loads(store.read(f"{key}.json"))  # the first stays: a folder measured again, or two at once
     return report
 
 
@@ -191,7 +193,9 @@ def _keep_pictures(
     device: torch.device,
 ) -> dict[str, str | None]:  # fmt: skip
     """The report's pictures, put beside it; their URIs."""
-    sheets = {"": grid(measured.shown[:SHOWN]), ".pairs": grid(measured.pairs, columns=8)}
+    sheets = {"": grid(measured.shown[:SHOWN]), ".pairs": grid(measured.pairs, columns=8, together=2)}
+    if (coverage := measured.report["coverage"])["by"] == "cluster":
+        sheets[".clusters"] = grid(_examples(coverage, reference.data.train.images), columns=EXAMPLES)
     if model := source.model:
         frames = 9
         seeds = range(settings.sample_seed, settings.sample_seed + STRIPS)
@@ -203,8 +207,16 @@ def _keep_pictures(
         sheets[".noising"] = grid(noising_strip(reference.data.train.images[:STRIPS], model.settings, frames), frames)
     for name, sheet in sheets.items():
         store.write(f"{key}{name}.png", png(sheet))
-    kept = {"grid": "", "pairs": ".pairs", "noising": ".noising", "denoising": ".denoising"}
+    kept = {"grid": "", "pairs": ".pairs", "clusters": ".clusters", "noising": ".noising", "denoising": ".denoising"}
     return {what: store.uri(f"{key}{name}.png") if name in sheets else None for what, name in kept.items()}
+
+
+def _examples(coverage: dict[str, Any], train: Tensor) -> Tensor:
+    """A row of pictures for each cluster, white where it has no more: uint8 [clusters*EXAMPLES,3,h,w]."""
+    sheet = torch.full((len(coverage["rows"]), EXAMPLES, *train.shape[1:]), 255, dtype=torch.uint8)
+    for pictures, row in zip(sheet, coverage["rows"], strict=True):
+        pictures[: len(row["examples"])] = train[row["examples"]]
+    return sheet.flatten(0, 1)
 
 
 def _report_key(reference: Reference, generation: dict[str, Any], n: int) -> str:
@@ -289,8 +301,7 @@ def task(plan_path: str, dataset_path: str, checkpoint_path: str, output: str, p
             training = {name: run.history(name) for name in ("loss", "held_out_loss")}
         steps = {step: read_facts(run_store(plan), step) for step in ("ingest", "train")}
         spent = {step: facts["seconds"] for step, facts in steps.items() if facts}
-        page = publish({**report, "training": training, "run_seconds": spent}, store)
-        report["page"] = store.uri(f"{report['key']}.html")
+        page, report["page"] = publish({**report, "training": training, "run_seconds": spent}, store)
         Path(page_output).write_text(page)
         with open_tracker(plan).parent() as run:
             run.metrics(

@@ -52,7 +52,8 @@ def test_what_a_root_names_is_never_garbage(store):
     one, two = blob(store, b"one"), blob(store, b"two")
     key = publish(store, "a", one, two)
     named = [
-        key.replace(".json", ".html"), "reports/" + "1" * 64 + ".json", "reports/" + "1" * 64 + ".png", "judge/answers/x.json",
+        key.replace(".json", ".html"), "reports/" + "1" * 64 + ".json", "reports/" + "1" * 64 + ".png",
+        "reports/" + "1" * 64 + "." + "2" * 16 + ".html", "judge/answers/x.json",
         "runs/r/plan.json", "runs/r/trials/000/last.json", "registry/m/000001.json", "features/f/00000.safetensors",
         "weights/w.pth", f"classifiers/{one}.safetensors", "something/else",
     ]  # fmt: skip
@@ -83,6 +84,7 @@ def test_what_nothing_names_is_listed_and_on_request_removed(store):
         "ingested/cut-off.json": b"{",
         f"datasets/a/{'2' * 64}.html": b"page",
         f"reports/{'3' * 64}.png": b"grid",
+        f"reports/{'3' * 64}.{'4' * 16}.html": b"page",
         f"classifiers/{'4' * 64}.safetensors": b"of one who came second",
         "runs/r/trials/000/000000000001/weights.safetensors": b"half a checkpoint",
         "runs/r/trials/000/000000000002/checkpoint.json": b"overtaken",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ddpm.evaluation.coverage import by_class, by_cluster
+from ddpm.evaluation.coverage import EXAMPLES, by_class, by_cluster
 
 REAL = torch.arange(400) % 4
 NAMES = ["a", "b", "c", "d"]
@@ -33,3 +33,8 @@ def test_clusters_that_are_not_drawn_are_named():
     assert full["missing"] == [] and full["by"] == "cluster"
     assert len(half["missing"]) == 2
     assert by_cluster(real[:200] + 0.1, real, 4) == full
+    kinds = [set(REAL[row["examples"]].tolist()) for row in full["rows"]]
+    assert sorted(map(list, kinds)) == [[0], [1], [2], [3]], "each row's examples are of its own kind"
+    assert [len(row["examples"]) for row in full["rows"]] == [EXAMPLES] * 4
+    (alone,) = by_cluster(real[:20], real[:1], 4)["rows"]
+    assert alone["examples"] == [0]

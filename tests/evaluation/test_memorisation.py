@@ -6,11 +6,16 @@ import torch
 from ddpm.data.dataset import PictureSet, Split
 from ddpm.evaluation.memorisation import THIRD, CopySearch, Space, levels
 from ddpm.evaluation.reference import open_reference
+from ddpm.evaluation.report import verdict
 from ddpm.evaluation.uncertainty import fid_at_infinity, share_excess, share_interval
 from ddpm.model.diffusion import to_unit
+from ddpm.model.sampling import generate
 from ddpm.progress import Quiet
-from ddpm.settings import EvaluateSettings
+from ddpm.settings import EvaluateSettings, ModelSettings, TrainSettings
 from ddpm.store import open_store
+from ddpm.training.checkpoint import load_model
+from ddpm.training.observer import NoObserver
+from ddpm.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +86,27 @@ def open_reference_of(reference, data):
     """The same networks, with other pictures held out."""
     from ddpm.evaluation.reference import Reference, Side
 
-    data = PictureSet(**{**vars(data), "digest": "4" * 64})
+    data = PictureSet(**{**vars(data), "digest": f"{len(data.train):032d}{len(data.held_out):032d}"})
     sides = [Side(side.extractor, data, side.rows, side._store, Quiet()) for side in reference.sides]
     return Reference(reference.metric, sides, data, reference.base)
+
+
+def test_a_model_that_learnt_its_pictures_by_heart_is_caught(reference, tmp_path):
+    """Sixteen digits, each seen 700 times: half of what is drawn is a copy, far above what promotion bears."""
+    data = reference.data
+    few = PictureSet(**{**vars(data), "train": Split(data.train.images[:16], data.train.labels[:16])})
+    settings = TrainSettings(
+        lr=3e-3, epochs=700, batch_size=16, held_out_every=700, flip=False, ema_half_lives="2000", checkpoint_seconds=1e9
+    )  # fmt: skip
+    model = ModelSettings(channel_mults="1-2", base_channels=16, blocks=1, attention_resolution=2)
+    facts = Trainer(model, settings, few, str(tmp_path), torch.device("cpu"), None).run(NoObserver(), Quiet())
+    fitted = load_model(facts["checkpoint"])
+    drawn = generate(fitted.net, model, 8, range(64), "ancestral", 50, 64, torch.device("cpu"))
+    report, _ = found(open_reference_of(reference, few), torch.cat(list(drawn)))
+    assert report["excess_low"] > 2 * EvaluateSettings().copying_gate
+    assert report["pixel"]["generated"]["nearer_to_train"] > 0.9
+    (finding,) = (one for one in verdict({"copying": report}) if one.title == "Copying")
+    assert finding.level == "bad"
 
 
 def test_some_copies_among_others_are_counted(reference):

@@ -6,12 +6,13 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from ddpm.evaluation.charts import Line, curves
 from ddpm.evaluation.report import NOT_MEASURED, PICTURES, render, verdict
-from ddpm.pictures import png
+from ddpm.pictures import grid, png
 from ddpm.steps.page import publish
-from ddpm.store import FileStore
+from ddpm.store import FileStore, read_object
 
 FIGURES = {"n": 100, "nearer_to_train": 0.52, "below_third": 0.01, "below_threshold": 0.02}
 SPACE = {"generated": FIGURES, "held_out": FIGURES, "threshold": 0.3, "closer": {"share": 0.5, "low": 0.4, "high": 0.6}}
@@ -22,7 +23,7 @@ REPORT = {
     "precision": 0.8, "recall": 0.7, "inception_score": {"mean": 8.1, "std": 0.1, "of": "classifier", "why": ""},
     "intervals": {"fid": [2.3, 2.7], "kid": [0.008, 0.012], "precision": [0.7, 0.9], "recall": [0.6, 0.8]},
     "recognisable": {"generated": 0.7, "real": 0.95},
-    "held_out": {"n": 50, "train": {"fid": 3.0, "kid": 0.01}, "held_out": {"fid": 3.5, "kid": 0.02}, "difference": {}},
+    "held_out": {"n": 50, "train": {"fid": 3.0, "kid": 0.01}, "held_out": {"fid": 3.5, "kid": 0.02}, "difference": {"fid": {"difference": 0.5, "low": 0.1, "high": 0.9}}},
     "curve": [{"n": 50, "fid": 4.0}, {"n": 100, "fid": 2.5}], "fid_infinity": 1.5, "fid_infinity_std": 0.2,
     "copying": {"share": 0.01, "share_held_out": 0.01, "excess": 0.0, "excess_low": -0.02, "pixel": SPACE, "feature": SPACE},
     "levels": {"sigma": [0.1, 1.0, 10.0], "train": [0.5, 0.1, 0.01], "held_out": [0.6, 0.12, 0.01]},
@@ -84,7 +85,7 @@ def test_the_page_says_it_all():
     page = Page(render(REPORT, ALL))
     assert page.open == []
     for words in (
-        "2.5", "2.3 to 2.7", "0.5 (extrapolated)", "2 above that (95%: 1.8 to 2.2)", "70.0%", "FID at infinite n", "1.5", "100 pictures are few & far between",
+        "2.5", "FID_classifier", "KID_classifier", "2.3 to 2.7", "0.5 (extrapolated)", "against 50 of either; difference 0.5 (95%: 0.1 to 0.9): it fits what it has seen", "2 above that (95%: 1.8 to 2.2)", "70.0%", "FID at infinite n", "1.5", "100 pictures are few & far between",
         "Drawn less than half as often as they should be: <seven>", "3.20 of 5", "AUC 0.99", "How much?", "1 min 15 s", "1 h 1 min", "0.0123", "eye", "[0, 100]",
     ):  # fmt: skip
         assert words in page.text, words
@@ -101,7 +102,7 @@ def test_nothing_is_fetched_and_nothing_runs():
             assert attributes.get(name, "data:").startswith("data:image/png;base64,") or name not in attributes
         assert not any(name.startswith("on") for name in attributes)
     assert not re.search(r"https?://|url\(|@import", text)
-    assert text.count("data:image/png;base64,") == len(PICTURES)
+    assert text.count("data:image/png;base64,") == len(PICTURES) - 1, "no clusters where there are classes"
 
 
 def test_what_people_wrote_stays_text():
@@ -144,6 +145,11 @@ def test_any_part_may_be_missing_or_null(name):
         assert page.open == [] and not re.search(r"\b(nan|None)\b", page.text)
 
 
+def test_clusters_are_shown_where_coverage_is_by_cluster():
+    page = Page(render({**REPORT, "coverage": {**REPORT["coverage"], "by": "cluster"}}, ALL))
+    assert len(page.of("img")) == len(PICTURES)
+
+
 def test_the_verdict_follows_the_figures():
     def levels(**changes):
         return {finding.title: finding.level for finding in verdict({**REPORT, **changes})}
@@ -154,6 +160,10 @@ def test_the_verdict_follows_the_figures():
     assert levels(fid=0.6, excess=same)["Likeness"] == "good"
     copied = {"share": 0.4, "share_held_out": 0.01, "excess_low": 0.3}
     assert levels(copying=copied)["Copying"] == "bad"
+    nearer = {**SPACE, "generated": {**FIGURES, "nearer_to_train": 0.75}}
+    assert levels(copying={**REPORT["copying"], "feature": nearer})["Copying"] == "good", "by one witness of two"
+    nearer["closer"] = {"share": 0.7, "low": 0.6, "high": 0.8}
+    assert levels(copying={**REPORT["copying"], "feature": nearer})["Copying"] == "fair"
     assert levels(copying={"share": 0.4, "share_held_out": None, "excess_low": None})["Copying"] == "unknown"
     assert levels(coverage={**REPORT["coverage"], "missing": [], "distance": 0.02})["Coverage"] == "good"
     assert levels(judge={**REPORT["judge"], "score": {"mean": 1.1, "low": 1, "high": 1.2, "n": 50}})["Judge"] == "bad"
@@ -166,6 +176,16 @@ def test_a_judge_without_its_controls_has_no_score_on_the_page():
     assert "No score. it does not look" in page.text and "not reported" in page.text and "3.20" not in page.text
 
 
+def test_a_logarithmic_axis_names_values_near_its_points():
+    """A loss between 0.05 and 0.09 fills the chart; one over five decades has a number for each."""
+    near = curves([Line("a", [(1, 0.09), (2, 0.051)])], "x", "y", "some", log_y=True)
+    assert re.findall(r">(0\.\d+)<", near) == ["0.05", "0.1"]
+    height = [float(point.split(",")[1]) for point in re.search(r'points="([^"]*)"', near)[1].split()]
+    assert height[1] - height[0] > 100
+    far = curves([Line("a", [(1, 1), (2, 1e-5)])], "x", "y", "some", log_y=True)
+    assert [float(t) for t in re.findall(r'"end">([^<]*)<', far)] == [1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1]
+
+
 def test_curves_leave_out_what_is_no_number():
     assert curves([Line("a", [(1, float("nan")), (2, None)])], "x", "y", "none") == ""
     drawn = curves([Line("a", [(0, 1), (10, 0), (100, 0.1), (1000, 0.01)])], "x", "y", "some", log_x=True, log_y=True)
@@ -173,9 +193,28 @@ def test_curves_leave_out_what_is_no_number():
     assert "nan" not in curves([Line("flat", [(5, 3), (6, 3)])], "x", "y", "flat")
 
 
+def test_pairs_stand_apart():
+    sheet = grid(torch.zeros(8, 3, 64, 64, dtype=torch.uint8), columns=4, together=2)
+    white = "".join("w" if column.all() else "b" for column in sheet[2:66, :, 0].T)
+    assert [len(run) for run in white.split("b" * 64)] == [2, 2, 6, 2, 2]
+    assert sheet.shape == (2 * 66 + 2, len(white), 3)
+
+
 def test_it_is_published_beside_the_report(tmp_path):
     store = FileStore(tmp_path)
     store.write("reports/abc.png", DOT)
-    page = publish({**REPORT, "pictures": {"grid": store.uri("reports/abc.png"), "pairs": None}}, store)
-    assert store.read("reports/abc.html").decode() == page
+    report = {**REPORT, "pictures": {"grid": store.uri("reports/abc.png"), "pairs": None}}
+    page, uri = publish(report, store)
+    assert uri.startswith(store.uri("reports/abc.")) and read_object(uri).decode() == page
     assert page.count("data:image/png;base64,") == 1
+
+
+def test_a_page_that_was_published_stays(tmp_path):
+    """A run's page holds the judge's word and its curves; the same report, asked for again by itself, has another page."""
+    store = FileStore(tmp_path)
+    of_a_run, its_uri = publish(REPORT, store)
+    plain, plain_uri = publish(without("judge", "training", "run_seconds"), store)
+    assert its_uri != plain_uri and "Judge" in of_a_run and "Judge" not in plain
+    assert publish(REPORT, store) == (of_a_run, its_uri)
+    assert [read_object(uri).decode() for uri in (its_uri, plain_uri)] == [of_a_run, plain]
+    assert len(list(store.list("reports"))) == 2
