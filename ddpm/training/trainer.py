@@ -27,9 +27,10 @@ from ddpm.randomness import key
 from ddpm.settings import ModelSettings, TrainSettings, pick
 from ddpm.store import Store, open_store
 from ddpm.training import checkpoint
-from ddpm.training.batches import Batch, Batches
+from ddpm.training.batches import Batches
 from ddpm.training.distributed import World
 from ddpm.training.ema import ema_decay, update_ema
+from ddpm.training.gradients import Gradients
 from ddpm.training.guard import MOST_ROLLBACKS, Snapshot, SpikeGuard
 from ddpm.training.held_out import by_band, held_out_losses
 from ddpm.training.ledger import Ledger, require_fits
@@ -60,14 +61,13 @@ class Trainer:
         self.world = world or World(device)
         self.out: Store = open_store(out)
         keep_memory(device)
+        self.notices: list[str] = []  # what a person should hear of, at the next occasion
         self._require_trainable()
         self.batch = min(settings.batch_size, len(data.train))
-        self.share = self.batch // self.world.size  # of a batch, that this process takes
-        if self.share * self.world.size != self.batch:
+        if self.batch % self.world.size:
             raise WrongInput(
                 f"batch_size: {self.batch} pictures cannot be shared by {self.world.size} processes; give a multiple of that"
             )
-        self.micro = min(settings.micro_batch or self.share, self.share)
         self.epoch_steps = len(data.train) // self.batch
         self.look_steps = settings.held_out_every * self.epoch_steps  # between looks
         self.checks = max(1, round(self.look_steps / CHECK_EVERY[device.type]))  # in as many steps
@@ -93,14 +93,16 @@ class Trainer:
         self.last_loss = math.nan
         self.stopped = ""  # why it ended before its budget was spent
         self.untold: list[Tensor] = []  # losses of the steps since the last check
-        self.notices: list[str] = []  # what a person should hear of, at the next occasion
         self.saved: str | None = None  # the last checkpoint that is known to be whole
         self.ledger = Ledger(self.out, model, settings, data.digest, start)
+        compiled = settings.compile == "yes" or (settings.compile == "auto" and device.type == "cuda")
+        self.gradients = Gradients(
+            torch.compile(self.net) if compiled else self.net,  # type: ignore[arg-type]
+            self.diffusion, model, settings, self.world, self.batch // self.world.size, self.notices.append,
+        )  # fmt: skip
         self._restore()
         if self.world.hear(self.step) != self.step:
             raise WrongInput(f"out: {self.out.root} is not the same place for all ranks; name one that all can read")
-        compiled = settings.compile == "yes" or (settings.compile == "auto" and device.type == "cuda")
-        self.forward_net: nn.Module = torch.compile(self.net) if compiled else self.net  # type: ignore[assignment]
         self.good = Snapshot(self._state())
 
     def _require_trainable(self) -> None:
@@ -109,6 +111,10 @@ class Trainer:
             raise WrongInput(f"{data.uri}: no training pictures; ingest more, or hold out fewer")
         if model.classes not in (0, len(data.classes)):
             raise WrongInput(f"classes: {model.classes}, but the data set has {len(data.classes)}; give that, or 0")
+        if settings.patience and not len(data.held_out):
+            self.notices.append(
+                "nothing is held out, so that patience has nothing to go by: the whole budget will be spent"
+            )
         if model.objective == "edm" and settings.min_snr_gamma:
             raise WrongInput("min_snr_gamma: edm has a weight of its own, on which min-SNR must not be stacked; give 0")
 
@@ -170,7 +176,7 @@ class Trainer:
     def _tell(self, progress: Progress, task: str) -> None:
         for notice in self.notices:
             progress.say(f"{task}: {notice}")
-        self.notices = []
+        self.notices.clear()
 
     def _check(self) -> None:
         """Read the device's counts; remember the state where all is calm, and turn back to the last such where it is not."""
@@ -204,7 +210,7 @@ class Trainer:
         self.net.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr()
-        loss = self._gradients(self.batches.draw(self.step))
+        loss = self.gradients.take(self.batches.draw(self.step), self.step)
         gradients = [weight.grad for weight in self.weights if weight.grad is not None]
         self.world.average(gradients)
         norm = nn.utils.get_total_norm(gradients)
@@ -218,41 +224,6 @@ class Trainer:
         for half_life, net in self.averages.items():
             update_ema(list(net.parameters()), self.weights, ema_decay(self.batch, self.images_seen, half_life))
         return torch.where(skip > 0, torch.nan, loss), norm
-
-    def _gradients(self, batch: Batch) -> Tensor:
-        """The gradient of the batch's mean loss, in as many parts as memory asks for; returns the loss.
-
-        Where memory runs out the parts are halved, from now on, and the gradient is taken anew.
-        """
-        while True:
-            self.optimizer.zero_grad(set_to_none=True)
-            if self.model.dropout:  # its masks come from the global stream
-                torch.manual_seed(key(self.settings.train_seed, "dropout", self.step, self.world.rank))
-            try:
-                # Each part in a call of its own: what it holds of the graph ends with it, also where it fails.
-                starts = range(0, len(batch), self.micro)
-                losses = [self._backward(batch.part(slice(start, start + self.micro))) for start in starts]
-                return torch.stack(losses).sum()
-            except torch.OutOfMemoryError:
-                if self.micro == 1:
-                    # Of several processes one alone knows: no search may go on as if all did.
-                    raise (Refused if self.world.size == 1 else WrongInput)(
-                        f"memory ran out with {self.micro} pictures at a time; give a smaller micro_batch, or a smaller network"
-                    ) from None
-            self.micro = math.ceil(self.micro / 2)
-            self.notices.append(
-                f"memory ran out: {self.micro} pictures at a time from now on, in batches as large as before"
-            )
-
-    def _backward(self, part: Batch) -> Tensor:
-        """Add a part's gradient; returns its share of the batch's mean loss."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            losses = self.diffusion.loss(
-                self.forward_net, part.x0, part.sigma, part.eps, part.labels, part.augment, self.settings.min_snr_gamma
-            )
-            mean = losses.sum() / self.share
-            mean.backward()
-        return mean.detach()
 
     @property
     def images_seen(self) -> int:
@@ -273,7 +244,7 @@ class Trainer:
 
     def held_out_losses(self) -> list[float]:
         return held_out_losses(
-            self.ema_net, self.diffusion, self.model, self.data.held_out, self.micro, self.device, self.dtype
+            self.ema_net, self.diffusion, self.model, self.data.held_out, self.gradients.micro, self.device, self.dtype
         )
 
     def held_out_loss(self) -> float:
@@ -331,7 +302,7 @@ class Trainer:
             "best": {**self.best, "loss": self.best["loss"] if math.isfinite(self.best["loss"]) else None},
             "skipped_steps": self.guard.skipped(),
             "guard": self.guard.facts(),
-            "micro_batch": self.micro,
+            "micro_batch": self.gradients.micro,
             "stopped": self.stopped,
         }
         folder = checkpoint.write_checkpoint(self.out, self._tensors(), facts, self.model, self.settings)
@@ -359,7 +330,7 @@ class Trainer:
             self.best = {"loss": math.inf if best["loss"] is None else best["loss"], "epoch": best["epoch"]}
             self.stopped = facts["stopped"]
             self._mend_best()
-            self.micro = min(facts["micro_batch"], self.micro)
+            self.gradients.micro = min(facts["micro_batch"], self.gradients.micro)
             self.saved = read.uri
         self.net.load_state_dict(read.tensors["weights"])
         for half_life, net in self.averages.items():

@@ -116,5 +116,5 @@ def train_as_rank(rank, size, port, data, out, settings, steps, box, room=None):
             return
         for _ in range(steps):
             run._train_step()
-        assert not room or run.micro <= room[rank][0]
+        assert not room or run.gradients.micro <= room[rank][0]
         box.put((rank, [weight.detach().numpy() for weight in run.weights]))

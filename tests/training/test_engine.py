@@ -1,16 +1,15 @@
-"""What a training survives: spikes, kills, damage, want of memory; and that ranks, parts and places change no number."""
+"""What a training survives: spikes, kills, damage, want of memory; and that parts and places change no number."""
 
 import dataclasses
 import multiprocessing
 import random
 import signal
-import socket
 import weakref
 from pathlib import Path
 
 import pytest
 import torch
-from engine_processes import CPU, MODEL, SETTINGS, Logged, limit_memory, train_as_rank, train_here, trainer
+from engine_processes import CPU, MODEL, SETTINGS, Logged, limit_memory, train_here, trainer
 
 from ddpm.data.dataset import Split
 from ddpm.errors import Refused, WrongInput
@@ -18,7 +17,6 @@ from ddpm.progress import Quiet
 from ddpm.store import open_store
 from ddpm.training import checkpoint
 from ddpm.training.augmentation import augment, draw_labels
-from ddpm.training.distributed import World
 from ddpm.training.feed import Feed
 from ddpm.training.observer import NoObserver
 
@@ -146,7 +144,7 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_changes_nothing_else(di
     limit_memory(tight, 8)
     for _ in range(5):
         torch.testing.assert_close(free._train_step(), tight._train_step(), rtol=1e-10, atol=1e-12)
-    assert tight.micro == 8 and free.micro == 32 and len(tight.notices) == 2
+    assert tight.gradients.micro == 8 and free.gradients.micro == 32 and len(tight.notices) == 2
     limit_memory(tight, 0)
     with pytest.raises(Refused, match="memory ran out with 1 pictures"):
         tight._train_step()
@@ -177,63 +175,6 @@ def test_feed_takes_only_the_rows_it_needs(digits):
     assert taken[0] == [20, 21, 22, 23] and len(taken) <= 5, "each batch is fetched once"
 
 
-def in_two(data, out, settings, steps, room=None):
-    """What two processes come to, by rank."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["engine_processes"])
-    box = context.Queue()
-    workers = [
-        context.Process(target=train_as_rank, args=(rank, 2, port, data, str(out), settings, steps, box, room))
-        for rank in range(2)
-    ]
-    for worker in workers:
-        worker.start()
-    found = dict(box.get(timeout=120) for _ in workers)
-    for worker in workers:
-        worker.join(60)
-        assert worker.exitcode == 0
-    return found
-
-
-@pytest.mark.parametrize(("precision", "steps", "tolerance"), [("fp64", 50, 1e-8), ("fp32", 20, 1e-4)])
-def test_two_processes_follow_one(digits, tmp_path, precision, steps, tolerance):
-    settings = dataclasses.replace(SETTINGS, precision=precision, epochs=50)
-    alone = trainer(digits, tmp_path / "one", settings)
-    for _ in range(steps):
-        alone._train_step()
-    found = in_two(digits, tmp_path / "two", settings, steps)
-    for mine, first, second in zip(alone.weights, *found.values(), strict=True):
-        torch.testing.assert_close(torch.from_numpy(first), mine.detach(), rtol=0, atol=tolerance)
-        assert (first == second).all(), "ranks are equal to the bit"
-
-
-@pytest.mark.parametrize("where", ["forward", "loss", "backward"])
-def test_memory_that_runs_out_on_one_of_two_processes_changes_nothing_for_either(digits, tmp_path, where):
-    settings = dataclasses.replace(SETTINGS, precision="fp64", epochs=50)
-    free = in_two(digits, tmp_path / "free", settings, 5)
-    tight = in_two(digits, tmp_path / "tight", settings, 5, room=[(16, where), (3, where)])
-    for mine, first, second in zip(free[0], *tight.values(), strict=True):
-        assert (first == second).all(), "ranks are equal to the bit"
-        assert abs(mine - first).max() < 1e-10
-
-
-def test_what_rank_0_refuses_all_refuse(digits, tmp_path):
-    found = in_two(digits, tmp_path, SETTINGS, None, room="refuses")
-    assert found == {0: 16, 1: 16}, "at its look"
-
-
-def test_ranks_that_do_not_see_one_place_are_refused(digits, tmp_path):
-    class Elsewhere(World):
-        def hear(self, said):
-            return said + 8 if isinstance(said, int) else said
-
-    with pytest.raises(WrongInput, match="not the same place for all ranks"):
-        trainer(digits, tmp_path, world=Elsewhere(CPU))
-
-
 def test_a_finished_training_whose_last_checkpoint_is_damaged_takes_its_last_steps_again(digits, tmp_path):
     facts = trainer(digits, tmp_path).run(NoObserver(), Quiet())
     whole = everything(tmp_path)
@@ -243,34 +184,6 @@ def test_a_finished_training_whose_last_checkpoint_is_damaged_takes_its_last_ste
     assert "damaged" in again.notices[0]
     assert again.run(NoObserver(), Quiet()) == facts
     torch.testing.assert_close(everything(tmp_path), whole, rtol=0, atol=0, equal_nan=True)
-
-
-def test_a_checkpoint_moves_between_numbers_of_processes(digits, tmp_path):
-    """Two processes go on from what one began, and end alike; and one from what two ended."""
-    settings = dataclasses.replace(SETTINGS, precision="fp64", epochs=3, held_out_every=1)
-    whole = trainer(digits, tmp_path / "whole", settings)
-    whole.run(NoObserver(), Quiet())
-
-    class Stops(NoObserver):
-        def looked(self, epoch, images_seen, net):
-            if epoch == 2:
-                raise KeyboardInterrupt
-            return False
-
-    with pytest.raises(KeyboardInterrupt):
-        trainer(digits, tmp_path / "moved", settings).run(Stops(), Quiet())
-    found = in_two(digits, tmp_path / "moved", settings, None)
-    assert found[0] == found[1]
-    (tmp_path / "moved" / "done.json").unlink()
-    again = trainer(digits, tmp_path / "moved", settings)
-    assert again.step == again.total_steps
-    for mine, other in zip(whole.weights, again.weights, strict=True):
-        torch.testing.assert_close(mine, other, rtol=0, atol=1e-8)
-
-
-def test_a_batch_that_cannot_be_shared_is_refused(digits, tmp_path):
-    with pytest.raises(WrongInput, match="cannot be shared by 3 processes"):
-        trainer(digits, tmp_path, world=World(CPU, 0, 3))
 
 
 @pytest.mark.parametrize("objective", ["epsilon", "v", "edm"])
@@ -350,7 +263,7 @@ def test_memory_that_runs_out_on_the_way_back_frees_what_it_held(digits, tmp_pat
 
     run.net.forward = watched
     run._train_step()
-    assert run.micro == 8 and len(held) == 5
+    assert run.gradients.micro == 8 and len(held) == 5
 
 
 @pytest.mark.parametrize("file", ["last.json", "best.json", "training.json"])
