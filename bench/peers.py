@@ -93,18 +93,18 @@ def ours_training(contest: Contest) -> Work:
 
 
 def ours_sampling(contest: Contest) -> Work:
-    from ddpm.model.sampling import generate
+    from ddpm.model.model import Model
     from ddpm.model.unet import UNet
+    from ddpm.settings import DrawSettings
 
     net = UNet(contest.model, contest.image_size)
     _compiled(net, contest)
 
+    drawing = DrawSettings(sampler="ddim", sampling_steps=contest.nfe, sample_batch=contest.batch)
+    model = Model(net, contest.model, contest.image_size, drawing, device=torch.device(contest.device))
+
     def work() -> int:
-        drawn = generate(
-            net, contest.model, contest.image_size, range(contest.batch), "ddim", contest.nfe, contest.batch,
-            contest.device,
-        )  # fmt: skip
-        return sum(map(len, drawn))
+        return len(model.draw(range(contest.batch)))
 
     return work
 

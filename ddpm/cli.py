@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from ddpm.errors import Refused, WrongInput
 from ddpm.plan import PLACES, SEARCHED
 from ddpm.progress import Bars, Progress, open_progress
 from ddpm.settings import (
+    DrawSettings,
     EvaluateSettings,
     IngestSettings,
     JudgeSettings,
@@ -100,9 +102,9 @@ def search(arguments: argparse.Namespace, progress: Progress) -> Facts:
 def sample(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.steps.sample import sample
 
+    given = {name: getattr(arguments, name) for name in (spec.name for spec in dataclasses.fields(DrawSettings))}
     return sample(
-        arguments.model, arguments.n, arguments.seed, arguments.out, arguments.tracking_uri, progress,
-        arguments.sampler, arguments.sampling_steps, arguments.sample_batch, arguments.churn, arguments.guidance, arguments.label,
+        arguments.model, arguments.n, arguments.seed, arguments.out, arguments.tracking_uri, progress, arguments.label, **given,
     )  # fmt: skip
 
 
@@ -122,13 +124,16 @@ def evaluate(arguments: argparse.Namespace, progress: Progress) -> Facts:
     if arguments.html and Path(arguments.html).is_dir():
         raise WrongInput(f"html: {arguments.html} is a folder; name a file")
     chosen, store = chosen_settings(arguments), open_store(arguments.store)
-    settings, asked = pick(EvaluateSettings, chosen), pick(JudgeSettings, chosen)
-    report = evaluate(arguments.generated, arguments.dataset, settings, store, arguments.tracking_uri, progress)
+    settings, drawing = pick(EvaluateSettings, chosen), pick(DrawSettings, chosen)
+    asked = pick(JudgeSettings, chosen)
+    report = evaluate(
+        arguments.generated, arguments.dataset, settings, drawing, store, arguments.tracking_uri, progress
+    )
     if asked.judge_url:
         from ddpm.steps.judge import judge as ask
 
         report["judge"] = ask(
-            arguments.generated, arguments.dataset, settings, asked, store, arguments.tracking_uri, progress
+            arguments.generated, arguments.dataset, settings, drawing, asked, store, arguments.tracking_uri, progress
         )
     page, report["page"] = publish(report, store)
     if arguments.html:
@@ -142,8 +147,8 @@ def judge(arguments: argparse.Namespace, progress: Progress) -> Facts:
 
     chosen = chosen_settings(arguments)
     verdict = judge(
-        arguments.generated, arguments.dataset, pick(EvaluateSettings, chosen), pick(JudgeSettings, chosen),
-        open_store(arguments.store), arguments.tracking_uri, progress,
+        arguments.generated, arguments.dataset, pick(EvaluateSettings, chosen), pick(DrawSettings, chosen),
+        pick(JudgeSettings, chosen),        open_store(arguments.store), arguments.tracking_uri, progress,
     )  # fmt: skip
     if not verdict["reported"]:
         _print(verdict, arguments.json)
@@ -184,9 +189,10 @@ def promote(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.steps.promote import promote
     from ddpm.store import open_store
 
+    chosen = chosen_settings(arguments)
     facts = promote(
         open_store(arguments.store), arguments.tracking_uri, arguments.model_name, arguments.version, arguments.dataset,
-        pick(EvaluateSettings, chosen_settings(arguments)), progress, again=True,
+        pick(EvaluateSettings, chosen), pick(DrawSettings, chosen), progress, again=True,
     )  # fmt: skip
     if "champion" not in facts["aliases"]:
         _print(facts, arguments.json)
@@ -269,7 +275,9 @@ def _parser() -> argparse.ArgumentParser:
         help="this worker's number, of its own: 0 opens the run, and others may be started beside it",
     )
     place_flags(p, *PLACES)
-    settings_flags(p, ModelSettings, TrainSettings, SearchSettings, EvaluateSettings, without=tuple(SEARCHED))
+    settings_flags(
+        p, ModelSettings, TrainSettings, SearchSettings, DrawSettings, EvaluateSettings, without=tuple(SEARCHED)
+    )
 
     p = step(sample, "draw pictures from a model")
     p.add_argument(
@@ -280,7 +288,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--out", required=True, metavar="DIR")
     p.add_argument("--sampler", help="default: the registered version's own")
     p.add_argument("--sampling-steps", "--sampling_steps", type=int, help="default: the registered version's own")
-    p.add_argument("--sample-batch", "--sample_batch", type=int, default=16)
+    p.add_argument("--sample-batch", "--sample_batch", type=int, help="default: 16")
     p.add_argument("--churn", type=float, help="of the sampler heun; default: the registered version's own")
     p.add_argument("--guidance", type=float, help="of models with classes; default: the registered version's own")
     p.add_argument("--label", type=int, help="the class of all pictures; default: each seed's own")
@@ -302,13 +310,13 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--dataset", required=True, metavar="URI")
     p.add_argument("--html", metavar="FILE", help="the report as a page, here too")
     place_flags(p, "store", "tracking_uri")
-    settings_flags(p, EvaluateSettings, JudgeSettings)
+    settings_flags(p, DrawSettings, EvaluateSettings, JudgeSettings)
 
     p = step(judge, "ask a vision model how much pictures resemble the subject, with controls among them")
     p.add_argument("--generated", required=True, metavar="REF-or-DIR")
     p.add_argument("--dataset", required=True, metavar="URI")
     place_flags(p, "store", "tracking_uri")
-    settings_flags(p, EvaluateSettings, JudgeSettings)
+    settings_flags(p, DrawSettings, EvaluateSettings, JudgeSettings)
 
     p = step(compare, "two evaluations side by side")
     p.add_argument("a", metavar="A.json")
@@ -333,7 +341,7 @@ def _parser() -> argparse.ArgumentParser:
         help="where the champion is measured again if it was measured otherwise",
     )
     place_flags(p, "store", "tracking_uri")
-    settings_flags(p, EvaluateSettings)
+    settings_flags(p, DrawSettings, EvaluateSettings)
 
     for work, text in (
         (rollback, "the previous champion back in its place"),

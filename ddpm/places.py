@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,20 @@ from ddpm.errors import WrongInput
 
 # What a cluster gives its tasks, by the ConfigMap `ddpm`.
 VARIABLES = {"store": "DDPM_STORE", "tracking_uri": "MLFLOW_TRACKING_URI", "study_storage": "DDPM_STUDY_STORAGE"}
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept, and the blobs of data sets that lie in S3: $DDPM_CACHE, or ~/.cache/ddpm.
+
+    A user without a home, as a container's whose number no password file knows ($HOME empty, or /), has his cache in the
+    temporary folder.
+    """
+    if told := os.environ.get("DDPM_CACHE"):
+        return Path(told)
+    home = os.path.expanduser("~")
+    if home in ("", "/", "~"):
+        return Path(tempfile.gettempdir()) / f"ddpm-cache-{os.getuid()}"
+    return Path(home) / ".cache" / "ddpm"
 
 
 def default_places(var: Path | None = None) -> dict[str, str]:

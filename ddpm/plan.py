@@ -12,6 +12,7 @@ from ddpm.errors import WrongInput
 from ddpm.settings import (
     FORMAT_VERSION,
     NAME,
+    DrawSettings,
     EvaluateSettings,
     IngestSettings,
     JudgeSettings,
@@ -40,6 +41,7 @@ class Plan(Typed):
     model: ModelSettings = field(default_factory=ModelSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
+    draw: DrawSettings = field(default_factory=DrawSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
     registry: RegistrySettings = field(default_factory=RegistrySettings)
@@ -50,7 +52,7 @@ class Plan(Typed):
             require(bool(getattr(self, name)), name, getattr(self, name), "a place: a path or a URI")
         for choice in self.search.choices:
             require_halvable(self.ingest.image_size, choice)
-        require_drawable(self.model, self.evaluate)
+        require_drawable(self.model, self.draw)
         require(
             self.search.prune_every % self.train.held_out_every == 0,
             "prune_every",
@@ -104,6 +106,7 @@ ROOMS: dict[str, type] = {
     "model": ModelSettings,
     "train": TrainSettings,
     "search": SearchSettings,
+    "draw": DrawSettings,
     "evaluate": EvaluateSettings,
     "judge": JudgeSettings,
     "registry": RegistrySettings,

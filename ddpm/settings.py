@@ -20,7 +20,8 @@ from ddpm.errors import WrongInput
 FORMAT_VERSION = 1
 OBJECTIVES = ("epsilon", "v", "edm")
 SCHEDULES = ("linear", "cosine")
-SAMPLERS = ("ancestral", "ddim", "dpm-solver++", "heun")
+SAMPLERS = ["ancestral", "ddim", "dpm-solver++", "heun"]  # ddpm.model.sampling has them; `register` adds to them
+CHURNING = ["heun"]  # those of them that take churn
 PRECISIONS = ("fp32", "bf16", "fp64")
 EXTRACTORS = ("inception", "classifier")
 LANGUAGES = ("en", "hu")  # in which the judge can be asked
@@ -259,19 +260,38 @@ class SearchSettings(Typed):
 
 
 @dataclass(frozen=True)
+class DrawSettings(Typed):
+    """How pictures are drawn from a model."""
+
+    sampler: str = "ddim"
+    sampling_steps: int = 250
+    churn: float = 0.0  # of the sampler heun: S_churn, noise that is added on the way
+    guidance: float = 1.0  # of networks with classes: classifier-free guidance; 1: none
+    sample_batch: int = 256  # pictures that go through the network at once
+
+    def check(self) -> None:
+        require(self.sampler in SAMPLERS, "sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
+        require(self.sampling_steps >= 1, "sampling_steps", self.sampling_steps, "at least 1")
+        require(self.churn >= 0, "churn", self.churn, "0 (none) or more")
+        require(
+            self.churn == 0 or self.sampler in CHURNING,
+            "churn",
+            self.churn,
+            f"0 for the sampler {self.sampler}; only {', '.join(CHURNING)} churns",
+        )
+        require(self.guidance >= 0, "guidance", self.guidance, "0 or more; 1 is none")
+        require(self.sample_batch >= 1, "sample_batch", self.sample_batch, "at least 1")
+
+
+@dataclass(frozen=True)
 class EvaluateSettings(Typed):
-    """How generated pictures are drawn and measured."""
+    """How generated pictures are measured."""
 
     extractor: str = "inception"
     layer: int = 2048  # Inception's feature layer; the classifier has one layer only
     weights: str = ""  # Inception's weights: a path or URI; empty: downloaded once into the store
     weights_sha256: str = ""  # what the weights file must have; empty: any file, and its digest is in the protocol
     n: int = 0  # generated pictures; 0: as many as there are training pictures
-    sampler: str = "ddim"
-    sampling_steps: int = 250
-    churn: float = 0.0  # of the sampler heun: S_churn, noise that is added on the way
-    guidance: float = 1.0  # of networks with classes: classifier-free guidance; 1: none
-    sample_batch: int = 256
     sample_seed: int = 0
     seeds: int = 1  # draws of n pictures, each from seeds of its own; figures are their means, with their spread
     copying_gate: float = 0.05  # no version is promoted of which surely more pictures are copies than this; 1: any may
@@ -286,23 +306,12 @@ class EvaluateSettings(Typed):
             "64 hexadecimal digits, or empty",
         )
         require(self.n == 0 or self.n >= 16, "n", self.n, "0 (as many as training pictures) or at least 16")
-        require(self.sampler in SAMPLERS, "sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
-        require(self.sampling_steps >= 1, "sampling_steps", self.sampling_steps, "at least 1")
-        require(self.churn >= 0, "churn", self.churn, "0 (none) or more")
-        require(
-            self.churn == 0 or self.sampler == "heun",
-            "churn",
-            self.churn,
-            f"0 for the sampler {self.sampler}; only heun churns",
-        )
-        require(self.guidance >= 0, "guidance", self.guidance, "0 or more; 1 is none")
-        require(self.sample_batch >= 1, "sample_batch", self.sample_batch, "at least 1")
         require(0 <= self.sample_seed < 2**62, "sample_seed", self.sample_seed, "from 0 to 2**62-1")
         require(1 <= self.seeds <= 100, "seeds", self.seeds, "from 1 to 100 draws")
         require(0 <= self.copying_gate <= 1, "copying_gate", self.copying_gate, "a share from 0 to 1")
 
 
-def require_drawable(model: ModelSettings, drawing: EvaluateSettings) -> None:
+def require_drawable(model: ModelSettings, drawing: DrawSettings) -> None:
     """Raise WrongInput where no pictures can be drawn so from such a model."""
     require(
         model.objective == "edm" or drawing.sampling_steps <= model.timesteps,

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ddpm.data.sources import cache_folder, is_published
+from ddpm.data.sources import is_published
 from ddpm.errors import WrongInput
+from ddpm.places import cache_folder
 from ddpm.plan import Plan
 
 LABEL = "ddpm.run"  # on every container, so that whoever ends the run finds them

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddpm.data.sources import cache_folder
 from ddpm.errors import WrongInput
+from ddpm.places import cache_folder
 from ddpm.progress import Progress
 from ddpm.store import FileStore, Missing, Store, open_object
 

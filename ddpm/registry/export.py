@@ -23,10 +23,11 @@ from torch import Tensor
 
 from ddpm.errors import WrongInput
 from ddpm.model.diffusion import Diffusion
+from ddpm.model.model import Model
 from ddpm.model.unet import CHANNELS
-from ddpm.registry.version import WEIGHTS_TAG, figures, resolve
+from ddpm.registry.version import DRAWN_BY, WEIGHTS_TAG, figures, resolve
 from ddpm.settings import FORMAT_VERSION, ModelSettings, parse_mults
-from ddpm.training.checkpoint import Model, load_model
+from ddpm.training.checkpoint import load_model
 
 FORMATS = ("safetensors", "diffusers")
 DIFFUSERS_VERSION = "0.42.1"  # whose names and formulas these are; from_pretrained only compares it with its own
@@ -80,13 +81,15 @@ def _json(facts: dict[str, Any]) -> bytes:
 def safetensors_files(model: Model) -> Files:
     """The weights under this project's own names, and the settings without which they mean nothing."""
     data = save_tensors({name: tensor.contiguous() for name, tensor in model.net.state_dict().items()})
-    told = ("sampler", "sampling_steps", "images_seen", "dataset_digest", "checkpoint")
-    known: dict[str, Any] = {key: model.facts[key] for key in told if key in model.facts}
+    origin = model.origin
     settings = {
         "format_version": FORMAT_VERSION,
-        "settings": {**model.facts.get("settings", {}), **asdict(model.settings)},
+        "settings": {**origin.settings, **asdict(model.settings)},
         "image_size": model.image_size,
-        **known,
+        **{name: getattr(model.drawing, name) for name in DRAWN_BY},
+        "images_seen": origin.images_seen,
+        "dataset_digest": origin.dataset_digest,
+        "checkpoint": origin.checkpoint,
         WEIGHTS_TAG: hashlib.sha256(data).hexdigest(),
     }
     return {"weights.safetensors": data, "settings.json": _json(settings)}
@@ -252,7 +255,7 @@ def diffusers_weights(settings: ModelSettings, state: dict[str, Tensor]) -> dict
 
 def _report(model: Model, tracking_uri: str) -> dict[str, Any] | None:
     """The figures of a registered version; a checkpoint has none."""
-    named = str(model.facts.get("model", ""))
+    named = model.origin.reference
     if not named.startswith("models:/"):
         return None
     name, version = named.removeprefix("models:/").rsplit("/", 1)
@@ -261,15 +264,15 @@ def _report(model: Model, tracking_uri: str) -> dict[str, Any] | None:
 
 def _card(model: Model, form: str, weights: str, report: dict[str, Any] | None) -> str:
     """README.md: what the model is, how one draws from it, and what was measured."""
-    settings, facts, size = model.settings, model.facts, model.image_size
+    settings, origin, size = model.settings, model.origin, model.image_size
     averaged = "averaged (EMA)" if weights == "ema" else "raw, not averaged"
     lines = [
         f"# A diffusion model of {size}×{size} pictures",
         "",
         f"- U-Net: channel multipliers {settings.channel_mults}, base {settings.base_channels}, {settings.blocks} blocks, attention at {settings.attention_resolution} pixels and below; {sum(p.numel() for p in model.net.parameters()):,} parameters",
         f"- Objective {settings.objective}, schedule {settings.schedule}, {settings.timesteps} timesteps",
-        f"- Weights: {averaged}, after {facts.get('images_seen', 0):,} pictures seen of the data set {facts.get('dataset_digest') or 'unknown'}",
-        f"- From: {facts.get('model') or facts.get('checkpoint')}",
+        f"- Weights: {averaged}, after {origin.images_seen:,} pictures seen of the data set {origin.dataset_digest or 'unknown'}",
+        f"- From: {origin.reference}",
         "",
         "## Draw from it",
         "",

@@ -15,19 +15,22 @@ import re
 import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ddpm.errors import WrongInput
 from ddpm.evaluation.protocol import measurement_of
-from ddpm.settings import FORMAT_VERSION, ModelSettings, pick, require_name
+from ddpm.model.model import Model, Origin, suited
+from ddpm.settings import FORMAT_VERSION, DrawSettings, ModelSettings, pick, require_name
 from ddpm.store import FileStore
 from ddpm.tracking import open_client, open_experiment
-from ddpm.training.checkpoint import Model, checkpoint_uri, drawn_from, load_model, read_facts
+from ddpm.training.checkpoint import checkpoint_uri, drawn_from, is_checkpoint_folder, load_model, read_facts
 
 ENGINE_FILES = ("weights.safetensors", "settings.json")  # what an exported folder holds too
 FILES = (*ENGINE_FILES, "report.json")
 WEIGHTS_TAG = "weights_sha256"
+DRAWN_BY = ("sampler", "sampling_steps", "churn", "guidance")  # of DrawSettings, what is a model's own
 PYFUNC = Path(__file__).parent / "pyfunc.py"
 _REFERENCE = re.compile(
     r"models:/(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(@(?P<alias>[A-Za-z0-9._-]+)|/(?P<version>[0-9]+))"
@@ -83,10 +86,7 @@ def register(
         "format_version": FORMAT_VERSION,
         "settings": facts["settings"],  # the network's and its training's
         "image_size": facts["image_size"],
-        "sampler": generation["sampler"],
-        "sampling_steps": generation["sampling_steps"],
-        "churn": generation.get("churn", 0.0),
-        "guidance": generation.get("guidance", 1.0),
+        **{name: generation[name] for name in DRAWN_BY if name in generation},
         "images_seen": facts["images_seen"],
         "dataset_digest": facts.get("dataset_digest"),
         "checkpoint": uri,
@@ -136,16 +136,27 @@ def _model_folder(contents: dict[str, bytes]) -> Iterator[Path]:
 def resolve(reference: str, tracking_uri: str) -> Model:
     """The model that a reference names: a checkpoint's URI, models:/NAME@ALIAS, models:/NAME/VERSION, an exported folder.
 
-    `facts` holds at least sha256 (by file), checkpoint, and, of a registered version, model, sampler, sampling_steps.
+    A registered version and an exported folder bring the way in which their pictures were drawn when they were measured.
     Raises WrongInput, saying what there is.
     """
     if not reference.startswith("models:"):
-        exported = all(Path(reference, file).is_file() for file in ENGINE_FILES)
-        return load_files(Path(reference), reference) if exported else load_model(reference)
+        return load_files(Path(reference), reference) if _is_exported(Path(reference)) else load_model(reference)
     client = open_client(tracking_uri)
     version = _find(client, reference)
     with _downloaded(client, version) as files:
         return load_version(files, f"models:/{version.name}/{version.version}")
+
+
+def resolve_or_folder(reference: str, tracking_uri: str) -> Model | Path:
+    """The model that a reference names, or the path of a folder that holds no model: of pictures, then."""
+    folder = Path(reference)
+    if folder.is_dir() and not (_is_exported(folder) or is_checkpoint_folder(folder)):
+        return folder
+    return resolve(reference, tracking_uri)
+
+
+def _is_exported(folder: Path) -> bool:
+    return all((folder / file).is_file() for file in ENGINE_FILES)
 
 
 def figures(tracking_uri: str, name: str, version: int) -> dict[str, Any]:
@@ -222,5 +233,14 @@ def load_files(folder: Path, name: str) -> Model:
     settings = pick(ModelSettings, known["settings"])
     net = UNet(settings, known["image_size"])
     net.load_state_dict(load_tensors(data))
-    facts = {**known, "model": name, "sha256": {"ema.safetensors": known[WEIGHTS_TAG]}}
-    return Model(net.eval(), settings, known["image_size"], facts)
+    own = {name: known[name] for name in DRAWN_BY if name in known}  # earlier releases wrote the first two alone
+    drawing = DrawSettings(**{**asdict(suited(settings)), **own})
+    origin = Origin(
+        reference=name,
+        checkpoint=known.get("checkpoint") or name,
+        weights_sha256=known[WEIGHTS_TAG],
+        images_seen=known.get("images_seen", 0),
+        dataset_digest=known.get("dataset_digest"),
+        settings=known["settings"],
+    )
+    return Model(net.eval(), settings, known["image_size"], drawing, origin)

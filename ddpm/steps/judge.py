@@ -11,17 +11,19 @@ from torch import Tensor
 from ddpm.data.dataset import PictureSet, open_dataset
 from ddpm.errors import WrongInput
 from ddpm.evaluation import judge as judging
+from ddpm.evaluation.generated import first_pictures
 from ddpm.progress import Progress
 from ddpm.randomness import generator
-from ddpm.settings import EvaluateSettings, JudgeSettings
-from ddpm.steps.evaluate import first_pictures
+from ddpm.registry.version import resolve_or_folder
+from ddpm.settings import DrawSettings, EvaluateSettings, JudgeSettings
 from ddpm.store import Store
 
 KEY = "DDPM_JUDGE_KEY"  # in the environment, and nowhere else
 
 
 def judge(
-    generated: str, dataset_uri: str, settings: EvaluateSettings, asked: JudgeSettings, store: Store, tracking_uri: str, progress: Progress,
+    generated: str, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings, asked: JudgeSettings, store: Store,
+    tracking_uri: str, progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
     """The verdict of `ddpm.evaluation.judge` on the first `judge_n` pictures of a folder, a checkpoint or a model."""
     if not asked.judge_url:
@@ -32,8 +34,9 @@ def judge(
     # Unseen pictures where there are enough of them: the judge has seen neither, so training pictures do as well.
     split = "held out" if len(data.held_out) >= n else "training"
     real = data.held_out.images if split == "held out" else data.train.images
+    found = resolve_or_folder(generated, tracking_uri)
     pictures = {
-        "generated": first_pictures(generated, data, settings, n, tracking_uri, progress),
+        "generated": first_pictures(found, data, settings, drawing, n, progress),
         "real": _some(real, n, asked.judge_seed, "real"),
         "other": _others(data, asked),
     }

@@ -11,15 +11,15 @@ from ddpm.progress import Progress
 from ddpm.registry.gate import Decision, decide
 from ddpm.registry.promotion import Entry, append, project_aliases, standing
 from ddpm.registry.version import figures
-from ddpm.settings import EvaluateSettings
+from ddpm.settings import DrawSettings, EvaluateSettings
 from ddpm.steps.evaluate import evaluate
 from ddpm.steps.task import load_plan, perform, read_pointer
 from ddpm.store import Store, open_store
 
 
 def promote(
-    store: Store, tracking_uri: str, name: str, version: int, dataset_uri: str, settings: EvaluateSettings, progress: Progress,
-    again: bool,
+    store: Store, tracking_uri: str, name: str, version: int, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings,
+    progress: Progress, again: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Decide on a version and log it: name, version, aliases (the version's), champion, promoted, decision (why).
 
@@ -45,7 +45,9 @@ def promote(
                     False, f"the champion draws {other} px and this version {mine} px: they cannot be measured alike"
                 )
             progress.say(f"the champion, version {champion}, is measured again: {problem}")
-            theirs = evaluate(f"models:/{name}/{champion}", dataset_uri, settings, store, tracking_uri, progress)
+            theirs = evaluate(
+                f"models:/{name}/{champion}", dataset_uri, settings, drawing, store, tracking_uri, progress
+            )
         return decide(candidate, theirs, settings.copying_gate)
 
     def draft(log: list[Entry]) -> Entry | None:
@@ -98,6 +100,7 @@ def task(plan_path: str, dataset_path: str, version_path: str, output: str) -> N
             version["version"],
             dataset["uri"],
             plan.evaluate,
+            plan.draw,
             progress,
             again=False,
         )

@@ -8,16 +8,14 @@ import time
 from typing import Any
 
 import optuna
-import torch
 from optuna.trial import TrialState
-from torch import nn
 
 from ddpm.data.dataset import PictureSet, open_dataset
 from ddpm.device import device_name, pick_device
 from ddpm.errors import Refused
 from ddpm.evaluation.measure import Scores, score
 from ddpm.evaluation.reference import Reference, open_reference
-from ddpm.model.sampling import generate
+from ddpm.model.model import Model
 from ddpm.plan import Plan
 from ddpm.progress import Progress, Quiet
 from ddpm.randomness import key
@@ -81,15 +79,13 @@ def _run_trial(
         name, params, {"kind": "trial", "trial": str(trial.number), "device": device_name(device)}
     ) as run:
         run.dataset({"name": data.name, "digest": data.digest, "uri": data.uri, "n": len(data.train)})
-        watcher = _TrialWatcher(
-            plan, trial, Recorder(run, model, data.image_size, plan.search.score_steps, device), reference
-        )
+        watcher = _TrialWatcher(plan, trial, Recorder(run, plan.search.score_steps), reference)
         out = f"{plan.store.rstrip('/')}/runs/{plan.run_name}/trials/{trial.number:03d}"
         try:
             world.hear({"settings": params, "out": out})
             trainer = Trainer(model, settings, data, out, device, world=world)
             facts = trainer.run(watcher, progress, task)
-            scores = watcher.score(trainer.ema_net) if facts["spent_budget"] else None
+            scores = watcher.score(trainer.averaged) if facts["spent_budget"] else None
         except Refused as problem:
             trial.set_user_attr("problem", str(problem))
             progress.say(f"{task}: failed: {problem}")
@@ -121,11 +117,11 @@ class _TrialWatcher:
     def metrics(self, values: dict[str, float], images_seen: int) -> None:
         self.recorder.metrics(values, images_seen)
 
-    def looked(self, epoch: int, images_seen: int, net: nn.Module) -> bool:
-        self.recorder.looked(epoch, images_seen, net)
+    def looked(self, epoch: int, images_seen: int, model: Model) -> bool:
+        self.recorder.looked(epoch, images_seen, model)
         search = self.plan.search
         if search.prune_every and epoch % search.prune_every == 0 and epoch < search.trial_epochs:
-            scores = self.score(net)
+            scores = self.score(model)
             self.recorder.metrics({"interim_fid": scores.fid, "interim_kid": scores.kid}, images_seen)
             self.trial.report(scores.fid, epoch)
             self.pruned = self.trial.should_prune()
@@ -134,14 +130,10 @@ class _TrialWatcher:
     def saving(self) -> None:
         self.recorder.saving()
 
-    def score(self, net: nn.Module) -> Scores:
-        """The averaged network's pictures of seeds 0 … score_n - 1, the same for every trial, against the reference."""
-        recorder, search = self.recorder, self.plan.search
-        drawn = generate(
-            net, recorder.model, recorder.image_size, range(search.score_n), "dpm-solver++", search.score_steps,
-            self.plan.evaluate.sample_batch, recorder.device,
-        )  # fmt: skip
-        return score(self.reference, torch.cat(list(drawn)))
+    def score(self, model: Model) -> Scores:
+        """The averaged model's pictures of seeds 0 … score_n - 1, the same for every trial, against the reference."""
+        quick = model.quick(self.plan.search.score_steps, self.plan.draw.sample_batch)
+        return score(self.reference, model.draw(range(self.plan.search.score_n), quick))
 
 
 def trial_settings(plan: Plan, lr: float) -> TrainSettings:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import torch
-
 from ddpm.data.dataset import open_dataset
 from ddpm.device import device_name, pick_device
 from ddpm.evaluation.measure import score
 from ddpm.evaluation.reference import open_reference
-from ddpm.model.sampling import generate
-from ddpm.pictures import denoising_strip, grid, noising_strip
+from ddpm.model.strips import FRAMES, denoising_strip, noising_strip, watchable
+from ddpm.pictures import grid
 from ddpm.plan import Plan
 from ddpm.progress import Progress, Quiet
 from ddpm.settings import ModelSettings, TrainSettings
@@ -29,7 +27,6 @@ from ddpm.training.trainer import Trainer
 
 FINAL = "final"  # the MLflow run of the final training
 STRIP_SEEDS = range(4)
-STRIP_STEPS = 50
 CHOICE_SEEDS = 2**40  # the first of the seeds by which averages are compared
 
 
@@ -53,11 +50,12 @@ def train(
     progress.say(
         f"{title}: {model.channel_mults}, {sum(w.numel() for w in trainer.weights):,} parameters, on {device_name(device)}"
     )
-    facts = trainer.run(Recorder(run, model, data.image_size, grid_steps, device), progress, title)
+    facts = trainer.run(Recorder(run, grid_steps), progress, title)
     shown = data.train.images[: len(STRIP_SEEDS)]
-    run.picture("noising", grid(noising_strip(shown, model), columns=9))
-    strip = denoising_strip(trainer.ema_net, model, data.image_size, STRIP_SEEDS, "ddim", STRIP_STEPS, device)
-    run.picture("denoising", grid(strip, columns=9))
+    run.picture("noising", grid(noising_strip(shown, model), columns=FRAMES))
+    averaged = trainer.averaged
+    strip = denoising_strip(averaged, STRIP_SEEDS, watchable(averaged.drawing))
+    run.picture("denoising", grid(strip, columns=FRAMES))
     return facts
 
 
@@ -77,11 +75,8 @@ def choose_average(
     for half_life in half_lives:
         drawn = checkpoint.load_model(f"{uri}#{half_life}")
         seeds = range(CHOICE_SEEDS, CHOICE_SEEDS + plan.search.score_n)
-        pictures = generate(
-            drawn.net, drawn.settings, drawn.image_size, seeds, "dpm-solver++", plan.search.score_steps,
-            plan.evaluate.sample_batch, device,
-        )  # fmt: skip
-        fids[half_life] = score(reference, torch.cat(list(pictures))).fid
+        pictures = drawn.draw(seeds, drawn.quick(plan.search.score_steps, plan.draw.sample_batch))
+        fids[half_life] = score(reference, pictures).fid
         run.metrics({f"fid_ema_{half_life}": fids[half_life]}, 0)
     best = min(fids, key=lambda half_life: fids[half_life])
     checkpoint.choose_average(uri, best)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+from ddpm.places import cache_folder
 from ddpm.store.abilities import abilities_of
 from ddpm.store.base import Damaged, Entry, Missing, Store, is_unfinished, require_digest
 from ddpm.store.bucket import Bucket
@@ -92,7 +92,7 @@ class S3Store(Store):
 
     def local(self, key: str, sha256: str) -> Path:
         """In the cache, by its digest: fetched once, and again where what lies there is damaged."""
-        cache = Path(os.environ.get("DDPM_CACHE") or Path.home() / ".cache" / "ddpm", sha256)
+        cache = cache_folder() / sha256
         if cache.is_file():
             with contextlib.suppress(Damaged):
                 require_digest(cache, sha256, self.uri(key))

@@ -17,14 +17,16 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from torch import Tensor
 
 from ddpm.errors import WrongInput
+from ddpm.model.model import Model, Origin, suited
 from ddpm.model.unet import UNet
 from ddpm.settings import FORMAT_VERSION, ModelSettings, TrainSettings, pick
 from ddpm.store import Missing, Store, open_store
@@ -44,16 +46,6 @@ class Checkpoint:
     @property
     def model_settings(self) -> ModelSettings:
         return pick(ModelSettings, self.facts["settings"])
-
-
-@dataclass(frozen=True)
-class Model:
-    """A network with its weights, and what one must know to draw pictures from it."""
-
-    net: nn.Module
-    settings: ModelSettings
-    image_size: int
-    facts: dict[str, Any]
 
 
 def folder_at(images_seen: int) -> str:
@@ -160,6 +152,11 @@ def checkpoint_uri(uri: str) -> str:
     return last
 
 
+def is_checkpoint_folder(folder: Path) -> bool:
+    """Whether a folder of this machine holds a checkpoint, or is one that training wrote checkpoints to."""
+    return any((folder / name).exists() for name in (MANIFEST, "last.json"))
+
+
 def read_facts(uri: str) -> dict[str, Any]:
     """The manifest of the checkpoint at `uri`."""
     folder, _, name = checkpoint_uri(uri).rpartition("/")
@@ -221,22 +218,22 @@ def last_undamaged(out: Store) -> tuple[Checkpoint | None, str]:
 def load_model(uri: str, part: str = "ema") -> Model:
     """The network of a checkpoint with its averaged (`ema`) or raw (`weights`) weights, on the CPU.
 
-    `URI#HALF-LIFE` means the average of that half-life, and without it the chosen one. The facts' sha256 of
-    `ema.safetensors` is that of the average which the network has.
+    `URI#HALF-LIFE` means the average of that half-life, and without it the chosen one.
     """
     place, _, half_life = uri.partition("#")
     if half_life and not re.fullmatch("[1-9][0-9]*", half_life):
         raise WrongInput(f"{uri}: '{half_life}' is no half-life; write {place}#10000, for instance")
-    file = f"{part}.safetensors"
-    if part == "ema":
-        file = drawn_from(read_facts(place), int(half_life or 0))
+    file = f"{part}.safetensors" if part != "ema" else drawn_from(read_facts(place), int(half_life or 0))
     read = read_checkpoint(place, (file.removesuffix(".safetensors"),))
-    net = UNet(read.model_settings, read.facts["image_size"])
+    facts, settings = read.facts, read.model_settings
+    net = UNet(settings, facts["image_size"])
     net.load_state_dict(read.tensors[file.removesuffix(".safetensors")])
-    digests = read.facts["sha256"]
-    facts = {
-        **read.facts,
-        "checkpoint": read.uri,
-        "sha256": {**digests, "ema.safetensors": digests[drawn_from(read.facts) if part != "ema" else file]},
-    }
-    return Model(net.eval(), read.model_settings, read.facts["image_size"], facts)
+    origin = Origin(
+        reference=read.uri,
+        checkpoint=read.uri,
+        weights_sha256=facts["sha256"][file],
+        images_seen=facts["images_seen"],
+        dataset_digest=facts.get("dataset_digest"),
+        settings=facts["settings"],
+    )
+    return Model(net.eval(), settings, facts["image_size"], suited(settings), origin)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from torch import nn
+from ddpm.model.model import Model
 
 
 class Observer(Protocol):
@@ -14,8 +14,8 @@ class Observer(Protocol):
         """Figures of the last steps: loss, grad_norm, lr, skipped_steps, rollbacks, images_per_second, held_out_loss (of all
         noise levels, and of each part of them)."""
 
-    def looked(self, epoch: int, images_seen: int, net: nn.Module) -> bool:
-        """After each held-out loss, with the averaged network. True ends the training here."""
+    def looked(self, epoch: int, images_seen: int, model: Model) -> bool:
+        """After each held-out loss, with the averaged model. True ends the training here."""
 
     def saving(self) -> None:
         """A checkpoint follows: a run that is killed goes on from it, and will not tell again what it told before."""
@@ -26,7 +26,7 @@ class NoObserver:
 
     def metrics(self, values: dict[str, float], images_seen: int) -> None: ...
 
-    def looked(self, epoch: int, images_seen: int, net: nn.Module) -> bool:
+    def looked(self, epoch: int, images_seen: int, model: Model) -> bool:
         return False
 
     def saving(self) -> None: ...

@@ -21,6 +21,7 @@ from ddpm.data.dataset import PictureSet
 from ddpm.device import keep_memory, threads_for
 from ddpm.errors import Refused, WrongInput
 from ddpm.model.diffusion import Diffusion
+from ddpm.model.model import Model, suited
 from ddpm.model.unet import UNet
 from ddpm.progress import Progress
 from ddpm.randomness import key
@@ -229,6 +230,11 @@ class Trainer:
     def images_seen(self) -> int:
         return self.step * self.batch
 
+    @property
+    def averaged(self) -> Model:
+        """The model of the first average's weights, as they are now: what previews and scores on the way are drawn from."""
+        return Model(self.ema_net, self.model, self.data.image_size, suited(self.model), device=self.device)
+
     def _lr(self) -> float:
         """The rate for the next step: a linear warm-up, then constant, then a linear fall to 0 over the last part; all of
         it lowered by every rollback."""
@@ -267,7 +273,7 @@ class Trainer:
                 observer.metrics({"held_out_loss": mean, **by_band(losses, self.diffusion)}, self.images_seen)
             if improved:
                 best = {"loss": mean, "epoch": epoch}
-            if observer.looked(epoch, self.images_seen, self.ema_net):
+            if observer.looked(epoch, self.images_seen, self.averaged):
                 stopped = "ended by its observer"
             elif losses and 0 < self.settings.patience <= epoch - best["epoch"]:
                 stopped = f"no better held-out loss for {self.settings.patience} epochs"

@@ -9,9 +9,8 @@ from ddpm.evaluation.reference import open_reference
 from ddpm.evaluation.report import verdict
 from ddpm.evaluation.uncertainty import fid_at_infinity, share_excess, share_interval
 from ddpm.model.diffusion import to_unit
-from ddpm.model.sampling import generate
 from ddpm.progress import Quiet
-from ddpm.settings import EvaluateSettings, ModelSettings, TrainSettings
+from ddpm.settings import DrawSettings, EvaluateSettings, ModelSettings, TrainSettings
 from ddpm.store import open_store
 from ddpm.training.checkpoint import load_model
 from ddpm.training.observer import NoObserver
@@ -101,8 +100,8 @@ def test_a_model_that_learnt_its_pictures_by_heart_is_caught(reference, tmp_path
     model = ModelSettings(channel_mults="1-2", base_channels=16, blocks=1, attention_resolution=2)
     facts = Trainer(model, settings, few, str(tmp_path), torch.device("cpu"), None).run(NoObserver(), Quiet())
     fitted = load_model(facts["checkpoint"])
-    drawn = generate(fitted.net, model, 8, range(64), "ancestral", 50, 64, torch.device("cpu"))
-    report, _ = found(open_reference_of(reference, few), torch.cat(list(drawn)))
+    drawn = fitted.draw(range(64), DrawSettings(sampler="ancestral", sampling_steps=50, sample_batch=64))
+    report, _ = found(open_reference_of(reference, few), drawn)
     assert report["excess_low"] > 2 * EvaluateSettings().copying_gate
     assert report["pixel"]["generated"]["nearer_to_train"] > 0.9
     (finding,) = (one for one in verdict({"copying": report}) if one.title == "Copying")

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from ddpm.model.diffusion import Denoiser, Diffusion
-from ddpm.model.sampling import SAMPLERS, PictureNoise, evaluations, generate, heun
+from ddpm.model.model import Model
+from ddpm.model.sampling import SAMPLERS, PictureNoise, evaluations, heun
 from ddpm.model.unet import UNet
-from ddpm.settings import ModelSettings
+from ddpm.settings import DrawSettings, ModelSettings
 
 MEAN, STD = 0.3, 0.5
 
@@ -26,7 +27,7 @@ def draw_gaussian(sampler: str, steps: int, n: int = 100_000) -> torch.Tensor:
     def draw():
         return torch.randn(n, 1, 1, 1, dtype=torch.float64, generator=noise)
 
-    return SAMPLERS[sampler](gaussian_denoiser, draw() * (1 + sigmas[0] ** 2).sqrt(), sigmas, draw)
+    return SAMPLERS[sampler].solve(gaussian_denoiser, draw() * (1 + sigmas[0] ** 2).sqrt(), sigmas, draw)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_deterministic_samplers_approach_the_ode(sampler):
         sigmas = Diffusion(ModelSettings()).sampling_sigmas(steps).double()
         x = start * sigmas[0]
         exact = MEAN + (x - MEAN) * STD / (STD**2 + sigmas[0] ** 2).sqrt()
-        errors.append(float((SAMPLERS[sampler](gaussian_denoiser, x, sigmas, lambda: 1 / 0) - exact).abs().max()))
+        errors.append(float((SAMPLERS[sampler].solve(gaussian_denoiser, x, sigmas, lambda: 1 / 0) - exact).abs().max()))
     assert errors[1] < errors[0] / 3, "four times the steps must shrink the error"
     assert errors[1] < 0.03
 
@@ -69,7 +70,7 @@ def test_second_order_beats_first_at_equal_cost():
     x = start * sigmas[0]
     exact = MEAN + (x - MEAN) * STD / (STD**2 + sigmas[0] ** 2).sqrt()
     error = {
-        name: float((SAMPLERS[name](gaussian_denoiser, x, sigmas, lambda: 1 / 0) - exact).abs().max())
+        name: float((SAMPLERS[name].solve(gaussian_denoiser, x, sigmas, lambda: 1 / 0) - exact).abs().max())
         for name in ("ddim", "dpm-solver++")
     }
     assert error["dpm-solver++"] < error["ddim"]
@@ -86,7 +87,7 @@ def test_ancestral_is_the_papers_posterior():
     variance = (1 - before) / (1 - abar) * beta
     sigmas = torch.stack([((1 - a) / a).sqrt() for a in (abar, before)])
     for noise in (0.0, 1.0):
-        ours = SAMPLERS["ancestral"](
+        ours = SAMPLERS["ancestral"].solve(
             lambda x, s: x0, xt / abar.sqrt(), sigmas, lambda noise=noise: torch.tensor(noise, dtype=torch.float64)
         )
         assert float(ours * before.sqrt()) == pytest.approx(float(mean + noise * variance.sqrt()), rel=1e-9)
@@ -113,9 +114,10 @@ def network():
 def test_a_picture_belongs_to_its_seed(network, sampler):
     """Bytes of a seed are the same alone, among others, in another order and in another batch."""
     net, settings = network
+    model = Model(net, settings, 8, DrawSettings(sampler=sampler, sampling_steps=5, sample_batch=4))
 
     def pictures(seeds):
-        return torch.cat(list(generate(net, settings, 8, seeds, sampler, 5, batch=4)))
+        return model.draw(seeds)
 
     together = pictures(range(10))
     assert together.shape == (10, 3, 8, 8) and together.dtype == torch.uint8
@@ -134,7 +136,7 @@ def test_samplers_are_finite_on_a_real_network(sampler):
     sigmas = diffusion.sampling_sigmas(10)
     noise = PictureNoise([0, 1], 8, torch.device("cpu"))
     with torch.inference_mode():
-        x = SAMPLERS[sampler](denoise, noise() * (1 + sigmas[0] ** 2).sqrt(), sigmas, noise)
+        x = SAMPLERS[sampler].solve(denoise, noise() * (1 + sigmas[0] ** 2).sqrt(), sigmas, noise)
     assert bool(x.isfinite().all()) and float(x.abs().max()) <= 1 + 1e-5, "the last step gives the clipped estimate"
 
 
@@ -161,7 +163,7 @@ def test_every_sampler_reaches_the_gaussian_on_edms_levels(sampler, churn):
     def draw():
         return torch.randn(50_000, 1, 1, 1, dtype=torch.float64, generator=noise)
 
-    solve = partial(heun, churn=churn) if churn else SAMPLERS[sampler]
+    solve = partial(heun, churn=churn) if churn else SAMPLERS[sampler].solve
     x = solve(gaussian_denoiser, draw() * sigmas[0], sigmas, draw)
     assert float(x.mean()) == pytest.approx(MEAN, abs=0.02) and float(x.std()) == pytest.approx(STD, abs=0.02)
 
@@ -174,7 +176,7 @@ def test_evaluations_are_counted(sampler):
         asked.append(float(sigma))
         return gaussian_denoiser(x, sigma)
 
-    SAMPLERS[sampler](denoise, torch.zeros(1, 1, 1, 1), edm_sigmas(18).float(), lambda: torch.zeros(1, 1, 1, 1))
+    SAMPLERS[sampler].solve(denoise, torch.zeros(1, 1, 1, 1), edm_sigmas(18).float(), lambda: torch.zeros(1, 1, 1, 1))
     assert len(asked) == evaluations(sampler, 18)
 
 
@@ -187,8 +189,10 @@ def test_classes_of_pictures(objective):
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.08)
 
-    def pictures(seeds, **others):
-        return torch.cat(list(generate(net, settings, 8, seeds, "heun", 4, batch=4, **others)))
+    model = Model(net, settings, 8, DrawSettings(sampler="heun", sampling_steps=4, sample_batch=4))
+
+    def pictures(seeds, label=None, **others):
+        return model.draw(seeds, model.drawing_with(**others), label)
 
     together = pictures(range(6))
     assert torch.equal(pictures([4])[0], together[4])

@@ -1,5 +1,6 @@
 """An exported model does elsewhere what it does here; diffusers itself is the judge of its format."""
 
+import dataclasses
 import json
 
 import pytest
@@ -9,12 +10,13 @@ from ddpm.cli import main
 from ddpm.device import threads_for
 from ddpm.errors import WrongInput
 from ddpm.model.diffusion import Denoiser, Diffusion
+from ddpm.model.model import Model
 from ddpm.model.sampling import SAMPLERS
 from ddpm.model.unet import UNet
-from ddpm.registry.export import diffusers_files, export
-from ddpm.registry.version import load_files, register, resolve
-from ddpm.settings import OBJECTIVES, SCHEDULES, ModelSettings
-from ddpm.training.checkpoint import Model, load_model, read_facts
+from ddpm.registry.export import diffusers_files, export, safetensors_files
+from ddpm.registry.version import load_files, register, resolve, resolve_or_folder
+from ddpm.settings import OBJECTIVES, SCHEDULES, DrawSettings, ModelSettings
+from ddpm.training.checkpoint import load_model, read_facts
 
 MODELS = {
     "attention-at-two-levels": (ModelSettings(channel_mults="1-2-3", base_channels=16, blocks=2, attention_resolution=8), 16),
@@ -37,7 +39,7 @@ def model_of(settings, image_size):
     with torch.no_grad():
         for weight in net.parameters():
             weight.copy_(torch.randn(weight.shape) / max(weight[0].numel(), 4) ** 0.5)
-    return Model(net, settings, image_size, {"images_seen": 1})
+    return Model(net, settings, image_size, suited(settings))
 
 
 def pipeline_of(model, folder):
@@ -83,7 +85,7 @@ def test_diffusers_draws_the_same_pictures(objective, schedule, timesteps, tmp_p
     # Ours, at the timesteps that theirs chooses.
     sigmas = torch.cat([diffusion.sigmas[scheduler.timesteps], torch.zeros(1)])
     start = noise * (1 + sigmas[0] ** 2).sqrt()
-    ours = SAMPLERS["ddim"](Denoiser(model.net, diffusion), start, sigmas, lambda: noise)
+    ours = SAMPLERS["ddim"].solve(Denoiser(model.net, diffusion), start, sigmas, lambda: noise)
     theirs = noise
     for t in scheduler.timesteps:
         predicted = pipeline.unet(theirs, t).sample
@@ -130,12 +132,35 @@ def test_safetensors_come_back_as_they_were(checkpoints, tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["out"]  # nothing half is left beside it
     back, before = resolve(facts["out"], ""), load_model(checkpoints[0])
     assert (back.settings, back.image_size) == (before.settings, before.image_size)
-    assert back.facts["sha256"]["ema.safetensors"] == read_facts(checkpoints[0])["sha256"]["ema.safetensors"]
+    assert back.origin.weights_sha256 == read_facts(checkpoints[0])["sha256"]["ema.safetensors"]
     for name, weight in before.net.state_dict().items():
         assert torch.equal(back.net.state_dict()[name], weight), name
     raw = export(checkpoints[0], "safetensors", str(tmp_path / "raw"), "", "raw")
-    assert load_files(tmp_path / "raw", "raw").facts["weights_sha256"] != back.facts["weights_sha256"]
+    assert load_files(tmp_path / "raw", "raw").origin.weights_sha256 != back.origin.weights_sha256
     assert "not averaged" in (tmp_path / "raw" / "README.md").read_text() and raw["weights"] == "raw"
+
+
+def test_an_exported_model_draws_as_it_did(checkpoints, tmp_path):
+    """Churn and guidance too: what is left out is drawn otherwise by whoever opens the folder."""
+    model = load_model(checkpoints[0])
+    churned = dataclasses.replace(
+        model, drawing=DrawSettings(sampler="heun", sampling_steps=4, churn=3.0, guidance=1.0, sample_batch=16)
+    )
+    for name, data in safetensors_files(churned).items():
+        (tmp_path / name).write_bytes(data)
+    back = resolve(str(tmp_path), "")
+    assert back.drawing == churned.drawing
+    assert torch.equal(back.draw([1, 2]), churned.draw([1, 2]))
+    assert not torch.equal(back.draw([1, 2]), back.draw([1, 2], back.drawing_with(churn=0.0)))
+
+
+def test_a_folder_that_holds_a_model_is_not_one_of_pictures(checkpoints, tmp_path):
+    export(checkpoints[0], "safetensors", str(tmp_path / "exported"), "")
+    (tmp_path / "pictures").mkdir()
+    found = resolve_or_folder(str(tmp_path / "exported"), "")
+    assert found.origin.weights_sha256 == load_model(checkpoints[0]).origin.weights_sha256
+    assert resolve_or_folder(str(tmp_path / "pictures"), "") == tmp_path / "pictures"
+    assert resolve_or_folder(checkpoints[0].rsplit("/", 2)[0], "").origin.checkpoint == checkpoints[0]
 
 
 def test_damaged_weights_are_refused(checkpoints, tmp_path):

@@ -9,7 +9,7 @@ from ddpm.errors import Refused, WrongInput
 from ddpm.progress import Quiet
 from ddpm.registry.promotion import append, entries, project_aliases, rollback, standing
 from ddpm.registry.version import register
-from ddpm.settings import EvaluateSettings
+from ddpm.settings import DrawSettings, EvaluateSettings
 from ddpm.steps.promote import promote
 from ddpm.store import open_store
 from ddpm.tracking import open_client
@@ -21,7 +21,7 @@ def store(tmp_path):
 
 
 def decide_on(store, place, version, again=False):
-    return promote(store, place, "m", version, "unused", EvaluateSettings(), Quiet(), again)
+    return promote(store, place, "m", version, "unused", EvaluateSettings(), DrawSettings(), Quiet(), again)
 
 
 def aliases(place):
@@ -143,7 +143,7 @@ def test_a_champion_that_was_measured_otherwise_is_measured_again(checkpoints, p
     """Against another data set its old figures say nothing: the real evaluation runs, on the candidate's terms."""
     seen = []
 
-    def evaluate(generated, dataset_uri, settings, *rest):
+    def evaluate(generated, dataset_uri, *rest):
         seen.append((generated, dataset_uri))
         return report_of(checkpoints[0], fid=9.0)
 
@@ -151,7 +151,9 @@ def test_a_champion_that_was_measured_otherwise_is_measured_again(checkpoints, p
     decide_on(store, place, 1)
     register(place, "m", checkpoints[1], report_of(checkpoints[1]), None, {})
     monkeypatch.setattr("ddpm.steps.promote.evaluate", evaluate)
-    assert promote(store, place, "m", 2, "the-data-set", EvaluateSettings(), Quiet(), again=False)["promoted"]
+    assert promote(store, place, "m", 2, "the-data-set", EvaluateSettings(), DrawSettings(), Quiet(), again=False)[
+        "promoted"
+    ]
     assert seen == [("models:/m/1", "the-data-set")]
 
 

@@ -41,11 +41,11 @@ def test_references_give_the_same_pictures_as_the_checkpoint(checkpoints, place,
     open_client(place).set_registered_model_alias("m", "champion", "1")
     drawn = []
     for number, reference in enumerate([checkpoints[0], "models:/m/1", "models:/m@champion"]):
-        facts = sample(reference, 3, 7, str(tmp_path / str(number)), place, Quiet(), "ddim", 5)
+        facts = sample(reference, 3, 7, str(tmp_path / str(number)), place, Quiet(), sampler="ddim", sampling_steps=5)
         drawn.append([Path(file).read_bytes() for file in [*facts["files"], facts["grid"]]])
     assert drawn[0] == drawn[1] == drawn[2]
     found = resolve("models:/m@champion", place)
-    assert (found.facts["sampler"], found.facts["sampling_steps"], found.facts["model"]) == ("ddim", 5, "models:/m/1")
+    assert (found.drawing.sampler, found.drawing.sampling_steps, found.origin.reference) == ("ddim", 5, "models:/m/1")
 
 
 def test_what_is_not_there_is_said_with_what_is(checkpoints, place, report_of):

@@ -92,7 +92,7 @@ def limit_memory(run, most, where="forward"):
 
 
 class _Refuses(NoObserver):
-    def looked(self, epoch, images_seen, net):
+    def looked(self, epoch, images_seen, model):
         raise Refused("looked, and said no")
 
 

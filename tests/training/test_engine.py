@@ -203,7 +203,7 @@ def test_every_objective_learns(digits, tmp_path, objective):
     checkpoint.choose_average(facts["checkpoint"], 5000)
     chosen = checkpoint.load_model(facts["checkpoint"])
     assert torch.equal(chosen.net.head.weight, models[1].net.head.weight)
-    assert chosen.facts["sha256"]["ema.safetensors"] == models[1].facts["sha256"]["ema.safetensors"]
+    assert chosen.origin.weights_sha256 == models[1].origin.weights_sha256
     with pytest.raises(WrongInput, match="no average of half-life 7; the checkpoint has 20, 5000"):
         checkpoint.load_model(f"{facts['checkpoint']}#7")
 
@@ -320,4 +320,4 @@ def test_double_precision_draws_its_grids(digits, tmp_path):
     from ddpm.tracking import NoTrackedRun
 
     run = trainer(digits, tmp_path, dataclasses.replace(SETTINGS, precision="fp64", epochs=2))
-    assert run.run(Recorder(NoTrackedRun(), MODEL, 8, 3, CPU), Quiet())["images_seen"] == 512
+    assert run.run(Recorder(NoTrackedRun(), 3), Quiet())["images_seen"] == 512

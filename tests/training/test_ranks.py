@@ -78,7 +78,7 @@ def test_a_checkpoint_moves_between_numbers_of_processes(digits, tmp_path):
     whole.run(NoObserver(), Quiet())
 
     class Stops(NoObserver):
-        def looked(self, epoch, images_seen, net):
+        def looked(self, epoch, images_seen, model):
             if epoch == 2:
                 raise KeyboardInterrupt
             return False

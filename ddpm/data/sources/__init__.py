@@ -20,7 +20,7 @@ from ddpm.data.manifest import read_manifest
 from ddpm.data.sources.archives import from_archive, is_archive, require_archive
 from ddpm.data.sources.buckets import from_bucket, require_bucket
 from ddpm.data.sources.folders import from_folder, require_pictures
-from ddpm.data.sources.named import NAMED, WITH_REVISIONS, cache_folder
+from ddpm.data.sources.named import NAMED, WITH_REVISIONS
 from ddpm.data.sources.parquet import from_parquet, require_parquet
 from ddpm.data.sources.source import Picture, Source
 from ddpm.errors import WrongInput
@@ -30,7 +30,6 @@ __all__ = [
     "Origin",
     "Picture",
     "Source",
-    "cache_folder",
     "check_source",
     "is_published",
     "open_source",

@@ -21,6 +21,7 @@ from ddpm.data.sources.folders import from_folder, walk
 from ddpm.data.sources.parquet import from_parquet
 from ddpm.data.sources.source import NO_CLASS, Content, Picture, Source, is_picture
 from ddpm.errors import WrongInput
+from ddpm.places import cache_folder
 
 # The md5s are those that torchvision checks; CIFAR-10's is its page's, for the edition without pickles.
 FLOWERS = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
@@ -36,11 +37,6 @@ DOGS = "BirdL/DALL-E-Dogs"
 DOGS_REVISION = "8f5ae5d17b72256ac0ec36de8a703a5d21f87ed2"
 DOGS_FILE = "data/train-00000-of-00001-e853d788cfc98f3d.parquet"
 DOGS_SHA256 = "77f32e0995e895e4d6d20c526b51fef91c8f437b96fdda18c7a0e4f5b09dd394"
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: $DDPM_CACHE, or ~/.cache/ddpm."""
-    return Path(os.environ.get("DDPM_CACHE") or Path.home() / ".cache" / "ddpm")
 
 
 def _digits(path: Path | None, revision: str) -> Source:

@@ -1,0 +1,137 @@
+"""Where generated pictures come from: a model that draws them, or a folder of files."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ddpm.data.dataset import PictureSet
+from ddpm.data.packing import Unusable, decode
+from ddpm.errors import WrongInput
+from ddpm.model.model import Model
+from ddpm.progress import Progress
+from ddpm.settings import DrawSettings, EvaluateSettings, require_drawable
+
+READ = 64  # files of a folder that are open at once
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Generated pictures: draws of n pictures each, in batches uint8 [b,3,h,w]."""
+
+    n: int
+    draws: Iterable[Iterable[Tensor]]
+    generation: Callable[[], dict[str, Any]]  # that half of the protocol; a folder's is known once it has been read
+    model: Model | None = None
+
+    def first(self, n: int) -> Tensor:
+        """The first n pictures uint8 [n,3,h,w]; fewer where there are fewer."""
+        taken: list[Tensor] = []
+        for batch in next(iter(self.draws)):
+            taken.append(batch)
+            if sum(map(len, taken)) >= n:
+                break
+        return torch.cat(taken)[:n]
+
+
+def open_generated(
+    found: Model | Path, data: PictureSet, settings: EvaluateSettings, drawing: DrawSettings, progress: Progress
+) -> Generated:
+    """The pictures of a model, or of a folder, that are to be measured against a data set.
+
+    Raises WrongInput where they are of another size, or cannot be had as asked for.
+    """
+    if isinstance(found, Path):
+        return _of_folder(found, data, settings)
+    return _of_model(found, data, settings, drawing, progress)
+
+
+def first_pictures(
+    found: Model | Path, data: PictureSet, settings: EvaluateSettings, drawing: DrawSettings, n: int, progress: Progress
+) -> Tensor:
+    """The first n pictures uint8 [n,3,h,w] of what `open_generated` takes; fewer where a folder holds fewer."""
+    few = dataclasses.replace(settings, n=0 if isinstance(found, Path) else max(n, 16), seeds=1)
+    return open_generated(found, data, few, drawing, progress).first(n)
+
+
+# -- a model ---------------------------------------------------------------------------------------------------------
+
+
+def _of_model(
+    model: Model, data: PictureSet, settings: EvaluateSettings, drawing: DrawSettings, progress: Progress
+) -> Generated:
+    if model.image_size != data.image_size:
+        raise WrongInput(
+            f"generated: {model.origin.reference} draws {model.image_size} px and the data set has {data.image_size} px; evaluate on a data set of the same size"
+        )
+    require_drawable(model.settings, drawing)
+    n = settings.n or len(data.train)
+    firsts = range(settings.sample_seed, settings.sample_seed + n * settings.seeds, n)
+    generation = {
+        "weights_sha256": model.origin.weights_sha256,
+        "weights": "ema",
+        **dataclasses.asdict(drawing),
+        "seeds": [settings.sample_seed, settings.sample_seed + n * settings.seeds],
+        "draws": settings.seeds,
+    }
+    draws = (_draw(model, drawing, range(first, first + n), progress) for first in firsts)
+    return Generated(n, draws, lambda: generation, model)
+
+
+def _draw(model: Model, drawing: DrawSettings, seeds: range, progress: Progress) -> Iterator[Tensor]:
+    drawn, n = 0, len(seeds)
+    for batch in model.draw_batches(seeds, drawing):
+        drawn += len(batch)
+        note = f"{drawn:,} of {n:,} pictures  {drawing.sampler} {drawing.sampling_steps} steps"
+        progress.update("sampling", drawn, n, note)
+        yield batch
+
+
+# -- a folder of pictures --------------------------------------------------------------------------------------------
+
+
+def _of_folder(folder: Path, data: PictureSet, settings: EvaluateSettings) -> Generated:
+    """The folder's pictures in the order of their names, whatever Pillow reads; a grid.png beside them is passed over."""
+    known = Image.registered_extensions()
+    paths = sorted(
+        path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in known and path.name != "grid.png"
+    )
+    if not paths:
+        raise WrongInput(
+            f"generated: {folder} holds no pictures (PNG, JPEG, WebP …); give a folder of generated pictures, a checkpoint or a model reference"
+        )
+    if settings.n not in (0, len(paths)):
+        raise WrongInput(f"n: {settings.n}, but {folder} holds {len(paths)} pictures; give that, or leave n out")
+    if settings.seeds != 1:
+        raise WrongInput(f"seeds: {settings.seeds}, but a folder is one draw; leave seeds out, or name a model")
+    digest = hashlib.sha256()
+
+    def read() -> Iterator[Tensor]:
+        for start in range(0, len(paths), READ):
+            batch = np.stack([_read_picture(path, data.image_size) for path in paths[start : start + READ]])
+            images = torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous()
+            digest.update(images.numpy().tobytes())
+            yield images
+
+    return Generated(len(paths), [read()], lambda: {"pictures": str(folder), "sha256": digest.hexdigest()})
+
+
+def _read_picture(path: Path, image_size: int) -> np.ndarray:
+    try:
+        picture = np.array(decode(path.read_bytes()))
+    except Unusable as problem:
+        raise WrongInput(f"generated: {path} cannot be used: {problem}; draw it again, or remove it") from None
+    if picture.shape[:2] != (image_size, image_size):
+        raise WrongInput(
+            f"generated: {path} is {picture.shape[1]}x{picture.shape[0]}, and the data set's pictures are {image_size}x{image_size}; sizes must be equal"
+        )
+    return picture

@@ -1,0 +1,131 @@
+"""A model that draws: the one door from weights to pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ddpm.device import keep_memory, pick_device, threads_for
+from ddpm.errors import WrongInput
+from ddpm.model.diffusion import Denoiser, Diffusion, to_uint8
+from ddpm.model.sampling import SAMPLERS, PictureNoise, Watch, evaluations
+from ddpm.settings import DrawSettings, ModelSettings, require_drawable
+
+BATCH = 16  # pictures at once where nobody asks for more: few enough for a request of one, on a CPU too
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model's weights come from."""
+
+    reference: str = ""  # models:/NAME/VERSION, or where its files lie
+    checkpoint: str = ""  # the checkpoint's URI
+    weights_sha256: str = ""  # of the file that holds the weights
+    images_seen: int = 0
+    dataset_digest: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)  # the network's and its training's, flat, as they were kept
+
+
+def suited(settings: ModelSettings) -> DrawSettings:
+    """How pictures of any model may be drawn: 250 steps of DDIM, or as many as its process has."""
+    most = 250 if settings.objective == "edm" else min(250, settings.timesteps)
+    return DrawSettings(sampler="ddim", sampling_steps=most, sample_batch=BATCH)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with its weights, and all that one must know to draw pictures from it.
+
+    `drawing` is how it draws where nothing else is asked for: a registered version's own way, or what suits any model.
+    """
+
+    net: nn.Module
+    settings: ModelSettings
+    image_size: int
+    drawing: DrawSettings
+    origin: Origin = Origin()
+    device: torch.device | None = None  # where it draws; None: pick_device()
+
+    def drawing_with(self, **given: Any) -> DrawSettings:
+        """Its own way of drawing, but for what is given and not None. Churn belongs to its sampler, and goes with it."""
+        changes = {name: value for name, value in given.items() if value is not None}
+        own = dataclasses.asdict(self.drawing)
+        if changes.get("sampler", self.drawing.sampler) != self.drawing.sampler:
+            own.pop("churn")
+        return DrawSettings(**{**own, **changes})
+
+    def quick(self, steps: int, sample_batch: int) -> DrawSettings:
+        """DPM-Solver++ in few steps, at most as many as the process has: for previews, and for scores on the way."""
+        most = steps if self.settings.objective == "edm" else min(steps, self.settings.timesteps)
+        return DrawSettings(sampler="dpm-solver++", sampling_steps=most, sample_batch=sample_batch)
+
+    def draw(self, seeds: Sequence[int], drawing: DrawSettings | None = None, label: int | None = None) -> Tensor:
+        """Pictures uint8 [n, 3, image_size, image_size] on the CPU, one for each seed; see `draw_batches`."""
+        batches = list(self.draw_batches(seeds, drawing, label))
+        return torch.cat(batches) if batches else torch.zeros(0, 3, self.image_size, self.image_size, dtype=torch.uint8)
+
+    def draw_batches(
+        self,
+        seeds: Sequence[int],
+        drawing: DrawSettings | None = None,
+        label: int | None = None,
+        watch: Watch | None = None,
+    ) -> Iterator[Tensor]:
+        """Pictures, one for each seed, in batches as they are drawn: uint8 [b, 3, image_size, image_size] on the CPU.
+
+        Every batch has the same shape, `sample_batch`, and the last is padded, so that on one device a seed's picture has
+        the same bytes whatever else is drawn. A request for fewer is padded too: the shape chooses the arithmetic. Of a
+        network with classes a seed's picture is of class `label`, or, without one, of class seed mod classes. `watch` sees
+        each step's state (see `ddpm.model.sampling`), of padded batches too.
+
+        Raises WrongInput where the model cannot draw so, or has no such class.
+        """
+        drawing = drawing or self.drawing
+        require_drawable(self.settings, drawing)
+        if label is not None and not 0 <= label < self.settings.classes:
+            has = f"classes 0 to {self.settings.classes - 1}" if self.settings.classes else "no classes"
+            raise WrongInput(f"label: {label} will not do; the model has {has}")
+        return self._batches(seeds, drawing, label, watch)
+
+    def evaluations(self, drawing: DrawSettings | None = None) -> int:
+        """Network evaluations a picture (NFE); guidance asks twice each time."""
+        drawing = drawing or self.drawing
+        continuous = self.settings.objective == "edm"
+        steps = drawing.sampling_steps if continuous else min(drawing.sampling_steps, self.settings.timesteps)
+        guided = self.settings.classes and drawing.guidance != 1
+        return evaluations(drawing.sampler, steps) * (2 if guided else 1)
+
+    def denoiser(self, labels: Tensor | None = None, guidance: float = 1.0) -> Denoiser:
+        """The network as D(x, sigma) on the model's device, in the precision in which pictures are drawn there."""
+        device = self.device or pick_device()
+        net = self.net.to(device).eval()
+        return Denoiser(net, Diffusion(self.settings).to(device), device.type == "cuda", labels, guidance)
+
+    @torch.inference_mode()
+    def _batches(
+        self, seeds: Sequence[int], drawing: DrawSettings, label: int | None, watch: Watch | None
+    ) -> Iterator[Tensor]:
+        """The samplers branch on sigma, which stays on the CPU so that they need not wait for the device."""
+        device, classes, batch = self.device or pick_device(), self.settings.classes, drawing.sample_batch
+        keep_memory(device)
+        row = SAMPLERS[drawing.sampler]
+        solve = partial(row.solve, churn=drawing.churn) if row.churns else row.solve
+        for start in range(0, len(seeds), batch):
+            wanted = list(seeds[start : start + batch])
+            padded = wanted + [wanted[-1]] * (batch - len(wanted))
+            noise = PictureNoise(padded, self.image_size, device)
+            labels = None
+            if classes:
+                told = [seed % classes if label is None else label for seed in padded]
+                labels = torch.tensor(told, device=device)
+            denoise = self.denoiser(labels, drawing.guidance)
+            sigmas = denoise.diffusion.sampling_sigmas(drawing.sampling_steps)
+            with threads_for(self.settings.base_channels, device):
+                pictures = solve(denoise, denoise.diffusion.prior(noise(), sigmas[0]), sigmas, noise, watch)
+            yield to_uint8(pictures[: len(wanted)]).cpu()

@@ -1,0 +1,111 @@
+"""A model that draws: its own way and others, what it refuses, and the strips that are made of its steps."""
+
+import pytest
+import torch
+
+from ddpm import settings
+from ddpm.errors import WrongInput
+from ddpm.model.model import Model, suited
+from ddpm.model.sampling import SAMPLERS, Sampler, ddim, register
+from ddpm.model.strips import denoising_strip
+from ddpm.model.unet import UNet
+from ddpm.settings import DrawSettings, ModelSettings
+
+
+def model_of(drawing=None, **others):
+    """A tiny network with weights that do something."""
+    chosen = ModelSettings(base_channels=8, blocks=1, attention_resolution=4, **others)
+    torch.manual_seed(3)
+    net = UNet(chosen, 8)
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.08)
+    return Model(net, chosen, 8, drawing or suited(chosen))
+
+
+def test_what_suits_any_model_is_within_its_process():
+    assert suited(ModelSettings(timesteps=100)).sampling_steps == 100
+    assert suited(ModelSettings()).sampling_steps == 250
+    assert suited(ModelSettings(timesteps=100, objective="edm")).sampling_steps == 250
+    assert model_of(timesteps=10).quick(20, 4).sampling_steps == 10
+
+
+def test_what_is_given_takes_the_place_of_its_own():
+    model = model_of(DrawSettings(sampler="heun", sampling_steps=7, churn=2.0))
+    assert model.drawing_with(sampling_steps=None, guidance=None) == model.drawing
+    assert model.drawing_with(sampling_steps=5).churn == 2.0
+    assert model.drawing_with(sampler="heun").churn == 2.0
+    assert model.drawing_with(sampler="ddim") == DrawSettings(sampler="ddim", sampling_steps=7), "churn is heun's"
+
+
+def test_refused_before_anything_is_drawn():
+    model = model_of(timesteps=10)
+    with pytest.raises(
+        WrongInput, match="sampling_steps: 11 will not do; it must be at most the model's timesteps, 10"
+    ):
+        model.draw_batches([0], DrawSettings(sampling_steps=11))
+    with pytest.raises(WrongInput, match="label: 0 will not do; the model has no classes"):
+        model.draw_batches([0], label=0)
+    with pytest.raises(WrongInput, match="label: 3 will not do; the model has classes 0 to 2"):
+        model_of(classes=3).draw_batches([0], label=3)
+    with pytest.raises(WrongInput, match=r"guidance: 2\.0 will not do"):
+        model.draw_batches([0], DrawSettings(sampling_steps=5, guidance=2.0))
+
+
+def test_no_seeds_no_pictures():
+    assert model_of().draw([]).shape == (0, 3, 8, 8)
+
+
+def test_evaluations_count_what_the_network_is_asked():
+    for drawing, expected in (
+        (DrawSettings(sampling_steps=5), 5),
+        (DrawSettings(sampler="heun", sampling_steps=5), 9),
+        (DrawSettings(sampler="heun", sampling_steps=5, guidance=3.0), 18),
+    ):
+        model, asked = model_of(classes=3), []
+        forward = model.net.forward
+        model.net.forward = lambda *given, forward=forward, asked=asked: asked.append(1) or forward(*given)
+        model.draw([0], drawing)
+        assert len(asked) == model.evaluations(drawing) == expected
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm-solver++", "heun"])
+def test_a_strip_ends_with_the_picture(sampler):
+    drawing = DrawSettings(sampler=sampler, sampling_steps=6, sample_batch=2)
+    model = model_of()
+    strip = denoising_strip(model, [4, 9], drawing, frames=4)
+    assert strip.shape == (8, 3, 8, 8)
+    assert torch.equal(strip[[3, 7]], model.draw([4, 9], drawing))
+    assert float(strip[0].float().std()) > 60, "it begins as pure noise"
+    assert len({frame.numpy().tobytes() for frame in strip}) == 8
+
+
+def test_a_strip_is_drawn_in_the_precision_of_pictures(monkeypatch):
+    """On a GPU both go through the network in bf16."""
+    asked = []
+    denoiser = Model.denoiser
+    monkeypatch.setattr(Model, "denoiser", lambda model, *given: asked.append(given) or denoiser(model, *given))
+    model = model_of(classes=3)
+    drawing = DrawSettings(sampling_steps=3, sample_batch=2, guidance=2.0)
+    denoising_strip(model, [4, 9], drawing, frames=2)
+    model.draw([4, 9], drawing)
+    (labels, guidance), (others, same) = asked
+    assert torch.equal(labels, others) and guidance == same == 2.0
+
+
+def test_samplers_of_settings_are_those_that_there_are():
+    assert list(SAMPLERS) == settings.SAMPLERS
+    assert [name for name, sampler in SAMPLERS.items() if sampler.churns] == settings.CHURNING
+
+
+def test_a_sampler_of_ones_own(monkeypatch):
+    monkeypatch.setattr(settings, "SAMPLERS", list(settings.SAMPLERS))
+    monkeypatch.setattr("ddpm.model.sampling.SAMPLERS", dict(SAMPLERS))
+    with pytest.raises(WrongInput, match="sampler: 'mine' will not do"):
+        DrawSettings(sampler="mine")
+    monkeypatch.setattr("ddpm.model.model.SAMPLERS", SAMPLERS | {"mine": Sampler(ddim)})
+    register("mine", Sampler(ddim))
+    model = model_of()
+    same = [model.draw([5], DrawSettings(sampler=name, sampling_steps=4)) for name in ("mine", "ddim")]
+    assert torch.equal(*same)
+    with pytest.raises(ValueError, match="there is a sampler named 'mine' already"):
+        register("mine", Sampler(ddim))
