@@ -1,0 +1,121 @@
+"""A run of the pipeline: its plan, its folder of the object store, and its place in MLflow.
+
+STORE/runs/RUN_NAME/plan.json       its settings, written once
+                    opened.json     its MLflow run and its study are there
+                    STEP.json       each step's facts, with its seconds; search-WORKER.json of each worker
+                    claims/         which worker has which trial
+                    trials/NNN/     the checkpoints of a trial
+                    final/          those of the final training
+                    summary.json    all of it, written at its end
+
+Nobody else puts a path of a run together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ddpm.errors import WrongInput
+from ddpm.plan import Plan
+from ddpm.store import Missing, Store, open_store
+from ddpm.tracking import Tracker
+
+FINAL = "final"  # the name, in MLflow too, of the final training
+PLAN, OPENED, SUMMARY = "plan.json", "opened.json", "summary.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, by its plan. Raises WrongInput where its store cannot be opened."""
+
+    plan: Plan
+
+    @classmethod
+    def named(cls, name: str, store: str) -> Run:
+        """The run of this name that a store knows. Raises Missing where it knows none."""
+        return cls(Plan.from_json(open_store(_root(store, name)).read(PLAN).decode()))
+
+    @property
+    def name(self) -> str:
+        return self.plan.run_name
+
+    @cached_property
+    def store(self) -> Store:
+        """The object store, as a whole."""
+        return open_store(self.plan.store)
+
+    @cached_property
+    def folder(self) -> Store:
+        """Its own folder of the store."""
+        return open_store(_root(self.plan.store, self.name))
+
+    @cached_property
+    def claims(self) -> Store:
+        return open_store(f"{_root(self.plan.store, self.name)}/claims")
+
+    @cached_property
+    def tracker(self) -> Tracker:
+        """Its place in MLflow, whose experiment is named after the data set."""
+        return Tracker(self.plan.tracking_uri, self.name, self.plan.ingest.dataset_name)
+
+    def trial(self, number: int) -> str:
+        """Where a trial's checkpoints go."""
+        return f"{_root(self.plan.store, self.name)}/trials/{number:03d}"
+
+    @property
+    def final(self) -> str:
+        """Where the final training's checkpoints go."""
+        return f"{_root(self.plan.store, self.name)}/{FINAL}"
+
+    # -- what its steps leave ------------------------------------------------------------------------------------------
+
+    def facts(self, step: str) -> dict[str, Any] | None:
+        """The facts that a step left; None where it has not ended yet."""
+        try:
+            return json.loads(self.folder.read(f"{step}.json"))
+        except Missing:
+            return None
+
+    def keep(self, step: str, facts: Mapping[str, Any]) -> None:
+        self.folder.write(f"{step}.json", json.dumps(facts, indent=1).encode())
+
+    def workers(self) -> list[dict[str, Any]]:
+        """The facts of the search's workers."""
+        keys = [key for key in self.folder.list("") if key.startswith("search-")]
+        return [json.loads(self.folder.read(key)) for key in keys]
+
+    # -- its plan ------------------------------------------------------------------------------------------------------
+
+    def write_plan(self) -> bool:
+        """Bind the name to this plan; False where it was bound before. Raises WrongInput where that was to another."""
+        if self.folder.create(PLAN, self.plan.to_json().encode()):
+            return True
+        self.require_same_plan()
+        return False
+
+    def require_same_plan(self) -> None:
+        """Raise WrongInput where a run of this name was configured otherwise; nothing where there is none."""
+        try:
+            before = json.loads(self.folder.read(PLAN))
+        except Missing:
+            return
+        for name, value in self.plan.parameters().items():
+            if before.get(name) != value:
+                raise WrongInput(
+                    f"run_name: run {self.name} has {name} {before.get(name)!r}, not {value!r}; give another run_name, or the same settings"
+                )
+
+    def mark_open(self) -> None:
+        self.folder.create(OPENED, b"{}")
+
+    @property
+    def is_open(self) -> bool:
+        return self.folder.exists(OPENED)
+
+
+def _root(store: str, name: str) -> str:
+    return f"{store.rstrip('/')}/runs/{name}"
