@@ -13,7 +13,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -71,11 +71,13 @@ def _compiled(net: nn.Module, contest: Contest) -> None:
 def ours_training(contest: Contest) -> Work:
     """The trainer's own step: data, noise, network, clipping, spike guard, optimizer and average."""
     from ddpm.data.dataset import PictureSet, Split
+    from ddpm.data.manifest import Manifest
     from ddpm.training.trainer import CHECK_EVERY, Trainer
 
     train = Split(_pictures(contest.image_size), torch.full((PICTURES,), -1))
     held_out = Split(train.images[:0], train.labels[:0])
-    data = PictureSet("memory:noise", "0" * 64, "noise", contest.image_size, [], train, held_out, {})
+    of_none = cast(Manifest, {})  # training does not look at it
+    data = PictureSet("memory:noise", "0" * 64, "noise", contest.image_size, [], train, held_out, of_none)
     settings = TrainSettings(
         lr=LR, epochs=1_000_000, batch_size=contest.batch, precision=contest.precision,
         compile="yes" if contest.compile else "no",

@@ -39,9 +39,8 @@ def ingest(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.steps.ingest import ingest
     from ddpm.store import open_store
 
-    return ingest(
-        pick(IngestSettings, chosen_settings(arguments)), open_store(arguments.store), progress, arguments.workers
-    )
+    settings = pick(IngestSettings, chosen_settings(arguments))
+    return dict(ingest(settings, open_store(arguments.store), progress, arguments.workers))
 
 
 def verify(arguments: argparse.Namespace, progress: Progress) -> Facts:
@@ -49,10 +48,10 @@ def verify(arguments: argparse.Namespace, progress: Progress) -> Facts:
 
     facts = verify(arguments.uri, progress)
     if not facts["ok"]:
-        _print(facts, arguments.json)
+        _print(dict(facts), arguments.json)
         first = facts["bad"][0]
         raise Refused(f"{len(facts['bad'])} bad objects, the first {first['object']}: {first['reason']}")
-    return facts
+    return dict(facts)
 
 
 def gc(arguments: argparse.Namespace, progress: Progress) -> Facts:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ddpm.data.sources import is_published
+from ddpm.data import sources
 from ddpm.errors import WrongInput
 from ddpm.places import cache_folder
 from ddpm.plan import Plan
@@ -61,15 +61,13 @@ def mounts(plan: Plan, var: Path) -> dict[str, str]:
         str(Path(plan.study_storage).parent),
         str(Path(urlsplit(plan.tracking_uri).path).parent),
     )
-    source = plan.ingest.source
-    pictures = source.rsplit("/", 3)[0] if is_published(source) else source  # the store that a data set lies in
-    read = (pictures, pictures.partition(":")[2], plan.evaluate.weights)
+    read = (*map(str, sources.parse(plan.ingest.source).local_paths()), plan.evaluate.weights)
     for path in written:
         if path.startswith("/") and path != "/" and not Path(path).is_relative_to(var):
             Path(path).mkdir(parents=True, exist_ok=True)
             found[path] = "rw"
     for path in read:
-        if path.startswith("/") and Path(path).exists():
+        if path.startswith("/") and path != "/" and Path(path).exists():
             found.setdefault(path, "ro")
     return found
 

@@ -28,7 +28,7 @@ from typing import IO, Any
 
 import yaml
 
-from ddpm.data.sources import check_source
+from ddpm.data import sources
 from ddpm.errors import WrongInput
 from ddpm.evaluation.weights import check_weights
 from ddpm.places import default_places
@@ -75,7 +75,7 @@ class Place:
 
 def check(plan: Plan, place: Place) -> None:
     """Raise WrongInput for what would only come to light after the start."""
-    check_source(plan.ingest.source)
+    sources.parse(plan.ingest.source).check()
     check_weights(plan.evaluate.weights)
     if open_store(plan.store).exists(f"runs/{plan.run_name}/plan.json"):
         from ddpm.steps.configure import require_same_plan

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ddpm.data.sources import is_published, parse_source
+from ddpm.data import sources
 from ddpm.errors import WrongInput
 from ddpm.plan import Plan, load_preset
 
@@ -70,21 +69,8 @@ def gather(
 
 def _from_data(data: str) -> dict[str, str]:
     """The source, and names for its data set and its model: another source must not go by the preset's names."""
-    if is_published(data):
-        source = data if "://" in data else str(Path(data).expanduser().absolute())
-        name = data.split("/")[-2]
-    else:
-        kind, path, _ = parse_source(data)
-        source = data if path is None else str(path.absolute()) if kind == "folder" else f"{kind}:{path.absolute()}"
-        name = kind
-        if kind in ("folder", "archive") and path is not None:
-            name = re.sub(r"(\.tar)?\.[a-z0-9]+$", "", path.name) if kind == "archive" else path.name
-        elif kind == "parquet" and path is not None:
-            name = path.parent.name
-        elif kind == "bucket":
-            name = data.rstrip("/").rsplit("/", 1)[1]
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:80] or "pictures"
-    return {"source": source, "dataset_name": name, "model_name": f"ddpm-{name}"}
+    spec = sources.parse(data)
+    return {"source": spec.absolute(), "dataset_name": spec.name, "model_name": f"ddpm-{spec.name}"}
 
 
 def words_of(preset: str, data: str, run_name: str, changes: dict[str, str], runner: str) -> str:

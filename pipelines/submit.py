@@ -29,7 +29,7 @@ from typing import Any
 
 import yaml
 
-from ddpm.data.sources import check_source
+from ddpm.data import sources
 from ddpm.errors import WrongInput
 from ddpm.places import VARIABLES
 from ddpm.plan import Plan
@@ -87,13 +87,11 @@ def check_against(spec: dict[str, Any], parameters: dict[str, Any]) -> None:
 
 def check_source_for_cluster(source: str) -> None:
     """Raise WrongInput for a source that only this machine has."""
-    if source.startswith("s3://"):
-        return  # the cluster's tasks have the credentials to read it; this machine may have none
-    if "/" in source:
+    # Nothing is looked at: the cluster's tasks have the credentials to read a bucket, this machine may have none.
+    if sources.parse(source).local_paths():
         raise WrongInput(
             f"source: {source} is a folder of this machine, which the cluster's tasks cannot see; name a source, as in flowers102"
         )
-    check_source(source)
 
 
 def check_endpoint(endpoint: str, token: str) -> None:

@@ -13,13 +13,12 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.data.manifest import blob_key, read_manifest
+from ddpm.data.manifest import Manifest, Shard, blob_key, digest_of, read_manifest
 from ddpm.errors import WrongInput
 from ddpm.store import Store
 
@@ -47,7 +46,7 @@ class Split:
 class StoredSplit(Split):
     """The same of pictures that lie in a store. `take` reads what it is asked for; `images` and `labels` read all, once."""
 
-    def __init__(self, store: Store, shards: list[dict[str, Any]], image_size: int) -> None:
+    def __init__(self, store: Store, shards: list[Shard], image_size: int) -> None:
         shape = (3, image_size, image_size)
         self.__dict__["_shards"] = [_Shard(store, facts, shape) for facts in shards]
         self.__dict__["_shape"] = shape
@@ -102,7 +101,7 @@ class StoredSplit(Split):
 class _Shard:
     """One blob of a data set, looked at when the first of its pictures is asked for. Rows that were dropped do not count."""
 
-    def __init__(self, store: Store, facts: dict[str, Any], shape: tuple[int, int, int]) -> None:
+    def __init__(self, store: Store, facts: Shard, shape: tuple[int, int, int]) -> None:
         self.store, self.facts, self.shape = store, facts, shape
         self.rows = np.delete(np.arange(facts["n"]), facts.get("dropped", []))
         self._opened: tuple[Path, int, np.ndarray] | None = None
@@ -156,7 +155,7 @@ class PictureSet:
     classes: list[str]
     train: Split
     held_out: Split
-    manifest: dict[str, Any]
+    manifest: Manifest
 
 
 def open_dataset(uri: str) -> PictureSet:
@@ -164,7 +163,7 @@ def open_dataset(uri: str) -> PictureSet:
     store, manifest = read_manifest(uri)
     return PictureSet(
         uri=uri,
-        digest=uri.rsplit("/", 1)[1].removesuffix(".json"),
+        digest=digest_of(uri),
         name=manifest["name"],
         image_size=manifest["image_size"],
         classes=manifest["classes"],

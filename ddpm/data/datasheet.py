@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm.data.dataset import PictureSet, open_dataset
+from ddpm.data.manifest import Quarantined
 from ddpm.errors import WrongInput
 from ddpm.progress import Progress
 from ddpm.store import open_object
@@ -161,11 +162,9 @@ def _bars(rows: Sequence[tuple[str, Sequence[tuple[str, int]]]]) -> list[Bar]:
 
 
 def _class_bars(data: PictureSet, names: Sequence[str]) -> list[Bar]:
-    """Pictures of each class on both sides of the split, as the manifest counts them, or else their labels."""
-    counted = data.manifest.get("class_counts") or {
-        "train": _counts(data.train.labels, len(names)), "held_out": _counts(data.held_out.labels, len(names)),
-    }  # fmt: skip
-    sides = (("training", counted["train"]), ("held-out", counted["held_out"]))
+    """Pictures of each class on both sides of the split."""
+    splits = (("training", data.train), ("held-out", data.held_out))
+    sides = [(side, _counts(split.labels, len(names))) for side, split in splits]
     return _bars([(name, [(side, counts[i]) for side, counts in sides]) for i, name in enumerate(names)])
 
 
@@ -215,7 +214,7 @@ def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
 
 
-def _reasons(quarantined: Sequence[dict[str, str]]) -> list[tuple[str, int]]:
+def _reasons(quarantined: Sequence[Quarantined]) -> list[tuple[str, int]]:
     """How many were set aside for what; of a reason, what comes before its details."""
     return Counter(entry["reason"].partition(":")[0] for entry in quarantined).most_common()
 

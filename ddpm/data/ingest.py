@@ -14,9 +14,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypedDict, TypeVar
 
-from ddpm.data.manifest import blob_key, canonical, read_manifest
+from ddpm.data import sources
+from ddpm.data.manifest import Manifest, Quarantined, Shard, blob_key, canonical, digest_of
 from ddpm.data.packing import PREPROCESSING
 from ddpm.data.shards import (
     SIDES,
@@ -29,7 +30,7 @@ from ddpm.data.shards import (
     read_record,
     recipe,
 )
-from ddpm.data.sources import Picture, Source, check_source, is_published, open_source
+from ddpm.data.sources import Picture, Source
 from ddpm.data.sources.source import name_digest
 from ddpm.data.workers import Packed, Workers
 from ddpm.errors import WrongInput
@@ -43,23 +44,36 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ingest(settings: IngestSettings, store: Store, progress: Progress, workers: int = 0) -> dict[str, Any]:
+class DatasetFacts(TypedDict):
+    """What came of an ingest."""
+
+    uri: str  # of the manifest
+    digest: str
+    name: str
+    n: int  # training pictures
+    held_out: int  # the number of those held out
+    classes: int  # their number
+    quarantined: list[Quarantined]
+    duplicates: list[list[str]]  # names of pictures that have the same pixels
+    reused: bool  # whether nothing had to be decoded
+
+
+def ingest(settings: IngestSettings, store: Store, progress: Progress, workers: int = 0) -> DatasetFacts:
     """Publish the source's pictures as a data set; what of it is published already is recognised and not decoded.
 
     Args:
         workers: processes that decode; 0: one a core. The result does not depend on it.
 
-    Returns: uri, digest, name, n (training pictures), held_out (their number), classes (number), quarantined
-        [{name, reason}], duplicates [[name, …]], reused (whether nothing had to be decoded).
     Raises: WrongInput for a source that is not there, or of which more than `quarantine_limit` cannot be used.
     """
     if workers < 0:
         raise WrongInput(f"workers: {workers} will not do; it must be 0 (one a core) or more")
-    check_source(settings.source)
-    if is_published(settings.source):
-        return _published(settings)
+    spec = sources.parse(settings.source)
+    spec.check()
+    if (manifest := spec.published()) is not None:
+        return _published(settings, manifest)
     progress.say(f"looking at {settings.source}")
-    source = open_source(settings.source)
+    source = spec.open()
     if source.passed_over:
         progress.say(f"{source.passed_over:,} files are passed over: their names do not end like a picture's")
     pictures = _chosen(source.pictures, settings.max_pictures)
@@ -91,9 +105,8 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _published(settings: IngestSettings) -> dict[str, Any]:
+def _published(settings: IngestSettings, manifest: Manifest) -> DatasetFacts:
     """The facts of a data set that is there already. Raises WrongInput where it is of another picture size."""
-    _, manifest = read_manifest(settings.source)
     if manifest["image_size"] != settings.image_size:
         raise WrongInput(
             f"image_size: {settings.image_size}, but {settings.source} holds pictures of {manifest['image_size']}; give that, or other pictures"
@@ -116,7 +129,7 @@ class _Work:
         self.total = len(pictures)
         self.buckets = list(buckets(pictures, settings.image_size))
         self.threads = max(2 * count, READERS if any(callable(picture.content) for picture in pictures) else 0)
-        self.quarantined: list[dict[str, str]] = []
+        self.quarantined: list[Quarantined] = []
 
     def run(self) -> tuple[list[Record], bool]:
         """A record for each bucket, and whether all were there already."""
@@ -172,7 +185,9 @@ class _Work:
                 if decode:
                     names = (bucket[len(packed) + i].name for i in range(len(found)))
                     bad = [
-                        {"name": n, "reason": f.reason} for n, f in zip(names, found, strict=True) if f.pixels is None
+                        Quarantined(name=n, reason=f.reason)
+                        for n, f in zip(names, found, strict=True)
+                        if f.pixels is None
                     ]
                     self._require_few_quarantined(bad)
                 packed += found
@@ -182,7 +197,7 @@ class _Work:
                 self.progress.update(task, done, total, f"{done:,} of {total:,} pictures · {rate:,.0f}/s · {left} left")
             yield packed
 
-    def _require_few_quarantined(self, more: list[dict[str, str]]) -> None:
+    def _require_few_quarantined(self, more: list[Quarantined]) -> None:
         """Raise as soon as it is certain that there are too many."""
         self.quarantined += more
         bad, limit = self.quarantined, self.settings.quarantine_limit
@@ -211,16 +226,16 @@ def _in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[
         yield underway.popleft().result()
 
 
-def _manifest(settings: IngestSettings, source: Source, records: Sequence[Record]) -> dict[str, Any]:
+def _manifest(settings: IngestSettings, source: Source, records: Sequence[Record]) -> Manifest:
     """No times and no paths: the same pictures give the same digest anywhere."""
     duplicates = _duplicates(records)
     dropped = {name for names in duplicates for name in names[1:]} if settings.drop_duplicates else set()
-    shards: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    shards: dict[str, list[Shard]] = {side: [] for side in SIDES}
     for record in records:
         for side, shard in record.shards.items():
             rows = [row for row, name in enumerate(record.names[side]) if name in dropped] if dropped else []
             shards[side].append({**shard, "dropped": rows})
-    kept = {side: sum(shard["n"] - len(shard["dropped"]) for shard in shards[side]) for side in SIDES}
+    kept = {side: sum(shard["n"] - len(shard.get("dropped", [])) for shard in shards[side]) for side in SIDES}
     return {
         "format_version": FORMAT_VERSION,
         "name": settings.dataset_name,
@@ -253,10 +268,10 @@ def _duplicates(records: Sequence[Record]) -> list[list[str]]:
     return sorted(sorted(names) for names in by_pixels.values() if len(names) > 1)
 
 
-def _facts(uri: str, manifest: dict[str, Any], reused: bool) -> dict[str, Any]:
+def _facts(uri: str, manifest: Manifest, reused: bool) -> DatasetFacts:
     return {
         "uri": uri,
-        "digest": uri.rsplit("/", 1)[1].removesuffix(".json"),
+        "digest": digest_of(uri),
         "name": manifest["name"],
         "n": manifest["n"],
         "held_out": manifest["held_out"],

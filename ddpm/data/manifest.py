@@ -8,11 +8,49 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
 
 from ddpm.errors import WrongInput
 from ddpm.settings import FORMAT_VERSION
 from ddpm.store import Store, open_store
+
+
+class Shard(TypedDict):
+    """A blob of pictures. `dropped`: the rows that do not count, for their pixels are there already."""
+
+    sha256: str
+    bytes: int
+    n: int
+    dropped: NotRequired[list[int]]
+
+
+class Quarantined(TypedDict):
+    """A picture that was set aside."""
+
+    name: str
+    reason: str
+
+
+class Manifest(TypedDict):
+    """What a data set is. Counts are of pictures, sizes in pixels; `shards` are by side, "train" and "held_out"."""
+
+    format_version: int
+    name: str
+    image_size: int
+    classes: list[str]
+    source: dict[str, Any]  # its kind, and what its kind says of it
+    preprocessing: str
+    min_side: int
+    original_sizes: list[list[int]]  # [width, height, count] as they came
+    held_out_fraction: float
+    max_pictures: int
+    n: int  # training pictures
+    held_out: int
+    shards: dict[str, list[Shard]]
+    quarantined: list[Quarantined]
+    duplicates: list[list[str]]  # names of pictures that have the same pixels
+    duplicates_dropped: bool
 
 
 def blob_key(sha256: str) -> str:
@@ -20,24 +58,33 @@ def blob_key(sha256: str) -> str:
     return f"blobs/sha256/{sha256[:2]}/{sha256}"
 
 
-def canonical(manifest: dict[str, Any]) -> bytes:
+def canonical(manifest: Mapping[str, object]) -> bytes:
     """The manifest's bytes, which its digest is taken over: sorted keys, no white space that depends on taste."""
     return json.dumps(manifest, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def read_manifest(uri: str) -> tuple[Store, dict[str, Any]]:
-    """The store that a data set lies in, and its manifest.
-
-    Raises Missing where there is none, WrongInput where what is there is no manifest or not the one its name says.
-    """
+def store_of(uri: str) -> tuple[Store, str]:
+    """The store that a data set lies in, and its manifest's key there. Raises WrongInput where `uri` is no data set's."""
     parts = uri.rsplit("/", 3)
     if len(parts) != 4 or parts[1] != "datasets" or not parts[3].endswith(".json"):
         raise WrongInput(
             f"'{uri}' is not a data set's URI; give STORE/datasets/NAME/DIGEST.json, as `ddpm ingest` prints it"
         )
-    store = open_store(parts[0] or "/")
-    data = store.read("/".join(parts[1:]))
-    digest = parts[3].removesuffix(".json")
+    return open_store(parts[0] or "/"), "/".join(parts[1:])
+
+
+def digest_of(uri: str) -> str:
+    """The digest that a data set's URI names."""
+    return uri.rsplit("/", 1)[1].removesuffix(".json")
+
+
+def read_manifest(uri: str) -> tuple[Store, Manifest]:
+    """The store that a data set lies in, and its manifest.
+
+    Raises Missing where there is none, WrongInput where what is there is no manifest or not the one its name says.
+    """
+    store, key = store_of(uri)
+    data, digest = store.read(key), digest_of(uri)
     if hashlib.sha256(data).hexdigest() != digest:
         raise WrongInput(f"{uri} is damaged: its sha256 is not the digest in its name; ingest it again")
     try:

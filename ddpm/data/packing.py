@@ -67,16 +67,11 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def pack(data: bytes, image_size: int, min_side: int = 1) -> np.ndarray:
-    """A file's bytes as uint8 [3, image_size, image_size].
-
-    Raises Unusable with the reason, also where the shorter side is below `min_side` pixels.
-    """
-    return fit(decode(data), image_size, min_side)
-
-
 def fit(picture: Image.Image, image_size: int, min_side: int = 1) -> np.ndarray:
-    """A decoded picture's middle square as uint8 [3, image_size, image_size]. Raises Unusable as `pack` does."""
+    """A decoded picture's middle square as uint8 [3, image_size, image_size].
+
+    Raises Unusable where its shorter side is below `min_side` pixels.
+    """
     side = min(picture.size)
     if side < min_side:
         raise Unusable(f"too small: {picture.width}x{picture.height}, the shorter side below {min_side}")

@@ -17,12 +17,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import save as save_tensors
 
-from ddpm.data.manifest import blob_key, canonical
+from ddpm.data.manifest import Quarantined, Shard, blob_key, canonical
 from ddpm.data.packing import PREPROCESSING
 from ddpm.data.sources import Picture
 from ddpm.data.sources.source import name_digest
@@ -61,10 +60,10 @@ def buckets(pictures: Sequence[Picture], image_size: int) -> Iterator[list[Pictu
 class Record:
     """What came of a bucket. Rows of a side are in the order of `names` and `digests` (of the pixels, in hex)."""
 
-    shards: dict[str, dict[str, Any]] = field(default_factory=dict)  # side: sha256, bytes, n
+    shards: dict[str, Shard] = field(default_factory=dict)  # by side
     names: dict[str, list[str]] = field(default_factory=dict)
     digests: dict[str, list[str]] = field(default_factory=dict)
-    quarantined: list[dict[str, str]] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
     sizes: list[list[int]] = field(default_factory=list)  # [width, height, count] of the usable pictures as they came
 
 
@@ -117,7 +116,7 @@ def publish_bucket(
             record.names[side] = [pictures[i].name for i in chosen]
             record.digests[side] = [packed[i].digest.hex() for i in chosen]
     record.quarantined = [
-        {"name": picture.name, "reason": found.reason}
+        Quarantined(name=picture.name, reason=found.reason)
         for picture, found in zip(pictures, packed, strict=True)
         if found.pixels is None
     ]

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
-from ddpm.data.manifest import blob_key, read_manifest
+from ddpm.data.manifest import Shard, blob_key, read_manifest
 from ddpm.progress import Progress
 from ddpm.store import Damaged, Missing, Store
 
 
-def verify(uri: str, progress: Progress | None = None) -> dict[str, Any]:
-    """`ok`, and `bad` [{object, reason}]. Raises Missing or WrongInput where the manifest itself cannot be read."""
+class BadShard(TypedDict):
+    """A shard that is not what its manifest says."""
+
+    object: str  # its URI
+    reason: str
+
+
+class Verified(TypedDict):
+    """Whether a data set is whole."""
+
+    ok: bool
+    bad: list[BadShard]
+
+
+def verify(uri: str, progress: Progress | None = None) -> Verified:
+    """Read all of a data set's shards. Raises Missing or WrongInput where the manifest itself cannot be read."""
     store, manifest = read_manifest(uri)
     size = manifest["image_size"]
-    bad = []
+    bad: list[BadShard] = []
     shards = [(side, shard) for side in manifest["shards"] for shard in manifest["shards"][side]]
     for done, (side, shard) in enumerate(shards, 1):
         reason = _what_is_wrong(store, shard, size, len(manifest["classes"]))
@@ -29,7 +43,7 @@ def verify(uri: str, progress: Progress | None = None) -> dict[str, Any]:
     return {"ok": not bad, "bad": bad}
 
 
-def _what_is_wrong(store: Store, shard: dict[str, Any], size: int, classes: int) -> str:
+def _what_is_wrong(store: Store, shard: Shard, size: int, classes: int) -> str:
     """Nothing, or the reason why this is not the shard that the manifest describes."""
     try:
         data = store.read(blob_key(shard["sha256"]))

@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from ddpm.data.sources import check_source
+from ddpm.data import sources
 from ddpm.errors import WrongInput
 from ddpm.evaluation.weights import check_weights
 from ddpm.places import fill_places
@@ -26,7 +26,7 @@ def configure(parameters: dict[str, Any], progress: Progress) -> Plan:
     A run name that is known resumes that run. Raises WrongInput where it was configured otherwise.
     """
     plan = Plan.from_parameters(parameters)
-    check_source(plan.ingest.source)
+    sources.parse(plan.ingest.source).check()
     check_weights(plan.evaluate.weights)
     if plan.judge.judge_url:
         from ddpm.evaluation.judge import check_judge  # it imports torch

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ddpm.data import ingest as publishing
+from ddpm.data import sources
 from ddpm.data.datasheet import keep_datasheet
-from ddpm.data.sources import is_published
+from ddpm.data.ingest import DatasetFacts
 from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.settings import IngestSettings
@@ -15,12 +16,15 @@ from ddpm.steps.task import load_plan, perform
 from ddpm.store import Store, open_store, read_object
 
 
-def ingest(settings: IngestSettings, store: Store, progress: Progress, workers: int = 0) -> dict[str, Any]:
-    """Publish pictures as a data set, and keep its datasheet beside it.
+class IngestFacts(DatasetFacts):
+    """What the step leaves."""
 
-    Returns what `ddpm.data.ingest.ingest` does, and `datasheet`: the page's URI, or null where it cannot be kept.
-    """
-    if not is_published(settings.source) and (instead := store.probe()):
+    datasheet: str | None  # the page's URI, or None where it cannot be kept
+
+
+def ingest(settings: IngestSettings, store: Store, progress: Progress, workers: int = 0) -> IngestFacts:
+    """Publish pictures as a data set, and keep its datasheet beside it."""
+    if sources.parse(settings.source).published() is None and (instead := store.probe()):
         progress.say(instead)
     facts = publishing.ingest(settings, store, progress, workers)
     return {**facts, "datasheet": keep_datasheet(facts["uri"], progress)}
@@ -37,6 +41,6 @@ def task(plan_path: str, output: str) -> None:
         if facts["datasheet"]:
             with open_tracker(plan).parent() as run:
                 run.file("datasheet.html", read_object(facts["datasheet"]))
-        return plan, facts
+        return plan, dict(facts)
 
     perform("ingest", work, output)

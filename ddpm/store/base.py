@@ -54,10 +54,6 @@ class Store(ABC):
         """The object's bytes; raises Missing, or Damaged where the store can tell that they are others."""
 
     @abstractmethod
-    def read_range(self, key: str, start: int, length: int) -> bytes:
-        """`length` bytes from `start`, fewer where the object ends. Raises Missing. A part has no digest to check by."""
-
-    @abstractmethod
     def write(self, key: str, data: bytes) -> None:
         """Create or replace the object, atomically."""
 

@@ -46,21 +46,21 @@ def _fetch_parts(
     """Ranges of one and the same object, several at a time; each is tried again by itself."""
 
     def fetch_part(start: int) -> None:
-        keep(start, fetch_range(bucket, key, start, min(part_bytes, size - start), size, {"IfMatch": etag}))
+        keep(start, _fetch_range(bucket, key, start, min(part_bytes, size - start), size, etag))
 
     with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
         for _ in pool.map(fetch_part, range(0, size, part_bytes)):
             pass
 
 
-def fetch_range(bucket: Bucket, key: str, start: int, length: int, size: int, condition: dict[str, str]) -> bytes:
+def _fetch_range(bucket: Bucket, key: str, start: int, length: int, size: int, etag: str) -> bytes:
     """Bytes of an object that is `size` long. Raises TryAgain where it is another one by now."""
     from botocore.exceptions import ClientError
 
     span = f"{start}-{start + length - 1}"
 
     def ask(attempt: int) -> tuple[bytes, str]:
-        answer = bucket.client.get_object(**bucket.at(key), Range=f"bytes={span}", **condition)
+        answer = bucket.client.get_object(**bucket.at(key), Range=f"bytes={span}", IfMatch=etag)
         data, (said, _, total) = answer["Body"].read(), str(answer.get("ContentRange", "")).partition("/")
         if said != f"bytes {span}" or len(data) != length:
             raise TryAgain("the answer is not the range that was asked for")
@@ -69,7 +69,7 @@ def fetch_range(bucket: Bucket, key: str, start: int, length: int, size: int, co
     try:
         data, total = bucket.tried("read", key, ask)
     except ClientError as problem:
-        if not condition or code_of(problem) not in TAKEN:
+        if code_of(problem) not in TAKEN:
             raise
         raise TryAgain("it was written anew while it was read") from None
     if total != str(size):  # not for this range alone: whoever asked for it is to begin anew

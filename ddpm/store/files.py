@@ -33,11 +33,6 @@ class FileStore(Store):
         with self._reading(key):
             return self.path(key).read_bytes()
 
-    def read_range(self, key: str, start: int, length: int) -> bytes:
-        with self._reading(key), open(self.path(key), "rb") as file:
-            file.seek(start)
-            return file.read(length)
-
     @contextlib.contextmanager
     def _reading(self, key: str) -> Iterator[None]:
         try:

@@ -12,7 +12,7 @@ from ddpm.places import cache_folder
 from ddpm.store.abilities import abilities_of
 from ddpm.store.base import Damaged, Entry, Missing, Store, is_unfinished, require_digest
 from ddpm.store.bucket import Bucket
-from ddpm.store.download import download, fetch, fetch_range
+from ddpm.store.download import download, fetch
 from ddpm.store.transfer import Wire
 from ddpm.store.upload import upload
 
@@ -81,14 +81,6 @@ class S3Store(Store):
 
     def read(self, key: str) -> bytes:
         return self.bucket.tried("read", key, lambda _: fetch(self.bucket, key))
-
-    def read_range(self, key: str, start: int, length: int) -> bytes:
-        def read(attempt: int) -> bytes:
-            size = self.bucket.head(key)["ContentLength"]
-            inside = min(length, size - start)
-            return fetch_range(self.bucket, key, start, inside, size, {}) if inside > 0 else b""
-
-        return self.bucket.tried("read", key, read)
 
     def local(self, key: str, sha256: str) -> Path:
         """In the cache, by its digest: fetched once, and again where what lies there is damaged."""

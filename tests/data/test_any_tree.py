@@ -15,7 +15,7 @@ from PIL import Image
 
 from ddpm.data.dataset import open_dataset
 from ddpm.data.ingest import ingest
-from ddpm.data.packing import Unusable, pack
+from ddpm.data.packing import Unusable, decode, fit
 from ddpm.data.verify import verify
 from ddpm.errors import WrongInput
 from ddpm.progress import Quiet
@@ -55,7 +55,7 @@ def files(draw):
 
 def expected(data, settings):
     try:
-        return pack(data, settings.image_size, settings.smallest_side)
+        return fit(decode(data), settings.image_size, settings.smallest_side)
     except Unusable:
         return None
 

@@ -8,7 +8,7 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from ddpm.data.ingest import ingest
-from ddpm.data.sources import check_source
+from ddpm.data.sources import parse
 from ddpm.data.verify import verify
 from ddpm.errors import WrongInput
 from ddpm.progress import Quiet
@@ -57,6 +57,6 @@ def test_an_object_that_is_too_large_for_a_picture_is_set_aside(bucket, monkeypa
 
 def test_a_bucket_that_is_not_there_or_holds_no_pictures_is_said_in_one_line(bucket):
     with pytest.raises(WrongInput, match="NoSuchBucket: there is no such bucket; create it"):
-        check_source("s3://nowhere/raw")
+        parse("s3://nowhere/raw").check()
     with pytest.raises(WrongInput, match="no pictures .* below s3://pictures/none"):
-        check_source("s3://pictures/none")
+        parse("s3://pictures/none").check()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm.data.packing import Unusable, decode, pack
+from ddpm.data.packing import Unusable, decode, fit
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (12, 12, 3), dtype=np.uint8)
@@ -19,13 +19,13 @@ def encoded(picture, kind="PNG", **options):
 
 
 def test_a_picture_of_the_size_asked_for_is_not_touched():
-    assert (pack(encoded(Image.fromarray(PICTURE)), 12) == PICTURE.transpose(2, 0, 1)).all()
+    assert (fit(decode(encoded(Image.fromarray(PICTURE))), 12) == PICTURE.transpose(2, 0, 1)).all()
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_formats(kind):
     flat = Image.new("RGB", (20, 10), (200, 40, 90))
-    found = pack(encoded(flat, kind), 8)
+    found = fit(decode(encoded(flat, kind)), 8)
     assert found.shape == (3, 8, 8)
     assert found.dtype == np.uint8
     assert np.abs(found.reshape(3, -1).mean(1) - [200, 40, 90]).max() < 6
@@ -34,13 +34,13 @@ def test_formats(kind):
 def test_the_middle_square_is_taken():
     wide = np.zeros((8, 24, 3), dtype=np.uint8)
     wide[:, 8:16] = 255
-    assert (pack(encoded(Image.fromarray(wide)), 8) == 255).all()
+    assert (fit(decode(encoded(Image.fromarray(wide))), 8) == 255).all()
 
 
 def test_resizing_is_antialiased():
     stripes = np.zeros((64, 64, 3), dtype=np.uint8)
     stripes[:, ::2] = 255
-    found = pack(encoded(Image.fromarray(stripes)), 8).astype(int)
+    found = fit(decode(encoded(Image.fromarray(stripes))), 8).astype(int)
     assert found.min() > 110
     assert found.max() < 145
 
@@ -50,7 +50,7 @@ def test_exif_orientation_is_applied():
     picture[0] = 255
     exif = Image.Exif()
     exif[0x0112] = 6  # turn right
-    found = pack(encoded(Image.fromarray(picture), exif=exif), 8)
+    found = fit(decode(encoded(Image.fromarray(picture), exif=exif)), 8)
     assert (found[:, :, -1] == 255).all()
     assert found.mean() == 255 / 8
 
@@ -89,7 +89,7 @@ def test_grey_cmyk_and_sixteen_bits():
 )
 def test_what_cannot_be_used_says_why(data, reason):
     with pytest.raises(Unusable, match=reason):
-        pack(data, 8, 4)
+        fit(decode(data), 8, 4)
 
 
 def test_a_bomb_is_not_unpacked(monkeypatch):
@@ -100,7 +100,7 @@ def test_a_bomb_is_not_unpacked(monkeypatch):
 
 def test_sixteen_bits_are_scaled_by_their_range_and_not_by_their_values():
     dark = Image.fromarray(np.full((8, 8), 200, dtype=np.uint16))
-    assert (pack(encoded(dark), 8) == 1).all()
+    assert (fit(decode(encoded(dark)), 8) == 1).all()
     tiff = Image.fromarray(PICTURE[..., 0].astype(np.uint16) * 257)
     assert (np.asarray(decode(encoded(tiff, "TIFF"))) == PICTURE[..., :1]).all()
     with pytest.raises(Unusable, match="floating-point"):
@@ -121,5 +121,5 @@ def test_deep_grey_that_is_transparent_lies_over_white():
     deep[0] = 1000
     buffer = io.BytesIO()
     Image.fromarray(deep).save(buffer, "PNG", transparency=1000)
-    found = pack(buffer.getvalue(), 4)
+    found = fit(decode(buffer.getvalue()), 4)
     assert (found[:, 0] == 255).all() and (found[:, 1:] == round(40_000 / 257)).all()

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm.data.sources import NAMED, check_source, open_source, parse_source
+from ddpm.data.sources import NAMED, parse
+from ddpm.data.sources.named import Named
 from ddpm.errors import WrongInput
 
 
@@ -25,13 +26,13 @@ from ddpm.errors import WrongInput
 )
 def test_wrong_sources(source, words):
     with pytest.raises(WrongInput, match=words):
-        check_source(source)
+        parse(source).check()
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(WrongInput, match="holds no pictures"):
-        check_source(str(tmp_path))
+        parse(str(tmp_path)).check()
 
 
 def test_named_sources_from_disk(tmp_path):
@@ -45,14 +46,14 @@ def test_named_sources_from_disk(tmp_path):
     for number, picture in enumerate(pictures, 1):
         picture.save(flowers / "jpg" / f"image_{number:05d}.jpg")
     savemat(flowers / "imagelabels.mat", {"labels": np.array([[77, 1, 102]])})
-    found = open_source(f"flowers102:{flowers}")
+    found = parse(f"flowers102:{flowers}").open()
     assert [picture.label for picture in found.pictures] == [76, 0, 101]
     assert len(found.classes) == 102
 
     celeba = tmp_path / "celeba" / "img_align_celeba"
     celeba.mkdir(parents=True)
     pictures[0].save(celeba / "000001.jpg")
-    assert [picture.name for picture in open_source(f"celeba:{tmp_path}/celeba").pictures] == ["000001.jpg"]
+    assert [picture.name for picture in parse(f"celeba:{tmp_path}/celeba").open().pictures] == ["000001.jpg"]
 
     dogs = tmp_path / "dogs"
     dogs.mkdir()
@@ -63,14 +64,14 @@ def test_named_sources_from_disk(tmp_path):
         cells.append({"bytes": buffer.getvalue(), "path": None})
     table = pyarrow.table({"text": ["x"] * 3, "image": cells})
     pyarrow.parquet.write_table(table, dogs / "train-00000.parquet")
-    assert [picture.content() for picture in open_source(f"dalle-dogs:{dogs}").pictures] == [
+    assert [picture.content() for picture in parse(f"dalle-dogs:{dogs}").open().pictures] == [
         cell["bytes"] for cell in cells
     ]
 
     for name in ("cat", "dog"):
         (tmp_path / "cifar" / name).mkdir(parents=True)
         pictures[0].save(tmp_path / "cifar" / name / "0.png")
-    assert open_source(f"cifar10:{tmp_path}/cifar").classes == ["cat", "dog"]
+    assert parse(f"cifar10:{tmp_path}/cifar").open().classes == ["cat", "dog"]
     assert set(NAMED) == {"digits", "flowers102", "dalle-dogs", "celeba", "cifar10"}
 
 
@@ -114,8 +115,8 @@ def test_archives(tmp_path, ending):
     else:
         tarred(path, files, {"tar": "w", "tar.xz": "w:xz"}.get(ending, "w:gz"))
     for source in (f"archive:{path}", str(path)):
-        check_source(source)
-        found = open_source(source)
+        parse(source).check()
+        found = parse(source).open()
         assert found.classes == ["a", "b"], "the folder that holds all is no class"
         assert {p.name: bytes_of(p.content) for p in found.pictures} == {
             n.removeprefix("set/"): d for n, d in FILES.items()
@@ -128,7 +129,7 @@ def test_archives(tmp_path, ending):
 def test_archives_that_lead_out_are_refused(tmp_path, name):
     for path in (zipped(tmp_path / "x.zip", {name: png()}), tarred(tmp_path / "x.tar", {name: png()})):
         with pytest.raises(WrongInput, match="refused: .* (absolute path|leads out)"):
-            open_source(str(path))
+            parse(str(path)).open()
 
 
 def test_archives_with_links_are_refused(tmp_path):
@@ -137,14 +138,14 @@ def test_archives_with_links_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr(entry, "/etc/passwd")
     with pytest.raises(WrongInput, match="'a.png' is a link"):
-        open_source(f"{tmp_path}/x.zip")
+        parse(f"{tmp_path}/x.zip").open()
     for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE):
         with tarfile.open(tmp_path / "x.tar", "w") as archive:
             entry = tarfile.TarInfo("a.png")
             entry.type, entry.linkname = kind, "/etc/passwd"
             archive.addfile(entry)
         with pytest.raises(WrongInput, match="'a.png' is (a link|no plain file)"):
-            open_source(f"{tmp_path}/x.tar")
+            parse(f"{tmp_path}/x.tar").open()
 
 
 def test_archives_that_explode_are_refused(tmp_path, monkeypatch):
@@ -152,7 +153,7 @@ def test_archives_that_explode_are_refused(tmp_path, monkeypatch):
     bomb = {"a.bmp": bytes(5 * 10**6)}
     for path in (zipped(tmp_path / "x.zip", bomb), tarred(tmp_path / "x.tar.gz", bomb, "w:gz")):
         with pytest.raises(WrongInput, match="taken for a bomb"):
-            open_source(str(path))
+            parse(str(path)).open()
 
 
 def test_damaged_archives_are_said_to_be(tmp_path):
@@ -165,14 +166,14 @@ def test_damaged_archives_are_said_to_be(tmp_path):
         whole = path.read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
         with pytest.raises(WrongInput, match="is damaged|is no archive"):
-            open_source(str(path))
+            parse(str(path)).open()
     (tmp_path / "text.zip").write_text("hello")
     with pytest.raises(WrongInput, match="no archive"):
-        check_source(f"{tmp_path}/text.zip")
+        parse(f"{tmp_path}/text.zip").check()
     with pytest.raises(WrongInput, match="no file"):
-        check_source(f"archive:{tmp_path}/none.zip")
+        parse(f"archive:{tmp_path}/none.zip").check()
     with pytest.raises(WrongInput, match="holds no pictures"):
-        open_source(str(zipped(tmp_path / "none.zip", {"a.txt": b"x"})))
+        parse(str(zipped(tmp_path / "none.zip", {"a.txt": b"x"}))).open()
 
 
 def test_parquet_with_classes_of_its_own(tmp_path):
@@ -186,7 +187,7 @@ def test_parquet_with_classes_of_its_own(tmp_path):
             {"n": range(5), "photo": pyarrow.array(cells, pyarrow.binary()), "label": [10, 2, 2, None, 10]}
         )
         pyarrow.parquet.write_table(table, tmp_path / folder / "0000.parquet")
-    found = open_source(f"parquet:{tmp_path}/*/*.parquet")
+    found = parse(f"parquet:{tmp_path}/*/*.parquet").open()
     assert found.classes == ["2", "10"]
     assert [p.label for p in found.pictures] == [1, 0, 0, -1, 1] * 2
     assert [bytes_of(p.content) for p in found.pictures] == cells * 2
@@ -195,7 +196,7 @@ def test_parquet_with_classes_of_its_own(tmp_path):
     features = '{"info": {"features": {"y": {"_type": "ClassLabel", "names": ["cat", "dog"]}}}}'
     described = described.replace_schema_metadata({"huggingface": features})
     pyarrow.parquet.write_table(described, tmp_path / "hub.parquet")
-    found = open_source(f"parquet:{tmp_path}/hub.parquet")
+    found = parse(f"parquet:{tmp_path}/hub.parquet").open()
     assert (found.classes, [p.label for p in found.pictures]) == (["cat", "dog"], [1, 0, 1, 0, 1])
 
 
@@ -204,13 +205,13 @@ def test_parquet_that_will_not_do(tmp_path):
     import pyarrow.parquet
 
     with pytest.raises(WrongInput, match="no file matches"):
-        check_source(f"parquet:{tmp_path}/*.parquet")
+        parse(f"parquet:{tmp_path}/*.parquet").check()
     (tmp_path / "a.parquet").write_text("no parquet")
     with pytest.raises(WrongInput, match="cannot be read as parquet"):
-        open_source(f"parquet:{tmp_path}/a.parquet")
+        parse(f"parquet:{tmp_path}/a.parquet").open()
     pyarrow.parquet.write_table(pyarrow.table({"x": [1]}), tmp_path / "a.parquet")
     with pytest.raises(WrongInput, match="no column of encoded pictures; its columns are x"):
-        open_source(f"parquet:{tmp_path}/a.parquet")
+        parse(f"parquet:{tmp_path}/a.parquet").open()
 
 
 def test_cifar10_in_its_binary_edition(tmp_path):
@@ -218,7 +219,7 @@ def test_cifar10_in_its_binary_edition(tmp_path):
     parts = [f"data_batch_{n}.bin" for n in range(1, 6)] + ["test_batch.bin"]
     data = {f"cifar-10-batches-bin/{name}": rng.integers(0, 10, 2 * 3073, dtype=np.uint8).tobytes() for name in parts}
     tarred(tmp_path / "cifar-10-binary.tar.gz", data, "w:gz")
-    found = open_source(f"cifar10:{tmp_path}")
+    found = parse(f"cifar10:{tmp_path}").open()
     assert (len(found.pictures), found.classes[3]) == (12, "cat")
     first = np.frombuffer(data["cifar-10-batches-bin/data_batch_1.bin"], np.uint8)[:3073]
     assert found.pictures[0].label == first[0]
@@ -242,21 +243,21 @@ def test_a_download_with_another_checksum_is_refused(tmp_path, monkeypatch):
         "torchvision.datasets.utils.download_url", lambda url, root, name: open(f"{root}/{name}", "wb").close()
     )
     with pytest.raises(WrongInput, match="not the pinned 52808999861908f626f3c1f4e79d11fa"):
-        open_source("flowers102")
+        parse("flowers102").open()
     assert not list((tmp_path / "flowers102").iterdir()), "nothing half-fetched stays"
 
 
 def test_revisions():
-    assert parse_source("dalle-dogs@main") == ("dalle-dogs", None, "main")
+    assert parse("dalle-dogs@main") == Named("dalle-dogs", revision="main")
     with pytest.raises(WrongInput, match="none named 'digits@2'"):
-        parse_source("digits@2")
+        parse("digits@2")
 
 
 def test_a_tar_that_is_cut_between_members_or_has_a_broken_header_is_refused(tmp_path):
     """Both look like the end of the list to a reader that goes by headers."""
     file = tmp_path / "whole.tar"
     tarred(file, {f"{number}.png": png((number, 0, 0)) for number in range(6)})
-    assert len(open_source(f"archive:{file}").pictures) == 6
+    assert len(parse(f"archive:{file}").open().pictures) == 6
     with tarfile.open(file) as archive:
         third = archive.getmembers()[3].offset
     data = file.read_bytes()
@@ -265,7 +266,7 @@ def test_a_tar_that_is_cut_between_members_or_has_a_broken_header_is_refused(tmp
     for hurt in (data[:third], bytes(broken)):
         file.write_bytes(hurt)
         with pytest.raises(WrongInput, match="damaged"):
-            open_source(f"archive:{file}")
+            parse(f"archive:{file}").open()
 
 
 def test_any_damage_to_a_zips_directory_is_one_line(tmp_path):
@@ -276,7 +277,7 @@ def test_any_damage_to_a_zips_directory_is_one_line(tmp_path):
     for place in range(data.index(b"PK\x01\x02"), len(data), 3):
         file.write_bytes(data[:place] + bytes([data[place] ^ 0x80]) + data[place + 1 :])
         try:
-            open_source(f"archive:{file}")
+            parse(f"archive:{file}").open()
         except WrongInput as problem:
             refused += "\n" not in str(problem)
     assert refused > 10
@@ -297,7 +298,7 @@ def test_two_members_of_one_name_are_refused(tmp_path, ending):
                 entry.size = len(png((red, 0, 0)))
                 archive.addfile(entry, io.BytesIO(png((red, 0, 0))))
     with pytest.raises(WrongInput, match=r"'a\.png' is there twice"):
-        open_source(f"archive:{file}")
+        parse(f"archive:{file}").open()
 
 
 def test_links_to_folders_are_refused_and_not_overlooked(tmp_path):
@@ -306,14 +307,14 @@ def test_links_to_folders_are_refused_and_not_overlooked(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "set" / "b").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(WrongInput, match="b is a link to a folder, which is not followed"):
-        open_source(str(tmp_path / "set"))
+        parse(str(tmp_path / "set")).open()
 
 
 def test_celeba_names_that_are_not_its_own_stay_apart(tmp_path):
     for folder in "ab":
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "1.png").write_bytes(png())
-    assert sorted(picture.name for picture in open_source(f"celeba:{tmp_path}").pictures) == ["a/1.png", "b/1.png"]
+    assert sorted(picture.name for picture in parse(f"celeba:{tmp_path}").open().pictures) == ["a/1.png", "b/1.png"]
 
 
 def test_parquet_labels_that_are_categories_count(tmp_path):
@@ -322,5 +323,5 @@ def test_parquet_labels_that_are_categories_count(tmp_path):
 
     labels = pa.array(["cat", "dog", "cat"]).dictionary_encode()
     pq.write_table(pa.table({"image": [png((n, 0, 0)) for n in range(3)], "label": labels}), tmp_path / "a.parquet")
-    source = open_source(f"parquet:{tmp_path}/a.parquet")
+    source = parse(f"parquet:{tmp_path}/a.parquet").open()
     assert source.classes == ["cat", "dog"] and [picture.label for picture in source.pictures] == [0, 1, 0]

@@ -42,7 +42,7 @@ def test_files_have_the_rights_that_the_users_files_have(tmp_path):
 
 
 def test_what_is_not_there_is_missing_by_its_uri(store):
-    for look in (store.read, lambda key: store.read_range(key, 0, 1), lambda key: store.local(key, "0" * 64)):
+    for look in (store.read, lambda key: store.local(key, "0" * 64)):
         with pytest.raises(Missing, match="nothing/here"):
             look("nothing/here")
     assert not store.renew("nothing/here")
@@ -73,14 +73,8 @@ def test_a_large_object_goes_and_comes_in_parts(store):
     assert not store.create("large", b"other")
     assert store.read("large") == data
     assert store.local("large", digest).read_bytes() == data
-    assert store.read_range("large", 5 * 2**20 - 3, 6) == data[5 * 2**20 - 3 : 5 * 2**20 + 3]
     assert [(entry.key, entry.bytes) for entry in store.entries("")] == [("large", len(data))]
     assert not list(store.unfinished())
-
-
-def test_ranges_end_with_the_object(store):
-    store.write("x", b"0123456789")
-    assert [store.read_range("x", *span) for span in ((0, 3), (7, 9), (10, 5), (3, 0))] == [b"012", b"789", b"", b""]
 
 
 def test_ages_are_by_the_stores_clock_and_renewal_makes_young(store):

@@ -51,7 +51,6 @@ def test_what_passes_by_itself_is_tried_again(faulty, number):
         lambda: store.read("x") == SMALL,
         lambda: store.exists("x"),
         lambda: [entry.key for entry in store.entries("")] == ["x"],
-        lambda: store.read_range("x", 10, 5) == SMALL[10:15],
         lambda: store.renew("x"),
         lambda: store.local("x", sha256(SMALL)).read_bytes() == SMALL,
         lambda: store.delete("x"),

@@ -9,12 +9,14 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import re
 import stat
 import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +31,7 @@ from ddpm.data.sources.source import (
     printable,
     within_limit,
 )
+from ddpm.data.sources.spec import Spec, path_after, plain_path
 from ddpm.data.sources.spool import Spool, read_at
 from ddpm.errors import WrongInput
 
@@ -40,6 +43,39 @@ DAMAGE = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile,
     NotImplementedError, UnicodeDecodeError, IndexError, struct.error,
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Archive(Spec):
+    """`archive:/file`, or the path of a file that is called like one."""
+
+    path: Path
+
+    @classmethod
+    def recognise(cls, source: str) -> Archive | None:
+        if (said := path_after("archive", source, "file")) is not None:
+            return cls(said)
+        path = plain_path(source)
+        return cls(path) if path is not None and is_archive(path.name) and not path.is_dir() else None
+
+    @classmethod
+    def form(cls) -> str:
+        return "archive:FILE"
+
+    def check(self) -> None:
+        require_archive(self.path)
+
+    def open(self) -> Source:
+        return from_archive(self.path)
+
+    def title(self) -> str:
+        return re.sub(r"(\.tar)?\.[a-z0-9]+$", "", self.path.name)
+
+    def absolute(self) -> str:
+        return f"archive:{self.path.absolute()}"
+
+    def local_paths(self) -> tuple[Path, ...]:
+        return (self.path.absolute(),)
 
 
 def is_archive(name: str) -> bool:

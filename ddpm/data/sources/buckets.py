@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 from ddpm.data.sources.source import (
@@ -14,8 +15,36 @@ from ddpm.data.sources.source import (
     printable,
     within_limit,
 )
+from ddpm.data.sources.spec import Spec
 from ddpm.errors import WrongInput
 from ddpm.store import Damaged, Missing, Store, open_store
+
+
+@dataclass(frozen=True)
+class Bucket(Spec):
+    """`s3://bucket/prefix`"""
+
+    uri: str
+
+    @classmethod
+    def recognise(cls, source: str) -> Bucket | None:
+        return cls(source) if source.startswith("s3://") else None
+
+    @classmethod
+    def form(cls) -> str:
+        return "s3://BUCKET/PREFIX"
+
+    def check(self) -> None:
+        require_bucket(self.uri)
+
+    def open(self) -> Source:
+        return from_bucket(self.uri)
+
+    def title(self) -> str:
+        return self.uri.rstrip("/").rpartition("/")[2]
+
+    def absolute(self) -> str:
+        return self.uri
 
 
 def require_bucket(uri: str) -> None:

@@ -4,10 +4,43 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ddpm.data.sources.source import PICTURE_ENDINGS, Content, Source, by_folders, is_picture, printable
+from ddpm.data.sources.spec import Spec, path_after, plain_path
 from ddpm.errors import WrongInput
+
+
+@dataclass(frozen=True)
+class Folder(Spec):
+    """`folder:/path`, or a path that is no archive's."""
+
+    path: Path
+
+    @classmethod
+    def recognise(cls, source: str) -> Folder | None:
+        path = path_after("folder", source, "folder") or plain_path(source)
+        return None if path is None else cls(path)
+
+    @classmethod
+    def form(cls) -> str:
+        return "folder:DIR"
+
+    def check(self) -> None:
+        require_pictures(self.path)
+
+    def open(self) -> Source:
+        return from_folder(self.path)
+
+    def title(self) -> str:
+        return self.path.name
+
+    def absolute(self) -> str:
+        return str(self.path.absolute())
+
+    def local_paths(self) -> tuple[Path, ...]:
+        return (self.path.absolute(),)
 
 
 def walk(folder: Path) -> Iterator[str]:

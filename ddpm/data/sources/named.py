@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ddpm.data.sources.archives import from_archive, is_archive, members
 from ddpm.data.sources.folders import from_folder, walk
 from ddpm.data.sources.parquet import from_parquet
 from ddpm.data.sources.source import NO_CLASS, Content, Picture, Source, is_picture
+from ddpm.data.sources.spec import Spec, path_after
 from ddpm.errors import WrongInput
 from ddpm.places import cache_folder
 
@@ -177,6 +179,49 @@ NAMED: dict[str, Callable[[Path | None, str], Source]] = {
     "cifar10": _cifar10,
 }
 WITH_REVISIONS = ("dalle-dogs",)  # of which another than the pinned one can be asked for: NAME@REVISION
+
+
+@dataclass(frozen=True)
+class Named(Spec):
+    """`NAME`, `NAME:/path` or `NAME@REVISION`"""
+
+    known_as: str
+    path: Path | None = None
+    revision: str = ""
+
+    @classmethod
+    def recognise(cls, source: str) -> Named | None:
+        for known_as in NAMED:
+            if (path := path_after(known_as, source, "folder")) is not None:
+                return cls(known_as, path)
+        known_as, at, revision = source.partition("@")
+        if known_as in NAMED and (not at or (known_as in WITH_REVISIONS and revision)):
+            return cls(known_as, revision=revision)
+        return None
+
+    @classmethod
+    def form(cls) -> str:
+        return ", ".join(f"{known_as}[:DIR]" for known_as in NAMED)
+
+    def check(self) -> None:
+        if self.path is not None and not self.path.exists():
+            raise WrongInput(
+                f"source: there is no folder {self.path}; give one that holds {self.known_as}, or write {self.known_as} alone to have it downloaded"
+            )
+
+    def open(self) -> Source:
+        return NAMED[self.known_as](self.path, self.revision)
+
+    def title(self) -> str:
+        return self.known_as
+
+    def absolute(self) -> str:
+        if self.path is not None:
+            return f"{self.known_as}:{self.path.absolute()}"
+        return f"{self.known_as}@{self.revision}" if self.revision else self.known_as
+
+    def local_paths(self) -> tuple[Path, ...]:
+        return () if self.path is None else (self.path.absolute(),)
 
 
 # -- what they share --------------------------------------------------------------------------------------------------

@@ -6,15 +6,50 @@ import glob
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from ddpm.data.sources.source import NO_CLASS, Picture, Source, printable, within_limit
+from ddpm.data.sources.spec import Spec, path_after
 from ddpm.data.sources.spool import Spool
 from ddpm.errors import WrongInput
 
 ROWS_AT_ONCE = 64
 CLASS_COLUMNS = ("label", "labels", "class")
+
+
+@dataclass(frozen=True)
+class Parquet(Spec):
+    """`parquet:/path/*.parquet`"""
+
+    pattern: Path
+
+    @classmethod
+    def recognise(cls, source: str) -> Parquet | None:
+        pattern = path_after("parquet", source, "files")
+        return None if pattern is None else cls(pattern)
+
+    @classmethod
+    def form(cls) -> str:
+        return "parquet:GLOB"
+
+    def check(self) -> None:
+        require_parquet(str(self.pattern))
+
+    def open(self) -> Source:
+        return from_parquet(require_parquet(str(self.pattern)))
+
+    def title(self) -> str:
+        return self.pattern.parent.name
+
+    def absolute(self) -> str:
+        return f"parquet:{self.pattern.absolute()}"
+
+    def local_paths(self) -> tuple[Path, ...]:
+        """The file, or, of a pattern, the folder that all it may match lies below."""
+        return (Path(*takewhile(lambda part: glob.escape(part) == part, self.pattern.absolute().parts)),)
 
 
 def require_parquet(pattern: str) -> list[Path]:

@@ -1,0 +1,29 @@
+"""The kinds of source that there are."""
+
+from __future__ import annotations
+
+from ddpm.data.sources.archives import Archive
+from ddpm.data.sources.buckets import Bucket
+from ddpm.data.sources.folders import Folder
+from ddpm.data.sources.named import NAMED, Named
+from ddpm.data.sources.parquet import Parquet
+from ddpm.data.sources.published import Published
+from ddpm.data.sources.spec import Spec
+from ddpm.errors import WrongInput
+
+# Asked in this order: a folder that is called like a named source is written ./digits, and an archive is no folder.
+KINDS: list[type[Spec]] = [Published, Named, Bucket, Parquet, Archive, Folder]
+
+
+def parse(source: str) -> Spec:
+    """Take a source apart. Raises WrongInput for one that is unknown, or incomplete."""
+    for kind in KINDS:
+        if (spec := kind.recognise(source)) is not None:
+            return spec
+    prefix, colon, _ = source.partition(":")
+    if colon and "/" not in prefix:
+        forms = [kind.form() for kind in reversed(KINDS)]
+        raise WrongInput(f"source: there is no kind '{prefix}'; there are {', '.join(forms[:-1])} and {forms[-1]}")
+    raise WrongInput(
+        f"source: there is none named '{source}'; there are {', '.join(NAMED)}, or give a folder: folder:DIR"
+    )

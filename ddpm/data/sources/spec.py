@@ -1,0 +1,77 @@
+"""A source as somebody wrote it, taken apart once: what is asked of it before, and instead of, opening it."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Self
+
+from ddpm.data.manifest import Manifest
+from ddpm.data.sources.source import Source
+from ddpm.errors import WrongInput
+
+
+class Spec(ABC):
+    """One kind of source: how it is written, and what follows from that. A new kind is such a class and a row of KINDS."""
+
+    @classmethod
+    @abstractmethod
+    def recognise(cls, source: str) -> Self | None:
+        """The source, where it is written as one of this kind; looks at nothing that it need not.
+
+        Raises WrongInput where it is one of this kind, but incomplete.
+        """
+
+    @classmethod
+    @abstractmethod
+    def form(cls) -> str:
+        """How one is written, as messages list it: `folder:DIR`."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise WrongInput where it is missing or holds no pictures. Cheap; asks no site but the store that it names."""
+
+    @abstractmethod
+    def open(self) -> Source:
+        """All pictures, by name; their bytes are read later, one by one. Raises WrongInput as `check` does, and for more."""
+
+    @abstractmethod
+    def title(self) -> str:
+        """What it goes by, in any characters."""
+
+    @abstractmethod
+    def absolute(self) -> str:
+        """The source as one writes it in any folder of this machine."""
+
+    def local_paths(self) -> tuple[Path, ...]:
+        """Absolute paths of this machine that whoever opens it must see; the cache of downloads is not among them."""
+        return ()
+
+    def published(self) -> Manifest | None:
+        """The manifest, where it is a data set already, which is used as it is; None where it is to be ingested."""
+        return None
+
+    @property
+    def name(self) -> str:
+        """What its data set is called where nobody says otherwise."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.title()).strip("-._")[:80] or "pictures"
+
+
+def path_after(prefix: str, source: str, what: str) -> Path | None:
+    """The path of `prefix:/path`, or None where it is written otherwise. Raises WrongInput where there is no path."""
+    written, colon, path = source.partition(":")
+    if written != prefix or not colon:
+        return None
+    if not path:
+        raise WrongInput(f"source: '{source}' names no {what}; write {prefix}:/path")
+    return Path(path).expanduser()
+
+
+def plain_path(source: str) -> Path | None:
+    """The path, where the source is written as nothing else, or None where it may be a name or another kind's."""
+    kind, colon, _ = source.partition(":")
+    if colon and "/" not in kind:
+        return None
+    is_path = "/" in source or source.startswith((".", "~")) or Path(source).exists()
+    return Path(source).expanduser() if is_path else None
