@@ -1,4 +1,6 @@
-"""Pictures that every room's tests may use."""
+"""Pictures and an S3 server that every room's tests may use."""
+
+import threading
 
 import pytest
 
@@ -19,3 +21,25 @@ def digits():
         uri="memory:digits", digest="0" * 64, name="digits", image_size=8, classes=[str(i) for i in range(10)],
         train=Split(images[:256], labels[:256]), held_out=Split(images[256:320], labels[256:320]), manifest={},
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def moto():
+    """The address of an S3 server that keeps to conditions, and checks no signature."""
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
+    app, alone = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+    def one_at_a_time(environ, start):
+        """As S3 does, and moto's threads do not: between its look for an object and its writing there is a gap."""
+        with alone:
+            return app(environ, start)
+
+    server = make_server("127.0.0.1", 0, one_at_a_time, threaded=True)
+    serving = threading.Thread(target=server.serve_forever, daemon=True)
+    serving.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    serving.join()
+    server.server_close()

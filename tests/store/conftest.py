@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -19,27 +18,6 @@ from ddpm.store.transfer import Wire
 
 KEY, SECRET = "an-access-key", "a-very-secret-key"
 QUICK = Wire(tries=5, first_wait=0.01, longest_wait=0.05, part_bytes=5 * 2**20)  # to try again, not to give up
-
-
-@pytest.fixture(scope="session")
-def moto():
-    from moto.server import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import make_server
-
-    app, alone = DomainDispatcherApplication(create_backend_app), threading.Lock()
-
-    def one_at_a_time(environ, start):
-        """As S3 does, and moto's threads do not: between its look for an object and its writing there is a gap."""
-        with alone:
-            return app(environ, start)
-
-    server = make_server("127.0.0.1", 0, one_at_a_time, threaded=True)
-    serving = threading.Thread(target=server.serve_forever, daemon=True)
-    serving.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    serving.join()
-    server.server_close()
 
 
 @pytest.fixture(scope="session")

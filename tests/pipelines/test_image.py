@@ -1,0 +1,126 @@
+"""The steps in the image as a cluster runs them: as its own user, on a root file system that is read-only but for /tmp
+and the cache, with their data in S3."""
+
+import inspect
+import json
+import uuid
+
+import pytest
+from test_docker import engine  # noqa: F401 - a fixture
+from test_local import TINY
+
+import components
+from ddpm.store import open_store
+from pipelines.request import gather, parse_changes
+
+USER = "10001:10001"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+STEPS = {  # its outputs last, in the order of the component's arguments
+    "ingest": ("plan", "dataset"),
+    "search": ("plan", "dataset", "worker", "trials"),
+    "train": ("plan", "dataset", "trials", "checkpoint"),
+    "evaluate": ("plan", "dataset", "checkpoint", "report", "page"),
+    "register": ("plan", "dataset", "checkpoint", "report", "version"),
+    "promote": ("plan", "dataset", "version", "decision"),
+}
+
+
+def program(step, call):
+    """What KFP runs in the container: the component's source, and a call of it."""
+    function = getattr(__import__(f"components.{step}", fromlist=[step]), step).python_func
+    source = inspect.getsource(function)
+    artifact = "class Artifact:\n    def __init__(self, path):\n        self.path = path\n"
+    return f"from __future__ import annotations\n{artifact}{source[source.index('def ') :]}\n{step}({call})\n"
+
+
+@pytest.fixture
+def run_step(engine, moto, tmp_path, monkeypatch):  # noqa: F811
+    """Runs a step's program in a container of its own; `environment` is what the cluster adds to the image's."""
+    shared = tmp_path / "shared"  # a volume for MLflow's database, the study's journal and the artifacts
+    shared.mkdir()
+    shared.chmod(0o777)
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": moto}.items():
+        monkeypatch.setenv(name, value)
+
+    def run(code, **environment):
+        container = engine.containers.create(
+            components.IMAGE, ["python", "-c", code], user=USER, read_only=True, network_mode="host", shm_size="1g",
+            environment={**CREDENTIALS, "AWS_ENDPOINT_URL": moto, "DDPM_PROGRESS": "events", **environment},
+            volumes={str(shared): {"bind": "/shared", "mode": "rw"}},
+            tmpfs={"/tmp": "mode=1777,exec", "/var/cache/ddpm": f"uid={USER[:5]},gid={USER[:5]},mode=0755"},
+        )  # fmt: skip
+        try:
+            container.start()
+            status = container.wait()["StatusCode"]
+            said = container.logs().decode()
+            assert status == 0, said
+            return said
+        finally:
+            container.remove(force=True)
+
+    def configure():
+        name = f"t{uuid.uuid4().hex[:12]}"
+        bucket = open_store(f"s3://{name}").bucket
+        bucket.client.create_bucket(Bucket=name)
+        places = {
+            "store": f"s3://{name}/ddpm",
+            "tracking_uri": "sqlite:////shared/mlflow/mlflow.db",
+            "study_storage": "/shared/optuna/journal.log",
+        }
+        plan, _ = gather("digits", "", name, parse_changes(TINY), places)
+        return plan
+
+    return run, configure
+
+
+def call_of(step):
+    arguments = (
+        "worker=0" if name == "worker" and step == "search"
+        else "trials=[]" if name == "trials" and step == "train"
+        else f"{name}=Artifact('/shared/{name}.json')"
+        for name in STEPS[step]
+    )  # fmt: skip
+    return ", ".join(arguments)
+
+
+def configure_call(plan):
+    settings = ", ".join(f"{name}={value!r}" for name, value in plan.parameters().items())
+    return f"{settings}, run_id='unused', plan=Artifact('/shared/plan.json')"
+
+
+@pytest.mark.docker
+def test_every_step_runs_as_the_images_user_with_its_data_in_s3(run_step):
+    run, configure = run_step
+    plan = configure()
+    run(program("configure", configure_call(plan)))
+    for step in STEPS:
+        run(program(step, call_of(step)))
+    status = "type('Status', (), {'state': 'SUCCEEDED', 'error_message': ''})()"
+    run(program("summarise", f"run_name={plan.run_name!r}, run_id='', store={plan.store!r}, status={status}"))
+    summary = json.loads(open_store(plan.store).read(f"runs/{plan.run_name}/summary.json"))
+    assert summary["state"] == "SUCCEEDED"
+    assert summary["model"]["aliases"] == ["champion"]
+    drawn = run(
+        "import sys; from ddpm.cli import main; sys.exit(main(['sample', '--model', "
+        f"'models:/{summary['model']['name']}@champion', '--n', '2', '--sampling-steps', '4', '--out', '/tmp/drawn', "
+        "'--tracking-uri', 'sqlite:////shared/mlflow/mlflow.db', '--json']))"
+    )
+    assert "/tmp/drawn/0001.png" in drawn
+
+
+@pytest.mark.docker
+def test_a_user_without_a_home_has_his_cache_in_the_temporary_folder(run_step):
+    """As where HOME is empty, and nobody says where the cache is."""
+    run, configure = run_step
+    plan = configure()
+    nowhere = {"HOME": "", "DDPM_CACHE": ""}
+    run(program("configure", configure_call(plan)), **nowhere)
+    run(program("ingest", call_of("ingest")), **nowhere)
+    found = run(
+        "import os; from ddpm.places import cache_folder; from ddpm.data.dataset import open_dataset; import json\n"
+        "data = open_dataset(json.load(open('/shared/dataset.json'))['uri'])\n"
+        "print(len(data.train.images), cache_folder(), len(os.listdir(cache_folder())))",
+        **nowhere,
+    )
+    n, folder, blobs = found.split()
+    assert (int(n), folder) == (1605, "/tmp/ddpm-cache-10001") and int(blobs) > 0
