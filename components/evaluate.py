@@ -15,4 +15,4 @@ def evaluate(
 ):
     from ddpm.steps import evaluate as step
 
-    step.task(plan.path, dataset.path, checkpoint.path, report.path, page.path)
+    step.in_pipeline(plan.path, dataset.path, checkpoint.path, page=page.path, output=report.path)

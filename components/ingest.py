@@ -9,4 +9,4 @@ from components import component
 def ingest(plan: dsl.Input[dsl.Artifact], dataset: dsl.Output[dsl.Artifact]):
     from ddpm.steps import ingest as step
 
-    step.task(plan.path, dataset.path)
+    step.in_pipeline(plan.path, output=dataset.path)

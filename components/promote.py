@@ -14,4 +14,4 @@ def promote(
 ):
     from ddpm.steps import promote as step
 
-    step.task(plan.path, dataset.path, version.path, decision.path)
+    step.in_pipeline(plan.path, dataset.path, version.path, output=decision.path)

@@ -15,4 +15,4 @@ def register(
 ):
     from ddpm.steps import register as step
 
-    step.task(plan.path, dataset.path, checkpoint.path, report.path, version.path)
+    step.in_pipeline(plan.path, dataset.path, checkpoint.path, report.path, output=version.path)

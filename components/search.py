@@ -11,4 +11,4 @@ def search(
 ):
     from ddpm.steps import search as step
 
-    step.task(plan.path, dataset.path, worker, trials.path)
+    step.in_pipeline(plan.path, dataset.path, worker=worker, output=trials.path)

@@ -9,4 +9,4 @@ from components import component
 def summarise(run_name: str, run_id: str, store: str, status: dsl.PipelineTaskFinalStatus):
     from ddpm.steps import summarise as step
 
-    step.task(run_name or run_id, store, status.state, status.error_message)
+    step.in_pipeline(run_name or run_id, store, status.state, status.error_message)

@@ -16,4 +16,4 @@ def train(
 ):
     from ddpm.steps import train as step
 
-    step.task(plan.path, dataset.path, checkpoint.path)
+    step.in_pipeline(plan.path, dataset.path, output=checkpoint.path)

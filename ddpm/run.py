@@ -21,11 +21,13 @@ from typing import Any
 
 from ddpm.errors import WrongInput
 from ddpm.plan import Plan
+from ddpm.progress import Progress
 from ddpm.store import Missing, Store, open_store
 from ddpm.tracking import Tracker
+from ddpm.workplace import Workplace
 
 FINAL = "final"  # the name, in MLflow too, of the final training
-PLAN, OPENED, SUMMARY = "plan.json", "opened.json", "summary.json"
+PLAN, OPENED = "plan.json", "opened.json"
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ class Run:
     def tracker(self) -> Tracker:
         """Its place in MLflow, whose experiment is named after the data set."""
         return Tracker(self.plan.tracking_uri, self.name, self.plan.ingest.dataset_name)
+
+    def workplace(self, progress: Progress) -> Workplace:
+        return Workplace(progress, self.plan.store, self.plan.tracking_uri)
 
     def trial(self, number: int) -> str:
         """Where a trial's checkpoints go."""

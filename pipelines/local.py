@@ -34,7 +34,8 @@ from ddpm.evaluation.weights import check_weights
 from ddpm.places import default_places
 from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Bars, Progress, open_progress
-from ddpm.store import FileStore, Missing, open_store
+from ddpm.run import Run
+from ddpm.store import FileStore
 from pipelines import closing, containers, request
 from pipelines.runner import Job
 
@@ -77,10 +78,7 @@ def check(plan: Plan, place: Place) -> None:
     """Raise WrongInput for what would only come to light after the start."""
     sources.parse(plan.ingest.source).check()
     check_weights(plan.evaluate.weights)
-    if open_store(plan.store).exists(f"runs/{plan.run_name}/plan.json"):
-        from ddpm.steps.configure import require_same_plan
-
-        require_same_plan(plan)
+    Run(plan).require_same_plan()
     if place.runner == "docker":
         containers.check_engine(image_of(place.package))
 
@@ -260,13 +258,13 @@ def report_failure(seen: Watched, status: int, log_path: Path, again: str) -> in
 
 def finish(plan: Plan, var: Path, anew: str) -> int:
     """Copy the run's summary to var/last-run.json, and print it."""
-    try:
-        summary = open_store(plan.store).read(f"runs/{plan.run_name}/summary.json")
-    except Missing:
-        print(f"the run ended well, but left no summary in {plan.store}/runs/{plan.run_name}", file=sys.stderr)
+    run = Run(plan)
+    summary = run.facts("summary")
+    if summary is None:
+        print(f"the run ended well, but left no summary in {run.folder.root}", file=sys.stderr)
         return 1
-    FileStore(var).write("last-run.json", summary)
-    closing.show(json.loads(summary), plan, anew)
+    FileStore(var).write("last-run.json", json.dumps(summary, indent=1).encode())
+    closing.show(summary, plan, anew)
     return 0
 
 

@@ -11,14 +11,45 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from ddpm.errors import Refused, WrongInput
 from ddpm.store import Store
 from ddpm.tracking import open_client, user_name
 
 ALIASES = ("champion", "challenger", "previous")
-Entry = dict[str, Any]
+
+
+class ShortFigures(TypedDict):
+    """What a log says of the figures that it went by."""
+
+    metric: str
+    fid: float
+    fid_std: float
+    kid: float
+    kid_std: float
+    n: int
+
+
+Draft = TypedDict(
+    "Draft",
+    {
+        "action": Literal["promote", "challenge", "rollback"],
+        "from": int | None,
+        "to": int,
+        "why": str,
+        "weights_sha256": str | None,
+        "figures": ShortFigures | None,
+    },
+)
+
+
+class Entry(Draft):
+    """An entry as it is kept."""
+
+    number: int
+    at: str  # ISO 8601, UTC
+    who: str
 
 
 def entries(store: Store, name: str) -> list[Entry]:
@@ -43,16 +74,16 @@ def standing(log: list[Entry]) -> dict[str, int]:
     return found
 
 
-def append(store: Store, name: str, draft: Callable[[list[Entry]], Entry | None]) -> Entry | None:
+def append(store: Store, name: str, draft: Callable[[list[Entry]], Draft | None]) -> Entry | None:
     """Write the entry that `draft` makes of the log as it stands; None where it makes none. A lost race drafts again."""
     while True:
         log = entries(store, name)
-        entry = draft(log)
-        if entry is None:
+        drafted = draft(log)
+        if drafted is None:
             return None
         number = len(log) + 1
         at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        entry = {"number": number, "at": at, "who": user_name(), **entry}
+        entry: Entry = {"number": number, "at": at, "who": user_name(), **drafted}
         if store.create(f"registry/{name}/{number:06d}.json", json.dumps(entry, indent=1).encode()):
             return entry
 
@@ -88,7 +119,7 @@ def _set_alias(client: Any, store: Store, name: str, alias: str, version: int) -
 def rollback(store: Store, tracking_uri: str, name: str, why: str) -> Entry:
     """Give the previous champion its place back. Raises Refused where there is none."""
 
-    def draft(log: list[Entry]) -> Entry:
+    def draft(log: list[Entry]) -> Draft:
         now = standing(log)
         if "previous" not in now:
             raise Refused(f"{name} has no previous champion to go back to; `ddpm history` shows its log")

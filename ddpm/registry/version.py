@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ddpm.errors import WrongInput
 from ddpm.evaluation.protocol import measurement_of
@@ -37,10 +37,18 @@ _REFERENCE = re.compile(
 )
 
 
+class Registered(TypedDict):
+    """A version of a registered model. Not `new`: its weights were registered before, by another run."""
+
+    name: str
+    version: int
+    new: bool
+
+
 def register(
     tracking_uri: str, name: str, checkpoint: str, report: dict[str, Any], run_id: str | None, tags: dict[str, str]
-) -> dict[str, Any]:
-    """Make a checkpoint's averaged weights and their report a version of `name`: name, version, new.
+) -> Registered:
+    """Make a checkpoint's averaged weights and their report a version of `name`.
 
     Weights that are a version of that name already are not registered again: that version stays as it is, with its
     report, and `new` is false unless it was this very run that registered it.

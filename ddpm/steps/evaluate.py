@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ddpm.data.dataset import open_dataset
+from ddpm.data.ingest import DatasetFacts
 from ddpm.device import pick_device, threads_for
 from ddpm.evaluation.coverage import EXAMPLES
 from ddpm.evaluation.generated import Generated, open_generated
@@ -20,31 +21,30 @@ from ddpm.evaluation.memorisation import CopySearch, levels
 from ddpm.evaluation.reference import Reference, open_reference
 from ddpm.model.strips import FRAMES, denoising_strip, noising_strip, watchable
 from ddpm.pictures import grid, png
-from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.registry.version import resolve_or_folder
+from ddpm.run import FINAL, Run
 from ddpm.settings import DrawSettings, EvaluateSettings
-from ddpm.steps.configure import open_tracker
-from ddpm.steps.task import load_plan, perform, read_facts, read_pointer, run_store
-from ddpm.steps.train import FINAL
-from ddpm.store import Store, open_store
+from ddpm.steps.task import task
+from ddpm.store import Store
+from ddpm.workplace import Workplace
 
 REPORT_VERSION = 4  # of what a report holds: another one is made anew
 STRIPS = 4  # pictures that are shown appearing
 
 
 def evaluate(
-    generated: str, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings, store: Store, tracking_uri: str,
-    progress: Progress,
+    place: Workplace, generated: str, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings
 ) -> dict[str, Any]:  # fmt: skip
     """The report: figures, how far to trust them, copying, protocol. `generated` is a folder of pictures, a checkpoint's
     URI or a model reference.
 
     It is kept in the store, `reports/KEY.json`, with its pictures beside it. A model's is found there again.
     """
+    store, progress = place.store, place.progress
     data = open_dataset(dataset_uri)
     device, clock = pick_device(), Clock()
-    source = open_generated(resolve_or_folder(generated, tracking_uri), data, settings, drawing, progress)
+    source = open_generated(resolve_or_folder(generated, place.tracking_uri), data, settings, drawing, progress)
     # Opened before anything is drawn: it refuses what cannot be measured, and its digests name the report.
     with clock.during("reference"):
         reference = open_reference(settings, data, store, str(device), progress)
@@ -123,52 +123,39 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def task(plan_path: str, dataset_path: str, checkpoint_path: str, output: str, page_output: str) -> None:
-    from ddpm.steps.judge import judge  # it draws by this file
+@task("evaluate")
+def in_pipeline(
+    run: Run, progress: Progress, dataset: DatasetFacts, trained: dict[str, Any], page: str
+) -> dict[str, Any]:
+    from ddpm.steps.judge import judge
     from ddpm.steps.page import publish
 
-    def work(progress: Progress) -> tuple[Plan, dict[str, Any]]:
-        plan, dataset, trained = load_plan(plan_path), read_pointer(dataset_path), read_pointer(checkpoint_path)
-        store = open_store(plan.store)
-        report = evaluate(
-            trained["checkpoint"], dataset["uri"], plan.evaluate, plan.draw, store, plan.tracking_uri, progress
+    place, plan, uri = run.workplace(progress), run.plan, dataset["uri"]
+    report = evaluate(place, trained["checkpoint"], uri, plan.evaluate, plan.draw)
+    if plan.judge.judge_url:
+        report["judge"] = judge(place, trained["checkpoint"], uri, plan.evaluate, plan.draw, plan.judge)
+        progress.say(f"the judge: {report['judge']['why'] or report['judge']['score']['mean']}")
+    floor = report["noise_floor"]
+    progress.say(
+        f"{report['metric']} {report['fid']:.4g} (noise floor {floor['fid']:.4g}), KID {report['kid']:.4g} (noise floor {floor['kid']:.4g})"
+    )
+    with run.tracker.child(FINAL, {}, {}) as tracked:
+        tracked.metrics({"fid": report["fid"], "kid": report["kid"]}, trained["images_seen"])
+        training = {name: tracked.history(name) for name in ("loss", "held_out_loss")}
+    spent = {step: facts["seconds"] for step in ("ingest", "train") if (facts := run.facts(step))}
+    text, report["page"] = publish({**report, "training": training, "run_seconds": spent}, place.store)
+    Path(page).write_text(text)
+    with run.tracker.parent() as tracked:
+        tracked.metrics(
+            {
+                **{name: report[name] for name in ("fid", "kid", "precision", "recall")},
+                "noise_floor_fid": floor["fid"],
+                "noise_floor_kid": floor["kid"],
+                "copies": report["copying"]["share"],
+                "judge_score": score["mean"] if (score := report.get("judge", {}).get("score")) else None,
+            },
+            0,
         )
-        if plan.judge.judge_url:
-            report["judge"] = judge(
-                trained["checkpoint"],
-                dataset["uri"],
-                plan.evaluate,
-                plan.draw,
-                plan.judge,
-                store,
-                plan.tracking_uri,
-                progress,
-            )
-            progress.say(f"the judge: {report['judge']['why'] or report['judge']['score']['mean']}")
-        floor = report["noise_floor"]
-        progress.say(
-            f"{report['metric']} {report['fid']:.4g} (noise floor {floor['fid']:.4g}), KID {report['kid']:.4g} (noise floor {floor['kid']:.4g})"
-        )
-        with open_tracker(plan).child(FINAL, {}, {}) as run:
-            run.metrics({"fid": report["fid"], "kid": report["kid"]}, trained["images_seen"])
-            training = {name: run.history(name) for name in ("loss", "held_out_loss")}
-        steps = {step: read_facts(run_store(plan), step) for step in ("ingest", "train")}
-        spent = {step: facts["seconds"] for step, facts in steps.items() if facts}
-        page, report["page"] = publish({**report, "training": training, "run_seconds": spent}, store)
-        Path(page_output).write_text(page)
-        with open_tracker(plan).parent() as run:
-            run.metrics(
-                {
-                    **{name: report[name] for name in ("fid", "kid", "precision", "recall")},
-                    "noise_floor_fid": floor["fid"],
-                    "noise_floor_kid": floor["kid"],
-                    "copies": report["copying"]["share"],
-                    "judge_score": score["mean"] if (score := report.get("judge", {}).get("score")) else None,
-                },
-                0,
-            )
-            run.file("report.json", json.dumps(report, indent=1).encode())
-            run.file("report.html", page.encode())
-        return plan, report
-
-    perform("evaluate", work, output)
+        tracked.file("report.json", json.dumps(report, indent=1).encode())
+        tracked.file("report.html", text.encode())
+    return report

@@ -12,18 +12,16 @@ from ddpm.data.dataset import PictureSet, open_dataset
 from ddpm.errors import WrongInput
 from ddpm.evaluation import judge as judging
 from ddpm.evaluation.generated import first_pictures
-from ddpm.progress import Progress
 from ddpm.randomness import generator
 from ddpm.registry.version import resolve_or_folder
 from ddpm.settings import DrawSettings, EvaluateSettings, JudgeSettings
-from ddpm.store import Store
+from ddpm.workplace import Workplace
 
 KEY = "DDPM_JUDGE_KEY"  # in the environment, and nowhere else
 
 
 def judge(
-    generated: str, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings, asked: JudgeSettings, store: Store,
-    tracking_uri: str, progress: Progress,
+    place: Workplace, generated: str, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings, asked: JudgeSettings
 ) -> dict[str, Any]:  # fmt: skip
     """The verdict of `ddpm.evaluation.judge` on the first `judge_n` pictures of a folder, a checkpoint or a model."""
     if not asked.judge_url:
@@ -34,13 +32,13 @@ def judge(
     # Unseen pictures where there are enough of them: the judge has seen neither, so training pictures do as well.
     split = "held out" if len(data.held_out) >= n else "training"
     real = data.held_out.images if split == "held out" else data.train.images
-    found = resolve_or_folder(generated, tracking_uri)
+    found = resolve_or_folder(generated, place.tracking_uri)
     pictures = {
-        "generated": first_pictures(found, data, settings, drawing, n, progress),
+        "generated": first_pictures(found, data, settings, drawing, n, place.progress),
         "real": _some(real, n, asked.judge_seed, "real"),
         "other": _others(data, asked),
     }
-    verdict = judging.judge(pictures, asked, _key(), store, progress)
+    verdict = judging.judge(pictures, asked, _key(), place.store, place.progress)
     other = asked.judge_other or "real pictures, their 4x4 tiles shuffled"
     verdict["protocol"] |= {"generated": generated, "real": f"{split} pictures of {dataset_uri}", "other": other}
     return verdict

@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
+from ddpm.data.ingest import DatasetFacts
 from ddpm.errors import Refused, WrongInput
 from ddpm.evaluation.protocol import measurement_of, require_same_measurement
-from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.registry.gate import Decision, decide
-from ddpm.registry.promotion import Entry, append, project_aliases, standing
-from ddpm.registry.version import figures
+from ddpm.registry.promotion import Draft, Entry, ShortFigures, append, project_aliases, standing
+from ddpm.registry.version import Registered, figures
+from ddpm.run import Run
 from ddpm.settings import DrawSettings, EvaluateSettings
 from ddpm.steps.evaluate import evaluate
-from ddpm.steps.task import load_plan, perform, read_pointer
-from ddpm.store import Store, open_store
+from ddpm.steps.task import task
+from ddpm.workplace import Workplace
+
+
+class Promoted(TypedDict):
+    """What became of a version."""
+
+    name: str
+    version: int
+    aliases: list[str]  # the version's
+    champion: int | None
+    promoted: bool
+    decision: str  # why
 
 
 def promote(
-    store: Store, tracking_uri: str, name: str, version: int, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings,
-    progress: Progress, again: bool,
-) -> dict[str, Any]:  # fmt: skip
-    """Decide on a version and log it: name, version, aliases (the version's), champion, promoted, decision (why).
+    place: Workplace, name: str, version: int, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings, again: bool
+) -> Promoted:  # fmt: skip
+    """Decide on a version and log it.
 
     Args:
         again: whether a version that was decided on before is decided on again where the champion has changed since.
             A run that is carried on must not: it would undo a rollback.
     """
-    candidate = figures(tracking_uri, name, version)
+    candidate = figures(place.tracking_uri, name, version)
     weights = candidate["protocol"]["generation"]["weights_sha256"]
     why = ""
 
     def against(champion: int | None) -> Decision:
         if champion is None:
             return decide(candidate, None, settings.copying_gate)
-        theirs = figures(tracking_uri, name, champion)
+        theirs = figures(place.tracking_uri, name, champion)
         try:
             require_same_measurement(measurement_of(candidate), measurement_of(theirs))
         except Refused as problem:
@@ -44,22 +55,18 @@ def promote(
                 return Decision(
                     False, f"the champion draws {other} px and this version {mine} px: they cannot be measured alike"
                 )
-            progress.say(f"the champion, version {champion}, is measured again: {problem}")
-            theirs = evaluate(
-                f"models:/{name}/{champion}", dataset_uri, settings, drawing, store, tracking_uri, progress
-            )
+            place.progress.say(f"the champion, version {champion}, is measured again: {problem}")
+            theirs = evaluate(place, f"models:/{name}/{champion}", dataset_uri, settings, drawing)
         return decide(candidate, theirs, settings.copying_gate)
 
-    def draft(log: list[Entry]) -> Entry | None:
+    def draft(log: list[Entry]) -> Draft | None:
         nonlocal why
         champion = standing(log).get("champion")
-        last = next(
-            (entry for entry in reversed(log) if entry["to"] == version and entry["action"] != "rollback"), None
-        )
+        last = _decided(log, version)
         if last:
             if last["weights_sha256"] != weights:
                 raise WrongInput(
-                    f"model_name: version {version} of {name} has other weights than in the promotion log {store.uri(f'registry/{name}')}, which must be another registry's; move that away, or give another model_name"
+                    f"model_name: version {version} of {name} has other weights than in the promotion log {place.store.uri(f'registry/{name}')}, which must be another registry's; move that away, or give another model_name"
                 )
             stands = champion == version or (last["action"] == "challenge" and last["from"] == champion)
             if stands or not again:
@@ -67,19 +74,17 @@ def promote(
                 return None
         decision = against(champion)
         why = decision.why
-        short = {metric: candidate[metric] for metric in ("metric", "fid", "fid_std", "kid", "kid_std", "n")}
-        action = "promote" if decision.promote else "challenge"
         return {
-            "action": action,
+            "action": "promote" if decision.promote else "challenge",
             "from": champion,
             "to": version,
             "why": why,
             "weights_sha256": weights,
-            "figures": short,
+            "figures": _short(candidate),
         }
 
-    append(store, name, draft)
-    now = project_aliases(store, tracking_uri, name)
+    append(place.store, name, draft)
+    now = project_aliases(place.store, place.tracking_uri, name)
     return {
         "name": name,
         "version": version,
@@ -90,22 +95,27 @@ def promote(
     }
 
 
-def task(plan_path: str, dataset_path: str, version_path: str, output: str) -> None:
-    def work(progress: Progress) -> tuple[Plan, dict[str, Any]]:
-        plan, dataset, version = load_plan(plan_path), read_pointer(dataset_path), read_pointer(version_path)
-        facts = promote(
-            open_store(plan.store),
-            plan.tracking_uri,
-            version["name"],
-            version["version"],
-            dataset["uri"],
-            plan.evaluate,
-            plan.draw,
-            progress,
-            again=False,
-        )
-        place = " and ".join(facts["aliases"]) or "neither champion nor challenger"
-        progress.say(f"{facts['name']} version {facts['version']} is {place}: {facts['decision']}")
-        return plan, facts
+def _decided(log: list[Entry], version: int) -> Entry | None:
+    """The last entry in which the gate decided on a version."""
+    return next((entry for entry in reversed(log) if entry["to"] == version and entry["action"] != "rollback"), None)
 
-    perform("promote", work, output)
+
+def _short(report: dict[str, Any]) -> ShortFigures:
+    return {
+        "metric": report["metric"],
+        "fid": report["fid"],
+        "fid_std": report["fid_std"],
+        "kid": report["kid"],
+        "kid_std": report["kid_std"],
+        "n": report["n"],
+    }
+
+
+@task("promote")
+def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, version: Registered) -> Promoted:
+    facts = promote(
+        run.workplace(progress), version["name"], version["version"], dataset["uri"], run.plan.evaluate, run.plan.draw, again=False
+    )  # fmt: skip
+    place = " and ".join(facts["aliases"]) or "neither champion nor challenger"
+    progress.say(f"{facts['name']} version {facts['version']} is {place}: {facts['decision']}")
+    return facts

@@ -3,37 +3,48 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from ddpm.errors import WrongInput
 from ddpm.pictures import grid, png
-from ddpm.progress import Progress
 from ddpm.registry.version import resolve
 from ddpm.store import FileStore
+from ddpm.workplace import Workplace
+
+
+class Sampled(TypedDict):
+    """What was drawn, and how: URIs of the files, the model's reference."""
+
+    files: list[str]
+    grid: str
+    model: str
+    sampler: str
+    sampling_steps: int
+    seconds: float
 
 
 def sample(
-    model: str, n: int, seed: int, out: str, tracking_uri: str, progress: Progress, label: int | None = None, **drawing: Any
-) -> dict[str, Any]:  # fmt: skip
+    place: Workplace, model: str, n: int, seed: int, out: str, label: int | None = None, **drawing: Any
+) -> Sampled:  # fmt: skip
     """Write pictures seed … seed + n - 1 of `model` (a reference) as `0000.png` … and `grid.png` into the folder `out`.
 
     `drawing` holds fields of DrawSettings; the others, and those that are None, are the model's own: of a registered
     version, how it was measured. Of a network with classes, each picture's class follows from its seed, or is `label` for
-    all. Returns files, grid, model, sampler, sampling_steps and seconds.
+    all.
     """
     if n < 1:
         raise WrongInput(f"n: {n} pictures cannot be drawn; ask for at least 1")
     if seed < 0:
         raise WrongInput(f"seed: {seed} will not do; seeds are whole numbers from 0")
     began = time.monotonic()
-    loaded = resolve(model, tracking_uri)
+    loaded = resolve(model, place.tracking_uri)
     how = loaded.drawing_with(**drawing)
     batches = []
     for batch in loaded.draw_batches(range(seed, seed + n), how, label):
         batches.append(batch)
-        progress.update("sampling", sum(map(len, batches)), n, f"{how.sampler}, {how.sampling_steps} steps")
+        place.progress.update("sampling", sum(map(len, batches)), n, f"{how.sampler}, {how.sampling_steps} steps")
     images = torch.cat(batches)
     folder = FileStore(out)
     files = []

@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import TrialState
 
 from ddpm.data.dataset import PictureSet, open_dataset
+from ddpm.data.ingest import DatasetFacts
 from ddpm.device import device_name, pick_device
 from ddpm.errors import Refused
 from ddpm.evaluation.measure import Scores, score
@@ -19,23 +20,19 @@ from ddpm.model.model import Model
 from ddpm.plan import Plan
 from ddpm.progress import Progress, Quiet
 from ddpm.randomness import key
+from ddpm.run import Run
 from ddpm.search.ranking import Candidate, Ranked, explain, rank
 from ddpm.search.space import suggest
 from ddpm.search.study import open_study, take_trials, trial_row
 from ddpm.settings import ModelSettings, TrainSettings, pick
-from ddpm.steps.configure import open_tracker
-from ddpm.steps.task import load_plan, perform, read_pointer
+from ddpm.steps.task import task
 from ddpm.steps.watch import Recorder
-from ddpm.store import open_store
-from ddpm.tracking import Tracker
 from ddpm.training.distributed import World
 from ddpm.training.observer import NoObserver
 from ddpm.training.trainer import Trainer
 
 
-def search(
-    plan: Plan, dataset_uri: str, worker: int, tracker: Tracker, progress: Progress, world: World | None = None
-) -> dict[str, Any]:
+def search(run: Run, dataset_uri: str, worker: int, progress: Progress, world: World | None = None) -> dict[str, Any]:
     """Pull trials from the plan's study until none is left for this worker. Returns the rows of those it ran.
 
     A trial trains at a constant rate, samples from its averaged weights, is scored by FID and KID, and leaves its
@@ -44,13 +41,12 @@ def search(
     """
     world = world or World(pick_device())
     data = open_dataset(dataset_uri)
-    store = open_store(plan.store)
-    reference = open_reference(plan.evaluate, data, store, str(world.device), progress)
+    plan = run.plan
+    reference = open_reference(plan.evaluate, data, run.store, str(world.device), progress)
     study = open_study(plan.study_storage, plan.run_name, plan.search, worker)
-    claims = open_store(f"{store.root}/runs/{plan.run_name}/claims")
     ran = []
-    for trial in take_trials(study, plan.study_storage, claims, worker):
-        _run_trial(plan, study, trial, data, reference, world, tracker, progress)
+    for trial in take_trials(study, plan.study_storage, run.claims, worker):
+        _run_trial(run, study, trial, data, reference, world, progress)
         ran.append(trial.number)
     world.hear(None)
     return {"worker": worker, "trials": [trial_row(t) for t in study.get_trials(deepcopy=False) if t.number in ran]}
@@ -65,9 +61,10 @@ def follow(data: PictureSet, world: World) -> None:
 
 
 def _run_trial(
-    plan: Plan, study: optuna.Study, trial: optuna.Trial, data: PictureSet, reference: Reference, world: World,
-    tracker: Tracker, progress: Progress,
+    run: Run, study: optuna.Study, trial: optuna.Trial, data: PictureSet, reference: Reference, world: World,
+    progress: Progress,
 ) -> None:  # fmt: skip
+    plan = run.plan
     began, device = time.monotonic(), world.device
     chosen = suggest(trial, plan.search)
     model = dataclasses.replace(plan.model, channel_mults=chosen["channel_mults"])
@@ -75,12 +72,12 @@ def _run_trial(
     name = f"trial {trial.number}"
     task = f"{name} · {model.channel_mults} · lr {settings.lr:.2g}"
     params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
-    with tracker.child(
+    with run.tracker.child(
         name, params, {"kind": "trial", "trial": str(trial.number), "device": device_name(device)}
-    ) as run:
-        run.dataset({"name": data.name, "digest": data.digest, "uri": data.uri, "n": len(data.train)})
-        watcher = _TrialWatcher(plan, trial, Recorder(run, plan.search.score_steps), reference)
-        out = f"{plan.store.rstrip('/')}/runs/{plan.run_name}/trials/{trial.number:03d}"
+    ) as tracked:
+        tracked.dataset({"name": data.name, "digest": data.digest, "uri": data.uri, "n": len(data.train)})
+        watcher = _TrialWatcher(plan, trial, Recorder(tracked, plan.search.score_steps), reference)
+        out = run.trial(trial.number)
         try:
             world.hear({"settings": params, "out": out})
             trainer = Trainer(model, settings, data, out, device, world=world)
@@ -90,7 +87,7 @@ def _run_trial(
             trial.set_user_attr("problem", str(problem))
             progress.say(f"{task}: failed: {problem}")
             study.tell(trial, state=TrialState.FAIL)
-            run.finish("FAILED")
+            tracked.finish("FAILED")
             return
         for fact in ("images_seen", "parameters", "skipped_steps"):
             trial.set_user_attr(fact, facts[fact])
@@ -100,7 +97,7 @@ def _run_trial(
             study.tell(trial, state=TrialState.PRUNED)
             progress.say(f"{task}: pruned after {facts['epochs']:g} epochs")
             return
-        run.metrics({"fid": scores.fid, "kid": scores.kid, "parameters": facts["parameters"]}, facts["images_seen"])
+        tracked.metrics({"fid": scores.fid, "kid": scores.kid, "parameters": facts["parameters"]}, facts["images_seen"])
         trial.set_user_attr("fid", scores.fid)
         trial.set_user_attr("kid", scores.kid)
         study.tell(trial, scores.fid)
@@ -193,9 +190,6 @@ def winner_settings(plan: Plan, row: dict[str, Any]) -> tuple[ModelSettings, Tra
     return model, dataclasses.replace(plan.train, lr=row["lr"], train_seed=seed_of(plan))
 
 
-def task(plan_path: str, dataset_path: str, worker: int, output: str) -> None:
-    def work(progress: Progress) -> tuple[Plan, dict[str, Any]]:
-        plan = load_plan(plan_path)
-        return plan, search(plan, read_pointer(dataset_path)["uri"], worker, open_tracker(plan), progress)
-
-    perform("search", work, output, f"-{worker}")
+@task("search", numbered="worker")
+def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, worker: int) -> dict[str, Any]:
+    return search(run, dataset["uri"], worker, progress)

@@ -7,10 +7,7 @@ from typing import Any
 
 from ddpm.errors import WrongInput
 from ddpm.places import fill_places
-from ddpm.plan import Plan
-from ddpm.steps.configure import open_tracker
-from ddpm.steps.task import read_facts, run_store
-from ddpm.store import open_store
+from ddpm.run import Run
 
 STEPS = ("configure", "ingest", "search", "train", "evaluate", "register", "promote")
 
@@ -26,10 +23,9 @@ def summarise(run_name: str, store: str, state: str, error: str = "") -> dict[st
         state: KFP's word for how the run ended. Success has several (SUCCEEDED; COMPLETE or RUNNING where the server
             asks its metadata store), so what counts is that the last step left its facts, and that none failed.
     """
-    folder = open_store(f"{store.rstrip('/')}/runs/{run_name}")
-    plan = Plan.from_json(folder.read("plan.json").decode())
-    facts = {step: read_facts(folder, step) for step in STEPS}
-    workers = [json.loads(folder.read(key)) for key in folder.list("") if key.startswith("search-")]
+    run = Run.named(run_name, store)
+    facts = {step: run.facts(step) for step in STEPS}
+    workers = run.workers()
     succeeded = facts["promote"] is not None and state not in UNSUCCESSFUL
     summary: dict[str, Any] = {"run_name": run_name, "state": "SUCCEEDED" if succeeded else "FAILED", "seconds": {}}
     if error:
@@ -58,14 +54,14 @@ def summarise(run_name: str, store: str, state: str, error: str = "") -> dict[st
             summary["seconds"][step] = known["seconds"]
     if workers:
         summary["seconds"]["search"] = max(worker["seconds"] for worker in workers)
-    run_store(plan).write("summary.json", json.dumps(summary, indent=1).encode())
-    with open_tracker(plan).parent() as run:
-        run.file("summary.json", json.dumps(summary, indent=1).encode())
-        run.finish("FINISHED" if succeeded else "FAILED")
+    run.keep("summary", summary)
+    with run.tracker.parent() as tracked:
+        tracked.file("summary.json", json.dumps(summary, indent=1).encode())
+        tracked.finish("FINISHED" if succeeded else "FAILED")
     return summary
 
 
-def task(run_name: str, store: str, state: str, error: str | None) -> None:
+def in_pipeline(run_name: str, store: str, state: str, error: str | None) -> None:
     try:
         summarise(run_name, fill_places({"store": store})["store"], state, error or "")
     except WrongInput as problem:

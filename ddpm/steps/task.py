@@ -1,9 +1,4 @@
-"""A step as a task of a pipeline: what it opens, how it says no, and where its facts go.
-
-runs/RUN_NAME/plan.json      the settings, written once
-runs/RUN_NAME/STEP.json      each step's facts, with its seconds
-runs/RUN_NAME/summary.json   all of them, written by the exit task
-"""
+"""A step as a task of a pipeline: what it opens, how it says no, and where its facts go."""
 
 from __future__ import annotations
 
@@ -11,40 +6,43 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ddpm.errors import Refused, WrongInput
 from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Progress, open_progress
-from ddpm.store import Missing, Store, open_store
+from ddpm.run import Run
+
+Facts = Mapping[str, Any]
 
 
-def read_pointer(path: str) -> dict[str, Any]:
-    """The facts that another task wrote to an artifact."""
-    return json.loads(Path(path).read_text())
+def task(step: str, numbered: str = "") -> Callable[[Callable[..., Facts]], Callable[..., None]]:
+    """Make `work(run, progress, *pointers, **more) -> facts` a pipeline's task.
+
+    It is called with paths: `task(plan, *artifacts, output=…, **more)`. The work is given the run of the plan and what
+    the other tasks wrote to the artifacts; its facts go to `output`, and into the run's folder.
+
+    Args:
+        numbered: of `more`, the one that tells apart several tasks of the same step.
+    """
+
+    def made(work: Callable[..., Facts]) -> Callable[..., None]:
+        def called(plan: str, *artifacts: str, output: str, **more: Any) -> None:
+            def opened(progress: Progress) -> tuple[Run, Facts]:
+                run = Run(Plan.from_json(json.dumps(read_pointer(plan)["plan"])))
+                return run, work(run, progress, *map(read_pointer, artifacts), **more)
+
+            perform(step, opened, output, f"{step}-{more[numbered]}" if numbered else step)
+
+        return called
+
+    return made
 
 
-def write_pointer(path: str, facts: dict[str, Any]) -> None:
-    Path(path).write_text(json.dumps(facts, indent=1))
-
-
-def run_store(plan: Plan) -> Store:
-    """The run's own folder of the object store."""
-    return open_store(f"{plan.store.rstrip('/')}/runs/{plan.run_name}")
-
-
-def read_facts(store: Store, step: str) -> dict[str, Any] | None:
-    """The facts that a step left in the run's folder; None where it has not ended yet."""
-    try:
-        return json.loads(store.read(f"{step}.json"))
-    except Missing:
-        return None
-
-
-def perform(step: str, work: Callable[[Progress], tuple[Plan, dict[str, Any]]], output: str, parts: str = "") -> None:
-    """Run one step's work in a pipeline task, keep its facts with its seconds, and write them to the output artifact.
+def perform(step: str, work: Callable[[Progress], tuple[Run, Facts]], output: str, key: str = "") -> None:
+    """Do a step's work in a pipeline's task, keep its facts, with its seconds, under `key`, and write them to `output`.
 
     WrongInput and Refused end the task with one line and exit status 2 or 3; anything else is raised as it is.
     """
@@ -52,23 +50,21 @@ def perform(step: str, work: Callable[[Progress], tuple[Plan, dict[str, Any]]], 
     began = time.monotonic()
     signal.signal(signal.SIGTERM, _stop)  # the end of a run: leave contexts as after Ctrl-C, so that MLflow knows
     try:
-        plan, facts = work(progress)
-        store = run_store(plan)
-        before = read_facts(store, f"{step}{parts}")  # it was done already: what counts is how long that took
+        run, facts = work(progress)
+        before = run.facts(key or step)  # it was done already: what counts is how long that took
         facts = {**facts, "seconds": before["seconds"] if before else round(time.monotonic() - began, 2)}
-        store.write(f"{step}{parts}.json", json.dumps(facts, indent=1).encode())
-        write_pointer(output, facts)
+        run.keep(key or step, facts)
+        Path(output).write_text(json.dumps(facts, indent=1))
     except (WrongInput, Refused) as problem:
         status = 2 if isinstance(problem, WrongInput) else 3
         print(EVENT_MARK + json.dumps({"error": str(problem), "status": status, "step": step}), flush=True)
         sys.exit(status)
 
 
+def read_pointer(path: str) -> dict[str, Any]:
+    """The facts that another task wrote to an artifact."""
+    return json.loads(Path(path).read_text())
+
+
 def _stop(number: int, frame: Any) -> None:
     sys.exit(128 + number)
-
-
-def load_plan(path: str) -> Plan:
-    """The plan that the artifact at `path` points at."""
-    pointer = read_pointer(path)
-    return Plan.from_json(json.dumps(pointer["plan"]))

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from ddpm.data.dataset import open_dataset
+from ddpm.data.ingest import DatasetFacts
 from ddpm.device import device_name, pick_device
 from ddpm.evaluation.measure import score
 from ddpm.evaluation.reference import open_reference
@@ -13,10 +14,10 @@ from ddpm.model.strips import FRAMES, denoising_strip, noising_strip, watchable
 from ddpm.pictures import grid
 from ddpm.plan import Plan
 from ddpm.progress import Progress, Quiet
+from ddpm.run import FINAL, Run
 from ddpm.settings import ModelSettings, TrainSettings
-from ddpm.steps.configure import open_tracker
 from ddpm.steps.search import choose, winner_settings
-from ddpm.steps.task import load_plan, perform, read_pointer
+from ddpm.steps.task import task
 from ddpm.steps.watch import Recorder
 from ddpm.store import open_store
 from ddpm.tracking import NoTrackedRun, TrackedRun
@@ -25,7 +26,6 @@ from ddpm.training.distributed import World
 from ddpm.training.observer import NoObserver
 from ddpm.training.trainer import Trainer
 
-FINAL = "final"  # the MLflow run of the final training
 STRIP_SEEDS = range(4)
 CHOICE_SEEDS = 2**40  # the first of the seeds by which averages are compared
 
@@ -85,33 +85,23 @@ def choose_average(
     return best
 
 
-def task(plan_path: str, dataset_path: str, output: str) -> None:
-    def work(progress: Progress) -> tuple[Plan, dict[str, Any]]:
-        plan, dataset = load_plan(plan_path), read_pointer(dataset_path)
-        chosen = choose(plan)
-        row = chosen["trials"][chosen["best"]]
-        progress.say(f"chosen: {chosen['best_why']}")
-        model, settings = winner_settings(plan, row)
-        params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
-        out = f"{plan.store.rstrip('/')}/runs/{plan.run_name}/final"
-        tracker, device = open_tracker(plan), device_name(pick_device())
-        with tracker.parent() as parent:
-            parent.dataset(dataset)
-            parent.tag("device", device)
-        with tracker.child(FINAL, params, {"kind": "final", "trial": str(row["number"]), "device": device}) as run:
-            run.dataset(dataset)
-            facts = train(
-                model,
-                settings,
-                dataset["uri"],
-                out,
-                progress,
-                row["checkpoint"],
-                run,
-                plan.search.score_steps,
-                "final training",
-            )
-            choose_average(plan, facts["checkpoint"], dataset["uri"], run, progress)
-        return plan, {**facts, **chosen}
-
-    perform("train", work, output)
+@task("train")
+def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts) -> dict[str, Any]:
+    plan, chosen = run.plan, choose(run.plan)
+    row = chosen["trials"][chosen["best"]]
+    progress.say(f"chosen: {chosen['best_why']}")
+    model, settings = winner_settings(plan, row)
+    params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
+    device = device_name(pick_device())
+    with run.tracker.parent() as parent:
+        parent.dataset(dataset)
+        parent.tag("device", device)
+    tags = {"kind": "final", "trial": str(row["number"]), "device": device}
+    with run.tracker.child(FINAL, params, tags) as tracked:
+        tracked.dataset(dataset)
+        facts = train(
+            model, settings, dataset["uri"], run.final, progress, row["checkpoint"], tracked, plan.search.score_steps,
+            "final training",
+        )  # fmt: skip
+        choose_average(plan, facts["checkpoint"], dataset["uri"], tracked, progress)
+    return {**facts, **chosen}

@@ -10,7 +10,7 @@ from ddpm.cli import main
 from ddpm.device import threads_for
 from ddpm.errors import WrongInput
 from ddpm.model.diffusion import Denoiser, Diffusion
-from ddpm.model.model import Model
+from ddpm.model.model import Model, suited
 from ddpm.model.sampling import SAMPLERS
 from ddpm.model.unet import UNet
 from ddpm.registry.export import diffusers_files, export, safetensors_files

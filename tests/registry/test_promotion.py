@@ -13,6 +13,7 @@ from ddpm.settings import DrawSettings, EvaluateSettings
 from ddpm.steps.promote import promote
 from ddpm.store import open_store
 from ddpm.tracking import open_client
+from ddpm.workplace import Workplace
 
 
 @pytest.fixture
@@ -21,7 +22,9 @@ def store(tmp_path):
 
 
 def decide_on(store, place, version, again=False):
-    return promote(store, place, "m", version, "unused", EvaluateSettings(), DrawSettings(), Quiet(), again)
+    return promote(
+        Workplace(Quiet(), store.root, place), "m", version, "unused", EvaluateSettings(), DrawSettings(), again
+    )
 
 
 def aliases(place):
@@ -143,7 +146,7 @@ def test_a_champion_that_was_measured_otherwise_is_measured_again(checkpoints, p
     """Against another data set its old figures say nothing: the real evaluation runs, on the candidate's terms."""
     seen = []
 
-    def evaluate(generated, dataset_uri, *rest):
+    def evaluate(place, generated, dataset_uri, *rest):
         seen.append((generated, dataset_uri))
         return report_of(checkpoints[0], fid=9.0)
 
@@ -151,9 +154,9 @@ def test_a_champion_that_was_measured_otherwise_is_measured_again(checkpoints, p
     decide_on(store, place, 1)
     register(place, "m", checkpoints[1], report_of(checkpoints[1]), None, {})
     monkeypatch.setattr("ddpm.steps.promote.evaluate", evaluate)
-    assert promote(store, place, "m", 2, "the-data-set", EvaluateSettings(), DrawSettings(), Quiet(), again=False)[
-        "promoted"
-    ]
+    assert promote(
+        Workplace(Quiet(), store.root, place), "m", 2, "the-data-set", EvaluateSettings(), DrawSettings(), again=False
+    )["promoted"]
     assert seen == [("models:/m/1", "the-data-set")]
 
 

@@ -14,6 +14,7 @@ from ddpm.progress import Quiet
 from ddpm.registry.version import figures, register, resolve
 from ddpm.steps.sample import sample
 from ddpm.tracking import open_client
+from ddpm.workplace import Workplace
 
 
 def test_a_version_holds_safetensors_settings_and_figures_and_no_pickle(checkpoints, place, report_of):
@@ -41,7 +42,15 @@ def test_references_give_the_same_pictures_as_the_checkpoint(checkpoints, place,
     open_client(place).set_registered_model_alias("m", "champion", "1")
     drawn = []
     for number, reference in enumerate([checkpoints[0], "models:/m/1", "models:/m@champion"]):
-        facts = sample(reference, 3, 7, str(tmp_path / str(number)), place, Quiet(), sampler="ddim", sampling_steps=5)
+        facts = sample(
+            Workplace(Quiet(), "", place),
+            reference,
+            3,
+            7,
+            str(tmp_path / str(number)),
+            sampler="ddim",
+            sampling_steps=5,
+        )
         drawn.append([Path(file).read_bytes() for file in [*facts["files"], facts["grid"]]])
     assert drawn[0] == drawn[1] == drawn[2]
     found = resolve("models:/m@champion", place)
@@ -113,7 +122,7 @@ def test_mlflows_own_server_format_draws_the_same_pictures(checkpoints, place, r
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     rows = json.loads(next(line for line in ran.stdout.splitlines() if line.startswith("@"))[1:])
-    facts = sample("models:/m/1", 3, 7, str(tmp_path / "out"), place, Quiet())
+    facts = sample(Workplace(Quiet(), "", place), "models:/m/1", 3, 7, str(tmp_path / "out"))
     expected = [base64.b64encode(Path(file).read_bytes()).decode() for file in facts["files"]]
     assert rows == [
         {"seed": 7, "images_png_b64": expected[:2]}, {"seed": 9, "images_png_b64": expected[2:]},
