@@ -63,7 +63,7 @@ def gc(arguments: argparse.Namespace, progress: Progress) -> Facts:
 
 def train(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.steps.train import train
-    from ddpm.training.distributed import join_world
+    from ddpm.training.world import join_world
 
     chosen = chosen_settings(arguments)
     model, settings = pick(ModelSettings, chosen), pick(TrainSettings, chosen)
@@ -77,7 +77,7 @@ def search(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.data.dataset import open_dataset
     from ddpm.steps.configure import configure, join, open_tracker
     from ddpm.steps.search import choose, follow, search
-    from ddpm.training.distributed import join_world
+    from ddpm.training.world import join_world
 
     data = open_dataset(arguments.dataset)
     places = {place: getattr(arguments, place) for place in PLACES}

@@ -28,9 +28,9 @@ from ddpm.steps.task import load_plan, perform, read_pointer
 from ddpm.steps.watch import Recorder
 from ddpm.store import open_store
 from ddpm.tracking import Tracker
-from ddpm.training.distributed import World
 from ddpm.training.observer import NoObserver
 from ddpm.training.trainer import Trainer
+from ddpm.training.world import World
 
 
 def search(
@@ -52,13 +52,13 @@ def search(
     for trial in take_trials(study, plan.study_storage, claims, worker):
         _run_trial(plan, study, trial, data, reference, world, tracker, progress)
         ran.append(trial.number)
-    world.hear(None)
+    world.broadcast(None)
     return {"worker": worker, "trials": [trial_row(t) for t in study.get_trials(deepcopy=False) if t.number in ran]}
 
 
 def follow(data: PictureSet, world: World) -> None:
     """What the other ranks do while rank 0 searches: train along in each trial, and hear when it ends."""
-    while (trial := world.hear(None)) is not None:
+    while (trial := world.broadcast(None)) is not None:
         model, settings = pick(ModelSettings, trial["settings"]), pick(TrainSettings, trial["settings"])
         with contextlib.suppress(Refused):  # all ranks meet it at the same step, and rank 0 says so
             Trainer(model, settings, data, trial["out"], world.device, world=world).run(NoObserver(), Quiet())
@@ -82,7 +82,7 @@ def _run_trial(
         watcher = _TrialWatcher(plan, trial, Recorder(run, plan.search.score_steps), reference)
         out = f"{plan.store.rstrip('/')}/runs/{plan.run_name}/trials/{trial.number:03d}"
         try:
-            world.hear({"settings": params, "out": out})
+            world.broadcast({"settings": params, "out": out})
             trainer = Trainer(model, settings, data, out, device, world=world)
             facts = trainer.run(watcher, progress, task)
             scores = watcher.score(trainer.averaged) if facts["spent_budget"] else None

@@ -21,9 +21,9 @@ from ddpm.steps.watch import Recorder
 from ddpm.store import open_store
 from ddpm.tracking import NoTrackedRun, TrackedRun
 from ddpm.training import checkpoint
-from ddpm.training.distributed import World
 from ddpm.training.observer import NoObserver
 from ddpm.training.trainer import Trainer
+from ddpm.training.world import World
 
 FINAL = "final"  # the MLflow run of the final training
 STRIP_SEEDS = range(4)

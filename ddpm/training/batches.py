@@ -15,8 +15,8 @@ from ddpm.model.diffusion import Diffusion, to_unit
 from ddpm.randomness import generator
 from ddpm.settings import ModelSettings, TrainSettings
 from ddpm.training.augmentation import augment, draw_labels
-from ddpm.training.distributed import World
 from ddpm.training.feed import Feed
+from ddpm.training.world import World
 
 
 @dataclass(frozen=True)

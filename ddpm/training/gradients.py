@@ -13,7 +13,7 @@ from ddpm.model.diffusion import Diffusion
 from ddpm.randomness import key
 from ddpm.settings import ModelSettings, TrainSettings
 from ddpm.training.batches import Batch
-from ddpm.training.distributed import World
+from ddpm.training.world import World
 
 
 class Gradients:

@@ -29,13 +29,13 @@ from ddpm.settings import ModelSettings, TrainSettings, pick
 from ddpm.store import Store, open_store
 from ddpm.training import checkpoint
 from ddpm.training.batches import Batches
-from ddpm.training.distributed import World
 from ddpm.training.ema import ema_decay, update_ema
 from ddpm.training.gradients import Gradients
 from ddpm.training.guard import MOST_ROLLBACKS, Snapshot, SpikeGuard
 from ddpm.training.held_out import by_band, held_out_losses
 from ddpm.training.ledger import Ledger, require_fits
 from ddpm.training.observer import Observer
+from ddpm.training.world import World
 
 CHECK_EVERY = {"cpu": 10, "cuda": 50}  # steps between checks, about: each waits for the device
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, for each weight
@@ -102,7 +102,7 @@ class Trainer:
             self.diffusion, model, settings, self.world, self.batch // self.world.size, self.notices.append,
         )  # fmt: skip
         self._restore()
-        if self.world.hear(self.step) != self.step:
+        if self.world.broadcast(self.step) != self.step:
             raise WrongInput(f"out: {self.out.root} is not the same place for all ranks; name one that all can read")
         self.good = Snapshot(self._state())
 
@@ -126,7 +126,7 @@ class Trainer:
 
         Raises Refused where the guard had to turn back too often, or the weights are not finite at the end.
         """
-        if (finished := self.world.hear(self.ledger.finished())) is not None:
+        if (finished := self.world.broadcast(self.ledger.finished())) is not None:
             if self.step == self.total_steps or self.stopped or self.saved is None:
                 progress.update(task, 1, 1, "was done already")
                 return finished
@@ -168,7 +168,7 @@ class Trainer:
             progress.update(task, self.step, self.total_steps + 1, note)  # +1: not done before its checkpoint is
             improved = looks and self._look(epoch, observer)
             due = time.monotonic() - saved > self.settings.checkpoint_seconds
-            if self.world.hear(improved or ends_run or bool(self.stopped) or due):
+            if self.world.broadcast(improved or ends_run or bool(self.stopped) or due):
                 observer.saving()
                 self._save(best=improved)
                 saved = time.monotonic()
@@ -185,7 +185,7 @@ class Trainer:
         self.untold = []
         self.last_loss = float(self.world.mean(losses).nanmean())
         share = len(losses) / CHECK_EVERY[self.device.type]
-        if not self.world.hear(self.guard.troubled(self.last_loss, share)):
+        if not self.world.broadcast(self.guard.troubled(self.last_loss, share)):
             self.good.renew(self._state())
             return
         if self.guard.lowered == MOST_ROLLBACKS:
@@ -385,7 +385,7 @@ class Trainer:
             "spent_budget": self.step == self.total_steps,
             "stopped": self.stopped or "the budget was spent",
         }
-        facts = self.world.hear(facts)
+        facts = self.world.broadcast(facts)
         if self.world.leads:
             self.ledger.finish(facts)
         progress.update(task, 1, 1, f"{self.images_seen:,} images  loss {self.last_loss:.4f}  {facts['stopped']}")

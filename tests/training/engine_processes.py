@@ -12,9 +12,9 @@ import torch
 from ddpm.errors import Refused
 from ddpm.progress import Quiet
 from ddpm.settings import ModelSettings, TrainSettings
-from ddpm.training.distributed import join_world
 from ddpm.training.observer import NoObserver
 from ddpm.training.trainer import Trainer
+from ddpm.training.world import join_world
 
 MODEL = ModelSettings(channel_mults="1-2", base_channels=8, blocks=1, attention_resolution=4)
 SETTINGS = TrainSettings(lr=1e-3, epochs=4, batch_size=32, held_out_every=2, checkpoint_seconds=1e-6)

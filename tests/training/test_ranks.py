@@ -10,8 +10,8 @@ from engine_processes import CPU, SETTINGS, train_as_rank, trainer
 
 from ddpm.errors import WrongInput
 from ddpm.progress import Quiet
-from ddpm.training.distributed import World
 from ddpm.training.observer import NoObserver
+from ddpm.training.world import World
 
 
 def in_two(data, out, settings, steps, room=None):
@@ -64,8 +64,8 @@ def test_what_rank_0_refuses_all_refuse(digits, tmp_path):
 
 def test_ranks_that_do_not_see_one_place_are_refused(digits, tmp_path):
     class Elsewhere(World):
-        def hear(self, said):
-            return said + 8 if isinstance(said, int) else said
+        def broadcast(self, value):
+            return value + 8 if isinstance(value, int) else value
 
     with pytest.raises(WrongInput, match="not the same place for all ranks"):
         trainer(digits, tmp_path, world=Elsewhere(CPU))
