@@ -68,7 +68,9 @@ def train(arguments: argparse.Namespace, progress: Progress) -> Facts:
     chosen = chosen_settings(arguments)
     model, settings = pick(ModelSettings, chosen), pick(TrainSettings, chosen)
     with join_world() as world:
-        facts = train(model, settings, arguments.dataset, arguments.out, progress, arguments.start, world=world)
+        facts: Facts = {
+            **train(model, settings, arguments.dataset, arguments.out, progress, arguments.start, world=world)
+        }
         arguments.silent = not world.leads
     return facts
 

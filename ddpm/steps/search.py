@@ -61,7 +61,7 @@ def follow(data: PictureSet, world: World) -> None:
     while (trial := world.broadcast(None)) is not None:
         model, settings = pick(ModelSettings, trial["settings"]), pick(TrainSettings, trial["settings"])
         with contextlib.suppress(Refused):  # all ranks meet it at the same step, and rank 0 says so
-            Trainer(model, settings, data, trial["out"], world.device, world=world).run(NoObserver(), Quiet())
+            Trainer(model, settings, data, trial["out"], world).run(NoObserver(), Quiet())
 
 
 def _run_trial(
@@ -83,7 +83,7 @@ def _run_trial(
         out = f"{plan.store.rstrip('/')}/runs/{plan.run_name}/trials/{trial.number:03d}"
         try:
             world.broadcast({"settings": params, "out": out})
-            trainer = Trainer(model, settings, data, out, device, world=world)
+            trainer = Trainer(model, settings, data, out, world)
             facts = trainer.run(watcher, progress, task)
             scores = watcher.score(trainer.averaged) if facts["spent_budget"] else None
         except Refused as problem:
