@@ -72,7 +72,8 @@ def ours_training(contest: Contest) -> Work:
     """The trainer's own step: data, noise, network, clipping, spike guard, optimizer and average."""
     from ddpm.data.dataset import PictureSet, Split
     from ddpm.data.manifest import Manifest
-    from ddpm.training.trainer import CHECK_EVERY, Trainer
+    from ddpm.training.trainer import Trainer
+    from ddpm.training.world import World
 
     train = Split(_pictures(contest.image_size), torch.full((PICTURES,), -1))
     held_out = Split(train.images[:0], train.labels[:0])
@@ -80,15 +81,15 @@ def ours_training(contest: Contest) -> Work:
     data = PictureSet("memory:noise", "0" * 64, "noise", contest.image_size, [], train, held_out, of_none)
     settings = TrainSettings(
         lr=LR, epochs=1_000_000, batch_size=contest.batch, precision=contest.precision,
-        compile="yes" if contest.compile else "no",
+        compile="yes" if contest.compile else "no", held_out_every=1_000_000,
     )  # fmt: skip
     out = tempfile.mkdtemp(prefix="ddpm-bench-")  # stays empty: no checkpoint is written
-    trainer = Trainer(contest.model, settings, data, out, torch.device(contest.device))
+    trainer = Trainer(contest.model, settings, data, out, World(torch.device(contest.device)))
 
     def work() -> int:
-        trainer.untold.append(trainer._train_step()[0])
-        if len(trainer.untold) == CHECK_EVERY[trainer.device.type]:
-            trainer._check()
+        trainer.step()
+        if trainer.schedule.is_check(trainer.steps_done):
+            trainer.check()
         return contest.batch
 
     return work

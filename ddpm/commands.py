@@ -135,7 +135,7 @@ def gc(arguments: argparse.Namespace, place: Workplace) -> Facts:
 )
 def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     from ddpm.steps.train import train
-    from ddpm.training.distributed import join_world
+    from ddpm.training.world import join_world
 
     chosen = chosen_settings(arguments)
     model, training = pick(ModelSettings, chosen), pick(TrainSettings, chosen)
@@ -155,7 +155,7 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     from ddpm.data.dataset import open_dataset
     from ddpm.steps.configure import configure, join
     from ddpm.steps.search import choose, follow, search
-    from ddpm.training.distributed import join_world
+    from ddpm.training.world import join_world
 
     data = open_dataset(arguments.dataset)
     where = {name: getattr(arguments, name) for name in PLACES}

@@ -23,10 +23,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any
 
+from ddpm.errors import WrongInput
 from ddpm.progress import EVENT_MARK
 from pipelines import containers
 
 ATTEMPTS = 2  # a task that was killed, say for its memory, is started once more: every step carries on where it was
+KFP = "2.17.0"  # the version whose handlers `install` replaces, as pyproject.toml pins it
 _stdout = threading.Lock()
 
 
@@ -160,9 +162,15 @@ def run_task(command: list[str], environment: dict[str, str], image: str, job: J
 
 
 def install(job: Job) -> None:
-    """Have kfp start its tasks through `run_task`."""
+    """Have kfp start its tasks through `run_task`. Raises WrongInput for another kfp than the one this is made for."""
+    import kfp
     from kfp import local
     from kfp.local import docker_task_handler, status, subprocess_task_handler
+
+    if kfp.__version__ != KFP:
+        raise WrongInput(
+            f"kfp: version {kfp.__version__} is installed, and its tasks are started as in {KFP}; install that"
+        )
 
     def run(self: Any) -> status.Status:
         ok = run_task(self.full_command, self.env_vars, self.image, job)
@@ -180,7 +188,11 @@ def run_pipeline(job: Job) -> bool:
     """Load the compiled file and run it; whether it succeeded."""
     from kfp.components import load_component_from_file
 
-    install(job)
+    try:
+        install(job)
+    except WrongInput as problem:
+        send(step="runner", error=str(problem), status=2)
+        return False
     component: Any = load_component_from_file(job.package)
     # kfp would repeat a refused input, after the minute that a cluster is given to recover: `run_task` does it here.
     for part in component.component_spec.implementation.graph.components.values():

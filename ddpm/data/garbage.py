@@ -5,8 +5,8 @@
     datasets/NAME/DIGEST.*     beside no DIGEST.json
     reports/KEY.*              beside no KEY.json
     classifiers/*.safetensors  named by no classifiers/*.json
-    …/000000012345/…           a checkpoint without its checkpoint.json, or one that neither last.json nor best.json
-                               beside it points at, where there is a last.json
+    …/000000012345/…           a checkpoint without its checkpoint.json, or, where there is a last.json beside it, one that
+                               is neither the last, nor the one before it, nor the best
     .writing-…, and uploads    begun and never ended
 
 Whatever else is there is left alone: runs, promotion logs, answers of judges, and features and weights, which may be of
@@ -26,12 +26,10 @@ from ddpm.errors import Refused, WrongInput
 from ddpm.progress import Progress
 from ddpm.settings import require
 from ddpm.store import Entry, Missing, Store
+from ddpm.training import leftovers
 
 HOURS = 24.0
 MANIFEST = re.compile(r"datasets/[^/]+/[0-9a-f]{64}\.json")
-CHECKPOINT = re.compile(
-    r"(?P<out>(?:.*/)?)(?P<folder>[0-9]{12})/(?:checkpoint\.json|(?:weights|ema|optimizer)\.safetensors)"
-)
 
 Entries = Mapping[str, Entry]
 
@@ -90,8 +88,9 @@ def _unnamed(store: Store, entries: Entries) -> dict[str, str]:
     """Keys that nothing names, and why each is garbage, whatever their age."""
     named = _named_blobs(store)
     found = {key: "named by no manifest" for key in entries if key.startswith("blobs/") and key not in named}
-    for rule in (_records, _beside_manifests, _beside_reports, _classifiers, _checkpoints):
+    for rule in (_records, _beside_manifests, _beside_reports, _classifiers):
         found.update(rule(store, entries, named))
+    found.update(leftovers.unnamed(store, entries))
     return found
 
 
@@ -154,35 +153,3 @@ def _classifiers(store: Store, entries: Entries, named: set[str]) -> Iterator[tu
         found = re.fullmatch(r"classifiers/([0-9a-f]{64})\.safetensors", key)
         if found and not any(found[1].encode() in text for text in texts):
             yield key, "named by no classifier's JSON"
-
-
-def _checkpoints(store: Store, entries: Entries, named: set[str]) -> Iterator[tuple[str, str]]:
-    kept: dict[str, set[str]] = {}  # by OUT: the folders that last.json and best.json point at
-    for key in entries:
-        found = CHECKPOINT.fullmatch(key)
-        if not found:
-            continue
-        out, folder = found["out"], found["folder"]
-        if f"{out}{folder}/checkpoint.json" not in entries:
-            yield key, "a checkpoint without its checkpoint.json"
-            continue
-        if out not in kept:
-            kept[out] = _pointed_at(store, out)
-        if kept[out] and folder not in kept[out]:
-            yield key, "a checkpoint that neither last.json nor best.json points at"
-
-
-def _pointed_at(store: Store, out: str) -> set[str]:
-    """Empty where there is no last.json: the folder is then not one that training keeps in order."""
-    folders = set()
-    for name in ("last", "best"):
-        try:
-            folders.add(str(json.loads(store.read(f"{out}{name}.json"))["checkpoint"]))
-        except Missing:
-            if name == "last":
-                return set()
-        except (ValueError, KeyError, TypeError):
-            raise Refused(
-                f"nothing is collected while {store.uri(f'{out}{name}.json')} cannot be read: mend or remove it"
-            ) from None
-    return folders

@@ -27,9 +27,9 @@ from ddpm.search.study import open_study, take_trials, trial_row
 from ddpm.settings import ModelSettings, TrainSettings, pick
 from ddpm.steps.task import task
 from ddpm.steps.watch import Recorder
-from ddpm.training.distributed import World
 from ddpm.training.observer import NoObserver
 from ddpm.training.trainer import Trainer
+from ddpm.training.world import World
 
 
 def search(run: Run, dataset_uri: str, worker: int, progress: Progress, world: World | None = None) -> dict[str, Any]:
@@ -48,16 +48,16 @@ def search(run: Run, dataset_uri: str, worker: int, progress: Progress, world: W
     for trial in take_trials(study, plan.study_storage, run.claims, worker):
         _run_trial(run, study, trial, data, reference, world, progress)
         ran.append(trial.number)
-    world.hear(None)
+    world.broadcast(None)
     return {"worker": worker, "trials": [trial_row(t) for t in study.get_trials(deepcopy=False) if t.number in ran]}
 
 
 def follow(data: PictureSet, world: World) -> None:
     """What the other ranks do while rank 0 searches: train along in each trial, and hear when it ends."""
-    while (trial := world.hear(None)) is not None:
+    while (trial := world.broadcast(None)) is not None:
         model, settings = pick(ModelSettings, trial["settings"]), pick(TrainSettings, trial["settings"])
         with contextlib.suppress(Refused):  # all ranks meet it at the same step, and rank 0 says so
-            Trainer(model, settings, data, trial["out"], world.device, world=world).run(NoObserver(), Quiet())
+            Trainer(model, settings, data, trial["out"], world).run(NoObserver(), Quiet())
 
 
 def _run_trial(
@@ -79,8 +79,8 @@ def _run_trial(
         watcher = _TrialWatcher(plan, trial, Recorder(tracked, plan.search.score_steps), reference)
         out = run.trial(trial.number)
         try:
-            world.hear({"settings": params, "out": out})
-            trainer = Trainer(model, settings, data, out, device, world=world)
+            world.broadcast({"settings": params, "out": out})
+            trainer = Trainer(model, settings, data, out, world)
             facts = trainer.run(watcher, progress, task)
             scores = watcher.score(trainer.averaged) if facts["spent_budget"] else None
         except Refused as problem:

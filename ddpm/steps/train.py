@@ -22,9 +22,10 @@ from ddpm.steps.watch import Recorder
 from ddpm.store import open_store
 from ddpm.tracking import NoTrackedRun, TrackedRun
 from ddpm.training import checkpoint
-from ddpm.training.distributed import World
+from ddpm.training.ledger import Trained
 from ddpm.training.observer import NoObserver
 from ddpm.training.trainer import Trainer
+from ddpm.training.world import World
 
 STRIP_SEEDS = range(4)
 CHOICE_SEEDS = 2**40  # the first of the seeds by which averages are compared
@@ -34,7 +35,7 @@ def train(
     model: ModelSettings, settings: TrainSettings, dataset_uri: str, out: str, progress: Progress,
     start: str | None = None, run: TrackedRun | NoTrackedRun | None = None, grid_steps: int = 20, title: str = "training",
     world: World | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> Trained:  # fmt: skip
     """Train on a published data set, writing checkpoints to `out`, and resume what `out` holds. Returns the facts.
 
     Records losses, rates, sample grids and, at the end, the noising and denoising strips in `run`. In a world of several
@@ -44,12 +45,10 @@ def train(
     world = world or World(pick_device())
     device = world.device
     data = open_dataset(dataset_uri)
-    trainer = Trainer(model, settings, data, out, device, start, world)
+    trainer = Trainer(model, settings, data, out, world, start)
     if not world.leads:
         return trainer.run(NoObserver(), Quiet(), title)
-    progress.say(
-        f"{title}: {model.channel_mults}, {sum(w.numel() for w in trainer.weights):,} parameters, on {device_name(device)}"
-    )
+    progress.say(f"{title}: {model.channel_mults}, {trainer.learner.parameters:,} parameters, on {device_name(device)}")
     facts = trainer.run(Recorder(run, grid_steps), progress, title)
     shown = data.train.images[: len(STRIP_SEEDS)]
     run.picture("noising", grid(noising_strip(shown, model), columns=FRAMES))

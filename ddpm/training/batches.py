@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from ddpm.data.dataset import Split
-from ddpm.model.diffusion import Diffusion, to_unit
+from ddpm.model.diffusion import to_unit
 from ddpm.randomness import generator
-from ddpm.settings import ModelSettings, TrainSettings
 from ddpm.training.augmentation import augment, draw_labels
-from ddpm.training.distributed import World
 from ddpm.training.feed import Feed
+from ddpm.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -44,44 +43,41 @@ class Batch:
 
 
 class Batches:
-    """The batches of a training, by the number of their step. `size`: pictures of all ranks together."""
+    """The batches of a training, by the number of their step."""
 
-    def __init__(
-        self, split: Split, model: ModelSettings, settings: TrainSettings, diffusion: Diffusion, size: int, world: World,
-        dtype: torch.dtype,
-    ) -> None:  # fmt: skip
-        self.count, self.model, self.settings, self.diffusion = len(split), model, settings, diffusion
-        self.size, self.world, self.dtype = size, world, dtype
-        self.share = size // world.size
-        self.feed = Feed(split, self.rows, world.device, settings.resident)
+    def __init__(self, split: Split, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.feed = Feed(split, self.rows, recipe.device, recipe.settings.resident)
         self._orders: dict[int, Tensor] = {}  # shuffled, by epoch
 
     def rows(self, step: int) -> Tensor:
         """The rows of this process's share of a step's batch, from an order that is shuffled anew for every epoch."""
-        epoch, position = divmod(step, self.count // self.size)
+        recipe, schedule = self.recipe, self.recipe.schedule
+        epoch, position = divmod(step, schedule.epoch_steps)
         if epoch not in self._orders:
-            draw = generator("cpu", self.settings.train_seed, "order", epoch)
-            order = torch.randperm(self.count, generator=draw)
+            draw = generator("cpu", recipe.settings.train_seed, "order", epoch)
+            order = torch.randperm(schedule.pictures, generator=draw)
             self._orders = {**{e: o for e, o in self._orders.items() if e == epoch - 1}, epoch: order}
-        start = position * self.size + self.world.rank * self.share
-        return self._orders[epoch][start : start + self.share]
+        start = position * schedule.batch + recipe.world.rank * recipe.share
+        return self._orders[epoch][start : start + recipe.share]
 
     def draw(self, step: int) -> Batch:
-        settings, device, n = self.settings, self.world.device, self.size
+        recipe, model, settings = self.recipe, self.recipe.model, self.recipe.settings
+        device, dtype, n, rank = recipe.device, recipe.dtype, recipe.schedule.batch, recipe.world.rank
         draw = generator(device, settings.train_seed, "step", step)
-        mine = slice(self.world.rank * self.share, (self.world.rank + 1) * self.share)
+        mine = slice(rank * recipe.share, (rank + 1) * recipe.share)
         images, classes = self.feed.batch(step)
-        x0 = to_unit(images).to(self.dtype)
+        x0 = to_unit(images).to(dtype)
         mirrored = torch.rand(n, 1, 1, 1, device=device, generator=draw) < 0.5
-        sigma = self.diffusion.draw_levels(n, draw)[mine]
-        eps = torch.randn(n, *x0.shape[1:], device=device, generator=draw)[mine].to(self.dtype)
+        sigma = recipe.diffusion.draw_levels(n, draw)[mine]
+        eps = torch.randn(n, *x0.shape[1:], device=device, generator=draw)[mine].to(dtype)
         if settings.flip:
             x0 = torch.where(mirrored[mine], x0.flip(3), x0)
         labels = augmented = None
-        if self.model.classes:
+        if model.classes:
             untold = torch.rand(n, device=device, generator=draw)[mine] < settings.label_dropout
             labels = torch.where(untold, -1, classes)
-        if self.model.augment:
-            augmented = draw_labels(n, self.model.augment, draw)[mine].to(self.dtype)
+        if model.augment:
+            augmented = draw_labels(n, model.augment, draw)[mine].to(dtype)
             x0 = augment(x0, augmented)
         return Batch(x0, sigma, eps, labels, augmented)

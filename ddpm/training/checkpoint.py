@@ -18,7 +18,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -30,9 +30,43 @@ from ddpm.model.model import Model, Origin, suited
 from ddpm.model.unet import UNet
 from ddpm.settings import FORMAT_VERSION, ModelSettings, TrainSettings, pick
 from ddpm.store import Missing, Store, open_store
+from ddpm.training.guard import GuardFacts
 
 MANIFEST = "checkpoint.json"
 SEAL = "manifest_sha256"
+
+
+class BestFacts(TypedDict):
+    """The best look up to a checkpoint."""
+
+    loss: float | None  # None: no look yet, or no held-out pictures
+    epoch: int
+
+
+class Standing(TypedDict):
+    """How far a training has come, and what it must know to go on."""
+
+    image_size: int
+    dataset_digest: str
+    dataset_uri: str
+    images_seen: int
+    step: int  # steps done
+    epoch: float  # epochs done
+    loss: float | None  # mean of the last steps; None: of no step
+    best: BestFacts
+    skipped_steps: int
+    guard: NotRequired[GuardFacts]  # earlier releases wrote none
+    micro_batch: int
+    stopped: str  # why it ended before its budget was spent; empty: it has not
+
+
+class Manifest(Standing):
+    """checkpoint.json, but for its seal."""
+
+    format_version: int
+    settings: dict[str, Any]  # the model's and the training's, by name
+    sha256: dict[str, str]  # by file
+    average: NotRequired[int]  # the half-life chosen to draw from; without it the first
 
 
 @dataclass(frozen=True)
@@ -40,7 +74,7 @@ class Checkpoint:
     """A checkpoint read back: its manifest's facts and, by part, its tensors by name."""
 
     uri: str
-    facts: dict[str, Any]
+    facts: Manifest
     tensors: dict[str, dict[str, Tensor]]
 
     @property
@@ -54,29 +88,28 @@ def folder_at(images_seen: int) -> str:
 
 
 def write_checkpoint(
-    out: Store, tensors: dict[str, dict[str, Tensor]], facts: dict[str, Any], model: ModelSettings, train: TrainSettings,
+    out: Store, tensors: dict[str, dict[str, Tensor]], standing: Standing, model: ModelSettings, train: TrainSettings,
 ) -> str:  # fmt: skip
-    """Write `OUT/<images seen>/`, its manifest last; returns the folder's name. `facts` must hold images_seen."""
-    folder = folder_at(facts["images_seen"])
+    """Write `OUT/<images seen>/`, its manifest last; returns the folder's name."""
+    folder = folder_at(standing["images_seen"])
     digests = {}
     for part, named in tensors.items():
         data = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in named.items()})
         digests[f"{part}.safetensors"] = hashlib.sha256(data).hexdigest()
         out.write(f"{folder}/{part}.safetensors", data)
     settings = {**asdict(model), **asdict(train)}
-    manifest = {"format_version": FORMAT_VERSION, "settings": settings, **facts, "sha256": digests}
+    manifest: Manifest = {"format_version": FORMAT_VERSION, "settings": settings, **standing, "sha256": digests}
     out.write(f"{folder}/{MANIFEST}", _sealed(manifest))
     return folder
 
 
-def _sealed(manifest: dict[str, Any]) -> bytes:
+def _sealed(manifest: Manifest) -> bytes:
     """The manifest's bytes, with a digest of all else in it."""
-    facts = {name: value for name, value in manifest.items() if name != SEAL}
-    return json.dumps({**facts, SEAL: _seal(facts)}, indent=1, sort_keys=True).encode()
+    return json.dumps({**manifest, SEAL: _seal(manifest)}, indent=1, sort_keys=True).encode()
 
 
-def _seal(facts: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+def _seal(manifest: Manifest) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def point(out: Store, name: str, folder: str) -> None:
@@ -96,7 +129,7 @@ def choose_average(uri: str, half_life: int) -> None:
     open_store(folder).write(name, _sealed({**facts, "average": half_life}))
 
 
-def drawn_from(facts: dict[str, Any], half_life: int | None = None) -> str:
+def drawn_from(facts: Manifest, half_life: int | None = None) -> str:
     """The file from which a checkpoint's pictures are drawn: of its chosen average, or of the one of this half-life.
 
     Raises WrongInput for a half-life that the checkpoint has not.
@@ -157,17 +190,18 @@ def is_checkpoint_folder(folder: Path) -> bool:
     return any((folder / name).exists() for name in (MANIFEST, "last.json"))
 
 
-def read_facts(uri: str) -> dict[str, Any]:
+def read_facts(uri: str) -> Manifest:
     """The manifest of the checkpoint at `uri`."""
     folder, _, name = checkpoint_uri(uri).rpartition("/")
     try:
-        facts = json.loads(open_store(folder).read(name))
-        version, _ = facts["format_version"], facts["sha256"]
-        seal = facts.pop(SEAL, None)  # earlier releases wrote none
+        read = json.loads(open_store(folder).read(name))
+        version, _ = read["format_version"], read["sha256"]
+        seal = read.pop(SEAL, None)  # earlier releases wrote none
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         raise WrongInput(f"{uri} is not a checkpoint; give the URI of a {MANIFEST}") from None
     if version != FORMAT_VERSION:
         raise WrongInput(f"{uri}: format_version {version} is not known here; this release reads {FORMAT_VERSION}")
+    facts: Manifest = read
     if seal is not None and seal != _seal(facts):
         raise WrongInput(f"{uri} is damaged: what it says is not what was written; use another checkpoint")
     return facts

@@ -9,23 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.errors import Refused, WrongInput
-from ddpm.model.diffusion import Diffusion
 from ddpm.randomness import key
-from ddpm.settings import ModelSettings, TrainSettings
 from ddpm.training.batches import Batch
-from ddpm.training.distributed import World
+from ddpm.training.recipe import Recipe
 
 
 class Gradients:
-    """Leaves gradients in a network's weights. `micro`: pictures that go through it at once; `notify` is told of changes."""
+    """Leaves gradients in a network's weights, compiled if the recipe says so.
 
-    def __init__(
-        self, net: nn.Module, diffusion: Diffusion, model: ModelSettings, settings: TrainSettings, world: World, share: int,
-        notify: Callable[[str], None],
-    ) -> None:  # fmt: skip
-        self.net, self.diffusion, self.model, self.settings, self.world = net, diffusion, model, settings, world
-        self.share, self.notify = share, notify
-        self.micro = min(settings.micro_batch or share, share)
+    `micro`: pictures that go through it at once; `notify` is told of changes.
+    """
+
+    def __init__(self, net: nn.Module, recipe: Recipe, notify: Callable[[str], None]) -> None:
+        asked = recipe.settings.compile
+        compiled = asked == "yes" or (asked == "auto" and recipe.device.type == "cuda")
+        self.net: nn.Module = torch.compile(net) if compiled else net  # type: ignore[assignment]
+        self.recipe, self.notify = recipe, notify
+        self.micro = min(recipe.settings.micro_batch or recipe.share, recipe.share)
 
     def take(self, batch: Batch, step: int) -> Tensor:
         """Take the gradient of this process's share of a batch; returns its mean loss, still on the device.
@@ -34,17 +34,18 @@ class Gradients:
         picture is too much; of several processes one alone knows that, so that it is WrongInput there: no search may go on
         as if all did.
         """
+        recipe, world = self.recipe, self.recipe.world
         while True:
             self.net.zero_grad(set_to_none=True)
-            if self.model.dropout:  # its masks come from the global stream
-                torch.manual_seed(key(self.settings.train_seed, "dropout", step, self.world.rank))
+            if recipe.model.dropout:  # its masks come from the global stream
+                torch.manual_seed(key(recipe.settings.train_seed, "dropout", step, world.rank))
             try:
                 # Each part in a call of its own: what it holds of the graph ends with it, also where it fails.
                 starts = range(0, len(batch), self.micro)
                 return torch.stack([self._add(batch.part(slice(start, start + self.micro))) for start in starts]).sum()
             except torch.OutOfMemoryError:
                 if self.micro == 1:
-                    raise (Refused if self.world.size == 1 else WrongInput)(
+                    raise (Refused if world.size == 1 else WrongInput)(
                         f"memory ran out with {self.micro} pictures at a time; give a smaller micro_batch, or a smaller network"
                     ) from None
             self.micro = math.ceil(self.micro / 2)
@@ -52,10 +53,11 @@ class Gradients:
 
     def _add(self, part: Batch) -> Tensor:
         """Add a part's gradient; returns its part of the mean loss."""
-        with torch.autocast(part.x0.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            losses = self.diffusion.loss(
-                self.net, part.x0, part.sigma, part.eps, part.labels, part.augment, self.settings.min_snr_gamma
+        settings, diffusion = self.recipe.settings, self.recipe.diffusion
+        with torch.autocast(part.x0.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            losses = diffusion.loss(
+                self.net, part.x0, part.sigma, part.eps, part.labels, part.augment, settings.min_snr_gamma
             )
-            mean = losses.sum() / self.share
+            mean = losses.sum() / self.recipe.share
             mean.backward()
         return mean.detach()

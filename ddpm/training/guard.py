@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -22,6 +22,15 @@ LOSSES = 16  # checks' losses that the median looks back on
 LOWER = 0.5  # the rate's factor, each time it turns back
 CALM = 4  # calm checks in a row after which the rate is raised again by one such factor
 MOST_ROLLBACKS = 10  # in force at once, at which the training is given up
+
+
+class GuardFacts(TypedDict, total=False):
+    """What a checkpoint's manifest keeps of the guard. Those of before there were rollbacks have none of it."""
+
+    rollbacks: int
+    lowered: int
+    calm: float
+    calm_losses: list[float]
 
 
 class SpikeGuard:
@@ -97,14 +106,13 @@ class SpikeGuard:
     def state(self) -> dict[str, Tensor]:
         return {"guard.norms": self.norms, "guard.counts": self.counts}
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> GuardFacts:
         return {"rollbacks": self.rollbacks, "lowered": self.lowered, "calm": self.calm, "calm_losses": self.losses}
 
-    def load(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def load(self, state: dict[str, Tensor], facts: GuardFacts) -> None:
         self.norms.copy_(state["guard.norms"])
         self.counts.copy_(state["guard.counts"])
         self.checked = (float(self.counts[0]), float(self.counts[1]))  # checkpoints are written at checks
-        # Checkpoints of before there were rollbacks have no such facts.
         self.rollbacks, self.lowered = facts.get("rollbacks", 0), facts.get("lowered", 0)
         self.calm, self.losses = facts.get("calm", 0.0), list(facts.get("calm_losses", ()))
 

@@ -10,27 +10,26 @@ from torch import nn
 from ddpm.data.dataset import Split
 from ddpm.model.diffusion import Diffusion, to_unit
 from ddpm.randomness import generator
-from ddpm.settings import ModelSettings
+from ddpm.training.recipe import Recipe
 
 PICTURES = 512  # at most
 BANDS = 8  # parts of the noise levels that have losses of their own
 
 
-def held_out_losses(
-    net: nn.Module, diffusion: Diffusion, model: ModelSettings, split: Split, micro: int, device: torch.device, dtype: torch.dtype
-) -> list[float]:  # fmt: skip
+def held_out_losses(net: nn.Module, split: Split, recipe: Recipe, micro: int) -> list[float]:
     """A network's loss on each triple, `micro` at a time; empty without pictures.
 
     The levels are spread evenly over those that training draws, rising from the first picture to the last.
     """
     images, labels = split.images[:PICTURES], split.labels[:PICTURES]
+    device, diffusion = recipe.device, recipe.diffusion
     sigma = diffusion.even_levels(len(images))
     eps = torch.randn(images.shape, generator=generator("cpu", "held-out loss"))
     losses: list[float] = []
     with torch.inference_mode():
         for rows in torch.arange(len(images)).split(micro):
-            x0, noise = to_unit(images[rows]).to(device, dtype), eps[rows].to(device, dtype)
-            told = labels[rows].to(device) if model.classes else None
+            x0, noise = to_unit(images[rows]).to(device, recipe.dtype), eps[rows].to(device, recipe.dtype)
+            told = labels[rows].to(device) if recipe.model.classes else None
             losses += diffusion.loss(net, x0, sigma[rows].to(device), noise, told).tolist()
     return losses
 

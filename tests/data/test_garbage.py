@@ -88,12 +88,17 @@ def test_what_nothing_names_is_listed_and_on_request_removed(store):
         f"classifiers/{'4' * 64}.safetensors": b"of one who came second",
         "runs/r/trials/000/000000000001/weights.safetensors": b"half a checkpoint",
         "runs/r/trials/000/000000000002/checkpoint.json": b"overtaken",
+        "runs/r/trials/000/000000000002/ema-50000.safetensors": b"a further average",
+        "runs/r/trials/000/000000000007/ema-300.safetensors": b"half a checkpoint",
         "runs/r/.writing-abc": b"half",
     }
     for key, data in garbage.items():
         store.write(key, data)
-    roots = {"runs/r/trials/000/000000000003/checkpoint.json": b"{}"}
-    roots["runs/r/trials/000/last.json"] = b'{"checkpoint": "000000000003"}'
+    kept_on_purpose = ("000000000003", "000000000004", "000000000005")  # the best, the one before the last, the last
+    roots = {f"runs/r/trials/000/{folder}/checkpoint.json": b"{}" for folder in kept_on_purpose}
+    roots |= {f"runs/r/trials/000/{folder}/ema-50000.safetensors": b"average" for folder in kept_on_purpose}
+    roots["runs/r/trials/000/best.json"] = b'{"checkpoint": "000000000003"}'
+    roots["runs/r/trials/000/last.json"] = b'{"checkpoint": "000000000005"}'
     for key, data in roots.items():
         store.write(key, data)
     assert collect(store)[0] == set(), "all is young"

@@ -15,6 +15,7 @@ from ddpm.store import open_store
 from ddpm.training.checkpoint import load_model
 from ddpm.training.observer import NoObserver
 from ddpm.training.trainer import Trainer
+from ddpm.training.world import World
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def test_a_model_that_learnt_its_pictures_by_heart_is_caught(reference, tmp_path
         lr=3e-3, epochs=700, batch_size=16, held_out_every=700, flip=False, ema_half_lives="2000", checkpoint_seconds=1e9
     )  # fmt: skip
     model = ModelSettings(channel_mults="1-2", base_channels=16, blocks=1, attention_resolution=2)
-    facts = Trainer(model, settings, few, str(tmp_path), torch.device("cpu"), None).run(NoObserver(), Quiet())
+    facts = Trainer(model, settings, few, str(tmp_path), World(torch.device("cpu"))).run(NoObserver(), Quiet())
     fitted = load_model(facts["checkpoint"])
     drawn = fitted.draw(range(64), DrawSettings(sampler="ancestral", sampling_steps=50, sample_batch=64))
     report, _ = found(open_reference_of(reference, few), drawn)

@@ -6,6 +6,7 @@ import torch
 from ddpm.settings import ModelSettings, TrainSettings
 from ddpm.training.observer import NoObserver
 from ddpm.training.trainer import Trainer
+from ddpm.training.world import World
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +19,7 @@ def checkpoints(digits, tmp_path_factory):
         out = str(tmp_path_factory.mktemp("out"))
         settings = TrainSettings(lr=1e-3, epochs=1, flip=False, train_seed=seed)
         model = ModelSettings(channel_mults="1-2", base_channels=8, blocks=1, attention_resolution=4)
-        facts = Trainer(model, settings, digits, out, torch.device("cpu")).run(NoObserver(), Quiet())
+        facts = Trainer(model, settings, digits, out, World(torch.device("cpu"))).run(NoObserver(), Quiet())
         uris.append(facts["checkpoint"])
     return uris
 

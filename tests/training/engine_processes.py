@@ -12,18 +12,19 @@ import torch
 from ddpm.errors import Refused
 from ddpm.progress import Quiet
 from ddpm.settings import ModelSettings, TrainSettings
-from ddpm.training.distributed import join_world
 from ddpm.training.observer import NoObserver
 from ddpm.training.trainer import Trainer
+from ddpm.training.world import World, join_world
 
 MODEL = ModelSettings(channel_mults="1-2", base_channels=8, blocks=1, attention_resolution=4)
 SETTINGS = TrainSettings(lr=1e-3, epochs=4, batch_size=32, held_out_every=2, checkpoint_seconds=1e-6)
 CPU = torch.device("cpu")
+ALONE = World(CPU)
 
 
-def trainer(data, out, settings=SETTINGS, model=MODEL, **others):
+def trainer(data, out, settings=SETTINGS, model=MODEL, world=ALONE, start=None):
     torch.set_num_threads(1)
-    return Trainer(model, settings, data, str(out), CPU, **others)
+    return Trainer(model, settings, data, str(out), world, start)
 
 
 class Logged(NoObserver):
@@ -52,15 +53,15 @@ def train_here(data, out, kill):
     run = trainer(data, out, dataclasses.replace(SETTINGS, epochs=12), dataclasses.replace(MODEL, dropout=0.1))
     if kill is not None:
         steps, seconds = kill
-        began, step = run.step, run._train_step
+        began, step = run.steps_done, run.step
         signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 
         def armed():
-            if run.step == began + steps:
+            if run.steps_done == began + steps:
                 signal.setitimer(signal.ITIMER_REAL, seconds)
             return step()
 
-        run._train_step = armed
+        run.step = armed
     run.run(Logged(out), Quiet())
 
 
@@ -78,7 +79,7 @@ class _NoRoom(torch.autograd.Function):
 
 def limit_memory(run, most, where="forward"):
     """More pictures than that at once do not fit, which shows on the way there, after it, or on the way back."""
-    forward = run.net.forward
+    forward = run.learner.net.forward
 
     def tight(x, *others):
         if where == "forward" and len(x) > most:
@@ -88,7 +89,7 @@ def limit_memory(run, most, where="forward"):
             raise torch.OutOfMemoryError("out of memory")
         return _NoRoom.apply(found) if where == "backward" and len(x) > most else found
 
-    run.net.forward = tight
+    run.learner.net.forward = tight
 
 
 class _Refuses(NoObserver):
@@ -106,7 +107,7 @@ def train_as_rank(rank, size, port, data, out, settings, steps, box, room=None):
         if room == "refuses":
             with pytest.raises(Refused, match="looked, and said no"):
                 run.run(_Refuses(), Quiet())
-            box.put((rank, run.step))
+            box.put((rank, run.steps_done))
             return
         if room:
             limit_memory(run, *room[rank])
@@ -115,6 +116,6 @@ def train_as_rank(rank, size, port, data, out, settings, steps, box, room=None):
             box.put((rank, facts["weights_sha256"]))
             return
         for _ in range(steps):
-            run._train_step()
+            run.step()
         assert not room or run.gradients.micro <= room[rank][0]
-        box.put((rank, [weight.detach().numpy() for weight in run.weights]))
+        box.put((rank, [weight.detach().numpy() for weight in run.learner.weights]))

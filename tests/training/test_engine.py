@@ -6,6 +6,7 @@ import random
 import signal
 import weakref
 from pathlib import Path
+from statistics import mean
 
 import pytest
 import torch
@@ -58,7 +59,7 @@ def test_a_burst_ruins_a_training_without_the_guard_and_not_one_with_it(digits, 
             facts[name] = run.run(NoObserver(), Quiet())
         except Refused:
             assert name == "bare"
-        losses[name] = run.held_out_loss()
+        losses[name] = mean(run.held_out_losses())
     assert not losses["bare"] < 1.5 * losses["calm"], "without the guard the burst does harm"
     assert losses["guarded"] == pytest.approx(losses["calm"], rel=0.05)
     assert facts["guarded"]["rollbacks"] == 1 and facts["guarded"]["skipped_steps"] == 10
@@ -68,18 +69,18 @@ def test_a_burst_ruins_a_training_without_the_guard_and_not_one_with_it(digits, 
 def test_turning_back_restores_the_last_good_state_and_lowers_the_rate(digits, tmp_path):
     run = trainer(digits, tmp_path)
     for _ in range(10):
-        run.untold.append(run._train_step()[0])
-    run._check()
-    good = [tensor.clone() for tensor in run._state()]
+        run.step()
+    run.check()
+    good = [tensor.clone() for tensor in run.learner.state()]
     run.batches.feed._images = run.batches.feed._images.float() * float("nan")
-    run.guard.factor = 1e30  # lets finite steps pass
+    run.learner.guard.factor = 1e30  # lets finite steps pass
     with torch.no_grad():
-        run.weights[0].add_(1.0)
+        run.learner.weights[0].add_(1.0)
     for _ in range(5):
-        run.untold.append(run._train_step()[0])
-    run._check()
-    assert all(torch.equal(a, b) or bool(a.isnan().any()) for a, b in zip(good, run._state(), strict=True))
-    assert run._lr() == pytest.approx(SETTINGS.lr / 2) and run.step == 15 and "spike" in run.notices[0]
+        run.step()
+    run.check()
+    assert all(torch.equal(a, b) or bool(a.isnan().any()) for a, b in zip(good, run.learner.state(), strict=True))
+    assert run.lr == pytest.approx(SETTINGS.lr / 2) and run.steps_done == 15 and "spike" in run.notices[0]
 
 
 def test_killed_ten_times_it_ends_with_the_same_bits(digits, tmp_path):
@@ -122,7 +123,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(digits, tmp_path, da
     if damage == "gone":
         path.unlink()
     again = trainer(digits, tmp_path / "hurt")
-    assert 0 < again.step < whole.total_steps and "Going on from the one before it" in again.notices[0]
+    assert 0 < again.steps_done < whole.schedule.total_steps and "Going on from the one before it" in again.notices[0]
     again.run(NoObserver(), Quiet())
     torch.testing.assert_close(
         everything(tmp_path / "whole"), everything(tmp_path / "hurt"), rtol=0, atol=0, equal_nan=True
@@ -143,11 +144,11 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_changes_nothing_else(di
     tight = trainer(digits, tmp_path / "tight", settings)
     limit_memory(tight, 8)
     for _ in range(5):
-        torch.testing.assert_close(free._train_step(), tight._train_step(), rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(free.step(), tight.step(), rtol=1e-10, atol=1e-12)
     assert tight.gradients.micro == 8 and free.gradients.micro == 32 and len(tight.notices) == 2
     limit_memory(tight, 0)
     with pytest.raises(Refused, match="memory ran out with 1 pictures"):
-        tight._train_step()
+        tight.step()
 
 
 def test_pictures_fetched_ahead_are_those_that_are_resident(digits, tmp_path):
@@ -193,7 +194,7 @@ def test_every_objective_learns(digits, tmp_path, objective):
     model = dataclasses.replace(MODEL, objective=objective, classes=10, augment=0.12, schedule="cosine")
     settings = dataclasses.replace(SETTINGS, epochs=8, min_snr_gamma=gamma, ema_half_lives="20 5000")
     run, heard = trainer(digits, tmp_path, settings, model), Heard()
-    before = run.held_out_loss()
+    before = mean(run.held_out_losses())
     facts = run.run(heard, Quiet())
     assert facts["held_out_loss"] < 0.8 * before
     bands = [name for (_, name) in heard.figures if name.startswith("held_out_loss/sigma_")]
@@ -247,7 +248,7 @@ def test_augmentation_is_as_frequent_as_asked():
 def test_memory_that_runs_out_on_the_way_back_frees_what_it_held(digits, tmp_path):
     """The failed part's graph must be gone before the next try: else smaller parts find no more room than larger ones."""
     run = trainer(digits, tmp_path, dataclasses.replace(SETTINGS, micro_batch=16))
-    forward, held = run.net.forward, []
+    forward, held = run.learner.net.forward, []
 
     def watched(x, *others):
         out = forward(x, *others)
@@ -261,8 +262,8 @@ def test_memory_that_runs_out_on_the_way_back_frees_what_it_held(digits, tmp_pat
         out.register_hook(fail)
         return out
 
-    run.net.forward = watched
-    run._train_step()
+    run.learner.net.forward = watched
+    run.step()
     assert run.gradients.micro == 8 and len(held) == 5
 
 
@@ -277,7 +278,7 @@ def test_damaged_pointers_are_mended_or_said(digits, tmp_path, file):
         assert again.run(NoObserver(), Quiet()) == facts
     elif file == "last.json":
         again = trainer(digits, tmp_path)
-        assert again.step == again.total_steps and "damaged" in again.notices[0]
+        assert again.steps_done == again.schedule.total_steps and "damaged" in again.notices[0]
     else:
         with pytest.raises(WrongInput, match=r"training\.json is damaged"):
             trainer(digits, tmp_path)
@@ -291,8 +292,8 @@ def test_the_checkpoint_that_was_fallen_back_to_is_kept_until_the_next_is_whole(
     (last / "ema.safetensors").write_bytes(b"")
     again = trainer(digits, tmp_path)
     good = again.saved
-    again.untold.append(again._train_step()[0])
-    again._check()
+    again.step()
+    again.check()
     again._save(best=False)
     assert checkpoint.read_checkpoint(good).facts["images_seen"] < again.images_seen
 
@@ -311,7 +312,7 @@ def test_averages_of_a_start_are_found_by_their_length(digits, tmp_path):
     settings = dataclasses.replace(SETTINGS, epochs=8, ema_half_lives="5000 20 300")
     branch = trainer(digits, tmp_path / "b", settings, start=facts["last_checkpoint"])
     for half_life, source in ((5000, 5000), (20, 20), (300, 20)):
-        ours, theirs = branch.averages[half_life].parameters(), first.averages[source].parameters()
+        ours, theirs = branch.learner.averages[half_life].parameters(), first.learner.averages[source].parameters()
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 

@@ -10,8 +10,8 @@ from engine_processes import CPU, SETTINGS, train_as_rank, trainer
 
 from ddpm.errors import WrongInput
 from ddpm.progress import Quiet
-from ddpm.training.distributed import World
 from ddpm.training.observer import NoObserver
+from ddpm.training.world import World
 
 
 def in_two(data, out, settings, steps, room=None):
@@ -40,9 +40,9 @@ def test_two_processes_follow_one(digits, tmp_path, precision, steps, tolerance)
     settings = dataclasses.replace(SETTINGS, precision=precision, epochs=50)
     alone = trainer(digits, tmp_path / "one", settings)
     for _ in range(steps):
-        alone._train_step()
+        alone.step()
     found = in_two(digits, tmp_path / "two", settings, steps)
-    for mine, first, second in zip(alone.weights, *found.values(), strict=True):
+    for mine, first, second in zip(alone.learner.weights, *found.values(), strict=True):
         torch.testing.assert_close(torch.from_numpy(first), mine.detach(), rtol=0, atol=tolerance)
         assert (first == second).all(), "ranks are equal to the bit"
 
@@ -64,8 +64,8 @@ def test_what_rank_0_refuses_all_refuse(digits, tmp_path):
 
 def test_ranks_that_do_not_see_one_place_are_refused(digits, tmp_path):
     class Elsewhere(World):
-        def hear(self, said):
-            return said + 8 if isinstance(said, int) else said
+        def broadcast(self, value):
+            return value + 8 if isinstance(value, int) else value
 
     with pytest.raises(WrongInput, match="not the same place for all ranks"):
         trainer(digits, tmp_path, world=Elsewhere(CPU))
@@ -89,8 +89,8 @@ def test_a_checkpoint_moves_between_numbers_of_processes(digits, tmp_path):
     assert found[0] == found[1]
     (tmp_path / "moved" / "done.json").unlink()
     again = trainer(digits, tmp_path / "moved", settings)
-    assert again.step == again.total_steps
-    for mine, other in zip(whole.weights, again.weights, strict=True):
+    assert again.steps_done == again.schedule.total_steps
+    for mine, other in zip(whole.learner.weights, again.learner.weights, strict=True):
         torch.testing.assert_close(mine, other, rtol=0, atol=1e-8)
 
 

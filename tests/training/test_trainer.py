@@ -14,6 +14,7 @@ from ddpm.store import Missing, open_store
 from ddpm.training.checkpoint import load_model, pointed, read_checkpoint
 from ddpm.training.observer import NoObserver
 from ddpm.training.trainer import Trainer
+from ddpm.training.world import World
 
 MODEL = ModelSettings(channel_mults="1-2", base_channels=8, blocks=1, attention_resolution=4, dropout=0.1)
 SETTINGS = TrainSettings(lr=1e-3, epochs=4, batch_size=32, held_out_every=1, warmup_images=64, checkpoint_seconds=1e-6)
@@ -37,7 +38,7 @@ class Kept(NoObserver):
 
 def trainer(data, out, settings=SETTINGS, model=MODEL, start=None):
     torch.set_num_threads(1)
-    return Trainer(model, settings, data, str(out), CPU, start)
+    return Trainer(model, settings, data, str(out), World(CPU), start)
 
 
 def state(out):
@@ -64,7 +65,7 @@ def test_loss_falls_and_facts_are_kept(digits, tmp_path):
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["as on a CPU", "as on a GPU"])
 def test_stopped_anywhere_and_resumed_ends_with_the_same_bits(digits, tmp_path, monkeypatch, layout):
     """Weights, average, optimizer, guard, and every figure that was logged; however weights lie in memory."""
-    monkeypatch.setattr("ddpm.training.trainer.memory_format", lambda device: layout)
+    monkeypatch.setattr("ddpm.training.learner.memory_format", lambda device: layout)
     whole, parts = Kept(), Kept(die_at=2)
     facts = trainer(digits, tmp_path / "whole").run(whole, Quiet())
     with pytest.raises(KeyboardInterrupt):
@@ -127,28 +128,31 @@ def test_spike_is_skipped_and_counted(digits, tmp_path):
     """A batch with a poisoned picture gives gradients that are not finite: weights and moments stay as they were."""
     run = trainer(digits, tmp_path)
     for _ in range(3):
-        run._train_step()
-    before = {name: p.detach().clone() for name, p in run.net.named_parameters()}
-    moments = [run.optimizer.state[p]["exp_avg"].clone() for p in run.weights]
+        run.step()
+    before = {name: p.detach().clone() for name, p in run.learner.net.named_parameters()}
+    moments = [run.learner.optimizer.state[p]["exp_avg"].clone() for p in run.learner.weights]
     calm, run.batches.feed._images = run.batches.feed._images, run.batches.feed._images.float() * float("nan")
-    run._train_step()
+    run.step()
     run.batches.feed._images = calm
-    assert run.guard.skipped() == 1
-    assert all(torch.equal(before[name], p) for name, p in run.net.named_parameters())
-    assert all(torch.equal(m, run.optimizer.state[p]["exp_avg"]) for m, p in zip(moments, run.weights, strict=True))
-    run._train_step()
-    assert run.guard.skipped() == 1 and not torch.equal(before["head.weight"], run.net.head.weight)
+    assert run.learner.guard.skipped() == 1
+    assert all(torch.equal(before[name], p) for name, p in run.learner.net.named_parameters())
+    assert all(
+        torch.equal(m, run.learner.optimizer.state[p]["exp_avg"])
+        for m, p in zip(moments, run.learner.weights, strict=True)
+    )
+    run.step()
+    assert run.learner.guard.skipped() == 1 and not torch.equal(before["head.weight"], run.learner.net.head.weight)
 
 
 def test_spikes_without_end_are_refused(digits, tmp_path):
     """A guard that skips all steps must not let a training pass for done."""
     settings = dataclasses.replace(SETTINGS, epochs=100)
     run = trainer(digits, tmp_path, settings)
-    run._train_step()
+    run.step()
     run.batches.feed._images = run.batches.feed._images.float() * float("nan")
     with pytest.raises(Refused, match=r"turning back 10 times did not help.*lower lr"):
         run.run(NoObserver(), Quiet())
-    assert run.step < 200, "it does not spend the whole budget on it"
+    assert run.steps_done < 200, "it does not spend the whole budget on it"
     with pytest.raises(Missing):
         open_store(str(tmp_path)).read("done.json")
 
@@ -181,10 +185,16 @@ def test_a_place_that_cannot_be_written_is_refused_before_training(digits, tmp_p
 
 def test_weights_that_blew_up_are_refused(digits, tmp_path):
     run = trainer(digits, tmp_path)
-    run.weights[0].data.fill_(float("nan"))
-    run.step = run.total_steps
+    run.learner.weights[0].data.fill_(float("nan"))
+    run.steps_done = run.schedule.total_steps
     with pytest.raises(Refused, match="lower lr"):
         run.run(NoObserver(), Quiet())
+
+
+def test_checkpoints_that_are_gone_at_the_end_are_said(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("ddpm.training.checkpoint.point", lambda out, name, folder: None)
+    with pytest.raises(Refused, match="holds no checkpoint any more"):
+        trainer(digits, tmp_path, dataclasses.replace(SETTINGS, epochs=1)).run(NoObserver(), Quiet())
 
 
 def test_other_settings_in_the_same_place_are_refused(digits, tmp_path):

@@ -1,7 +1,7 @@
 """The processes of one training, as `torchrun` starts them: one a GPU, or several on the CPU.
 
 Each takes its share of every batch, and they average their gradients. The first, rank 0, alone writes, reports and
-decides; the others hear.
+decides, and broadcasts what the others must know.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class World:
     def leads(self) -> bool:
         return self.rank == 0
 
-    def hear(self, said: Any) -> Any:
-        """What rank 0 says, on every rank; a plain JSON-like value. On other ranks `said` is not looked at."""
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's value, on every rank; a plain JSON-like one. On other ranks `value` is not looked at."""
         if self.size == 1:
-            return said
-        box = [said if self.leads else None]
+            return value
+        box = [value if self.leads else None]
         torch.distributed.broadcast_object_list(box, src=0, device=self.device if self.device.type == "cuda" else None)
         return box[0]
 
@@ -53,7 +53,7 @@ class World:
                 found = work()
             except Refused as problem:
                 refusal = str(problem)
-        found, refusal = self.hear((found, refusal))
+        found, refusal = self.broadcast((found, refusal))
         if refusal:
             raise Refused(refusal)
         return found

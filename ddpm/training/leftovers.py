@@ -1,0 +1,55 @@
+"""Which of the checkpoints in a store nothing needs any more; `checkpoint.py` has their layout."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+
+from ddpm.errors import Refused
+from ddpm.store import Entry, Missing, Store
+from ddpm.training.checkpoint import MANIFEST
+
+# A checkpoint's files, and OUT/ before them.
+FILE = re.compile(
+    r"(?P<out>(?:.*/)?)(?P<folder>[0-9]{12})/(?:checkpoint\.json|(?:weights|optimizer|ema(?:-[1-9][0-9]*)?)\.safetensors)"
+)
+
+
+def unnamed(store: Store, entries: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
+    """Of all that lies in a store, the keys of checkpoints that nothing names, and why each is garbage.
+
+    Spared are the last and the best checkpoint of each OUT, the one before the last, which training keeps should the last
+    be damaged, and all in a folder without last.json: training does not keep that one in order. Raises Refused where a
+    pointer cannot be read.
+    """
+    files = [found for key in entries if (found := FILE.fullmatch(key))]
+    whole: dict[str, set[str]] = {}  # by OUT: the folders that have a manifest
+    for file in files:
+        whole.setdefault(file["out"], set())
+        if file[0].endswith(MANIFEST):
+            whole[file["out"]].add(file["folder"])
+    kept = {out: _kept(store, out, folders) for out, folders in whole.items()}
+    for file in files:
+        out, folder = file["out"], file["folder"]
+        if folder not in whole[out]:
+            yield file[0], f"a checkpoint without its {MANIFEST}"
+        elif folder not in kept[out]:
+            yield file[0], "a checkpoint that is neither the last, nor the one before it, nor the best"
+
+
+def _kept(store: Store, out: str, folders: set[str]) -> set[str]:
+    """Of the folders with a manifest in `out`, a key's beginning, those that are no garbage."""
+    named = {}
+    for name in ("last", "best"):
+        try:
+            named[name] = str(json.loads(store.read(f"{out}{name}.json"))["checkpoint"])
+        except Missing:
+            if name == "last":
+                return folders
+        except (ValueError, KeyError, TypeError):
+            raise Refused(
+                f"nothing is collected while {store.uri(f'{out}{name}.json')} cannot be read: mend or remove it"
+            ) from None
+    before_last = sorted(folder for folder in folders if folder < named["last"])[-1:]
+    return {*named.values(), *before_last}
