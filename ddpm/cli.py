@@ -14,7 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ddpm.arguments import chosen_settings, place_flags, read_candidates, read_json, settings_flags
+from ddpm.arguments import (
+    chosen_settings,
+    group_flags,
+    place_flags,
+    read_candidates,
+    read_json,
+    required_flag,
+    settings_flags,
+)
 from ddpm.errors import Refused, WrongInput
 from ddpm.plan import PLACES, SEARCHED
 from ddpm.progress import Bars, Progress, open_progress
@@ -31,6 +39,8 @@ from ddpm.settings import (
 )
 
 Facts = dict[str, Any]
+DATASET = "the data set's URI, as `ddpm ingest` printed it"
+GENERATED = "a folder of pictures, a checkpoint's URI, models:/NAME@ALIAS or models:/NAME/VERSION"
 TEXT = "text"  # the one fact of a step that has its own words for a person
 SECONDS_TO_OPEN = 120.0  # that a search worker waits for worker 0
 
@@ -236,7 +246,7 @@ def _parser() -> argparse.ArgumentParser:
         "source",
         help="a named source (digits, flowers102, dalle-dogs, celeba, cifar10; NAME:PATH from disk), a folder of pictures, archive:FILE, parquet:GLOB, s3://BUCKET/PREFIX, or a published data set's URI",
     )
-    p.add_argument("--name", "--dataset-name", dest="dataset_name", required=True)
+    required_flag(p, IngestSettings, "dataset_name", "--name")
     p.add_argument("--workers", type=int, default=0, help="processes that decode; 0: one a core")
     place_flags(p, "store")
     settings_flags(p, IngestSettings, without=("source", "dataset_name"))
@@ -257,7 +267,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     p = step(train, "train a model; the same --out again resumes; under torchrun, on several GPUs")
-    p.add_argument("--dataset", required=True, metavar="URI")
+    p.add_argument("--dataset", required=True, metavar="URI", help=DATASET)
     p.add_argument("--out", required=True, metavar="URI", help="where checkpoints go")
     p.add_argument("--start", metavar="URI", help="a checkpoint to go on from")
     settings_flags(p, ModelSettings, TrainSettings)
@@ -266,7 +276,7 @@ def _parser() -> argparse.ArgumentParser:
         search,
         "one worker of a study over learning rate and multipliers; under torchrun, it trains each trial on several GPUs",
     )
-    p.add_argument("--dataset", required=True, metavar="URI")
+    p.add_argument("--dataset", required=True, metavar="URI", help=DATASET)
     p.add_argument(
         "--worker",
         type=int,
@@ -282,16 +292,12 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--model", required=True, metavar="REF", help="a checkpoint's URI, models:/NAME@ALIAS or models:/NAME/VERSION"
     )
-    p.add_argument("--n", type=int, default=16)
-    p.add_argument("--seed", type=int, default=0, help="pictures SEED to SEED+N-1")
-    p.add_argument("--out", required=True, metavar="DIR")
-    p.add_argument("--sampler", help="default: the registered version's own")
-    p.add_argument("--sampling-steps", "--sampling_steps", type=int, help="default: the registered version's own")
-    p.add_argument("--sample-batch", "--sample_batch", type=int, help="default: 16")
-    p.add_argument("--churn", type=float, help="of the sampler heun; default: the registered version's own")
-    p.add_argument("--guidance", type=float, help="of models with classes; default: the registered version's own")
+    p.add_argument("--n", type=int, default=16, help="how many; at least 1 (default: 16)")
+    p.add_argument("--seed", type=int, default=0, help="pictures SEED to SEED+N-1; 0 or more (default: 0)")
+    p.add_argument("--out", required=True, metavar="DIR", help="the folder for 0000.png … and grid.png")
     p.add_argument("--label", type=int, help="the class of all pictures; default: each seed's own")
     place_flags(p, "tracking_uri")
+    group_flags(p, DrawSettings, default="the model's own")
 
     p = step(export, "a model as a folder for other programs, diffusers among them")
     p.add_argument(
@@ -305,34 +311,34 @@ def _parser() -> argparse.ArgumentParser:
     p = step(
         evaluate, "FID, KID, precision, recall and copying of a folder of pictures, a checkpoint or a registered model"
     )
-    p.add_argument("--generated", required=True, metavar="REF-or-DIR")
-    p.add_argument("--dataset", required=True, metavar="URI")
+    p.add_argument("--generated", required=True, metavar="REF-or-DIR", help=GENERATED)
+    p.add_argument("--dataset", required=True, metavar="URI", help=DATASET)
     p.add_argument("--html", metavar="FILE", help="the report as a page, here too")
     place_flags(p, "store", "tracking_uri")
     settings_flags(p, DrawSettings, EvaluateSettings, JudgeSettings)
 
     p = step(judge, "ask a vision model how much pictures resemble the subject, with controls among them")
-    p.add_argument("--generated", required=True, metavar="REF-or-DIR")
-    p.add_argument("--dataset", required=True, metavar="URI")
+    p.add_argument("--generated", required=True, metavar="REF-or-DIR", help=GENERATED)
+    p.add_argument("--dataset", required=True, metavar="URI", help=DATASET)
     place_flags(p, "store", "tracking_uri")
     settings_flags(p, DrawSettings, EvaluateSettings, JudgeSettings)
 
     p = step(compare, "two evaluations side by side")
-    p.add_argument("a", metavar="A.json")
-    p.add_argument("b", metavar="B.json")
+    p.add_argument("a", metavar="A.json", help="what `ddpm evaluate --json` printed")
+    p.add_argument("b", metavar="B.json", help="another such report")
 
     p = step(rank, "the best of several models by the mean of their ranks by FID and KID")
     p.add_argument("file", metavar="FILE.csv", help="columns model, fid, kid and, if you like, parameters")
 
     p = step(register, "a checkpoint and its report as a version in MLflow's registry")
-    p.add_argument("--checkpoint", required=True, metavar="URI")
+    p.add_argument("--checkpoint", required=True, metavar="URI", help="what is registered, as `ddpm train` printed it")
     p.add_argument("--report", required=True, metavar="FILE", help="what `ddpm evaluate --json` printed")
     place_flags(p, "tracking_uri")
     settings_flags(p, RegistrySettings)
 
     p = step(promote, "a version to champion, if it is better than the one there is")
-    p.add_argument("--model-name", "--model_name", required=True)
-    p.add_argument("--version", type=int, required=True)
+    required_flag(p, RegistrySettings, "model_name")
+    p.add_argument("--version", type=int, required=True, help="its number in MLflow's registry")
     p.add_argument(
         "--dataset",
         required=True,
@@ -347,7 +353,7 @@ def _parser() -> argparse.ArgumentParser:
         (history, "who was promoted when, and why"),
     ):
         p = step(work, text)
-        p.add_argument("--model-name", "--model_name", required=True)
+        required_flag(p, RegistrySettings, "model_name")
         place_flags(p, "store", "tracking_uri")
         if work is rollback:
             p.add_argument("--why", required=True, help="kept in the promotion log")
