@@ -59,10 +59,12 @@ format: $(DEV) ## format all, and mend what ruff can
 types: $(DEV) ## mypy
 	@.venv/bin/mypy
 
-compile: $(VENV) ## pipelines/ddpm.yaml from the code: make compile [IMAGE=registry/name@sha256:…]
+compile: $(VENV) ## what is written from the settings and the code, pipelines/ddpm.yaml last: make compile [IMAGE=registry/name@sha256:…]
+	@.venv/bin/python -m pipelines.generate
 	@.venv/bin/python -m pipelines.pipeline $(if $(IMAGE),--image "$(IMAGE)")
 
-check-compiled: $(VENV) ## whether pipelines/ddpm.yaml is what the code compiles to
+check-compiled: $(VENV) ## whether configure.py, docs/settings.md and ddpm.yaml are what the settings and the code say
+	@.venv/bin/python -m pipelines.generate --check
 	@.venv/bin/python -m pipelines.pipeline --check
 
 image: ## the tasks' image: make image [BASE=python:3.11-slim-bookworm] [IMAGE=…] [DOCKER=…] [BUILD_FLAGS=…]

@@ -1,4 +1,7 @@
-"""The run's settings, checked before anything else starts."""
+"""The run's settings, checked before anything else starts.
+
+Written by `make compile` from the settings (ddpm/settings.py), for KFP reads this file's own text. Do not edit it.
+"""
 
 from kfp import dsl
 
@@ -56,16 +59,16 @@ def configure(
     prune_every: int,
     score_n: int,
     score_steps: int,
-    extractor: str,
-    layer: int,
-    weights: str,
-    weights_sha256: str,
-    n: int,
     sampler: str,
     sampling_steps: int,
     churn: float,
     guidance: float,
     sample_batch: int,
+    extractor: str,
+    layer: int,
+    weights: str,
+    weights_sha256: str,
+    n: int,
     sample_seed: int,
     seeds: int,
     copying_gate: float,

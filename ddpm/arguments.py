@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ddpm.errors import WrongInput
+from ddpm.fields import describe, plain, type_of
 from ddpm.places import default_places
-from ddpm.plan import ROOMS, load_preset
+from ddpm.plan import ROOMS, places
+from ddpm.presets import load_preset, preset_names
 
 
 def chosen_settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -53,25 +55,47 @@ def read_candidates(path: Path) -> list[Any]:
 
 def settings_flags(parser: argparse.ArgumentParser, *kinds: type, without: tuple[str, ...] = ()) -> None:
     """A flag for every field of the settings, `--like-this` or `--like_this`; and --preset."""
-    parser.add_argument("--preset", metavar="NAME", help="take settings from pipelines/presets/NAME.yaml")
+    parser.add_argument(
+        "--preset", metavar="NAME", help=f"settings that suit a data set (one of {', '.join(preset_names())})"
+    )
     for kind in kinds:
-        group = parser.add_argument_group(kind.__doc__.split("\n")[0] if kind.__doc__ else kind.__name__)
-        for spec in dataclasses.fields(kind):
-            if spec.name not in without:
-                names = [f"--{spec.name.replace('_', '-')}"] + ([f"--{spec.name}"] if "_" in spec.name else [])
-                group.add_argument(
-                    *names, dest=spec.name, metavar=str(spec.type).upper(), help=f"default: {spec.default}"
-                )
+        group_flags(parser, kind, without)
+
+
+def group_flags(
+    parser: argparse.ArgumentParser, kind: type, without: tuple[str, ...] = (), default: str | None = None
+) -> None:
+    """A flag for every field of one class of settings; `default` says what stands for those that are not given."""
+    group = parser.add_argument_group((kind.__doc__ or kind.__name__).split("\n")[0].removesuffix("."))
+    for field in dataclasses.fields(kind):
+        if field.name not in without:
+            add_flag(group, field, f"default: {default or plain(field.default)}")
 
 
 def place_flags(parser: argparse.ArgumentParser, *names: str) -> None:
-    texts = {
-        "store": "object store: a folder or s3://BUCKET/PREFIX", "tracking_uri": "MLflow", "run_name": "the run's name; given again, it resumes",
-        "study_storage": "Optuna: a journal file's path or a database URL",
-    }  # fmt: skip
+    """A flag for each of a run's places, with its default on this machine, if it has one."""
     defaults = default_places()
-    for name in names:
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", f"--{name}", dest=name, default=defaults.get(name), required=name not in defaults,
-            help=f"{texts[name]} (default: {defaults.get(name, 'none')})",
-        )  # fmt: skip
+    for field in places():
+        if field.name in names:
+            default = defaults.get(field.name)
+            says = f"default: {default}" if default else "required"
+            add_flag(parser, field, says, default=default, required=default is None)
+
+
+def required_flag(parser: argparse.ArgumentParser, kind: type, name: str, *aliases: str) -> None:
+    """A flag for one field of settings that must be given; it may have other names, `--like-this`, before its own."""
+    (field,) = (field for field in dataclasses.fields(kind) if field.name == name)
+    add_flag(parser, field, "required", aliases=aliases, required=True)
+
+
+def add_flag(
+    parser: argparse._ActionsContainer,
+    field: dataclasses.Field[Any],
+    *more: str,
+    aliases: tuple[str, ...] = (),
+    **options: Any,
+) -> None:
+    """A flag for one field, with what the field says of itself, and `more`, as its help. The settings check what is given."""
+    names = dict.fromkeys((*aliases, f"--{field.name.replace('_', '-')}", f"--{field.name}"))
+    text = describe(field, *more).replace("%", "%%")
+    parser.add_argument(*names, dest=field.name, metavar=type_of(field).upper(), help=text, **options)

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddpm.arguments import chosen_settings, place_flags, read_candidates, read_json, settings_flags
+from ddpm.arguments import (
+    chosen_settings,
+    group_flags,
+    place_flags,
+    read_candidates,
+    read_json,
+    required_flag,
+    settings_flags,
+)
 from ddpm.errors import Refused, WrongInput
 from ddpm.plan import PLACES, SEARCHED
 from ddpm.settings import (
@@ -69,7 +77,12 @@ def settings(*kinds: type, without: tuple[str, ...] = ()) -> Flags:
     return lambda parser: settings_flags(parser, *kinds, without=without)
 
 
-DATASET = flag("--dataset", required=True, metavar="URI", help="the data set, by its manifest's URI")
+def required(kind: type, name: str, *more: str) -> Flags:
+    """One field of the settings, which must be given."""
+    return lambda parser: required_flag(parser, kind, name, *more)
+
+
+DATASET = flag("--dataset", required=True, metavar="URI", help="the data set's URI, as `ddpm ingest` printed it")
 GENERATED = flag(
     "--generated", required=True, metavar="REF-or-DIR", help="a model, as for `ddpm sample`, or a folder of pictures"
 )
@@ -77,7 +90,7 @@ MODEL = flag(
     "--model", required=True, metavar="REF",
     help="a checkpoint's URI, models:/NAME@ALIAS, models:/NAME/VERSION, or an exported folder",
 )  # fmt: skip
-MODEL_NAME = flag("--model-name", required=True, metavar="NAME", help="the registered model's name")
+MODEL_NAME = required(RegistrySettings, "model_name")
 
 
 # -- data ------------------------------------------------------------------------------------------------------------
@@ -86,7 +99,7 @@ MODEL_NAME = flag("--model-name", required=True, metavar="NAME", help="the regis
 @command(
     "publish pictures as a data set",
     flag("source", help="a named source (digits, flowers102, dalle-dogs, celeba, cifar10; NAME:PATH from disk), a folder of pictures, archive:FILE, parquet:GLOB, s3://BUCKET/PREFIX, or a published data set's URI"),
-    flag("--name", "--dataset-name", dest="dataset_name", required=True, help="what the data set is called"),
+    required(IngestSettings, "dataset_name", "--name"),
     flag("--workers", type=int, default=0, help="processes that decode; 0 (the default): one a core"),
     places("store"),
     settings(IngestSettings, without=("source", "dataset_name")),
@@ -179,16 +192,12 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
 @command(
     "draw pictures from a model",
     MODEL,
-    flag("--n", type=int, default=16, help="how many pictures (default: 16)"),
-    flag("--seed", type=int, default=0, help="pictures SEED to SEED+N-1 (default: 0)"),
+    flag("--n", type=int, default=16, help="how many pictures; at least 1 (default: 16)"),
+    flag("--seed", type=int, default=0, help="pictures SEED to SEED+N-1; 0 or more (default: 0)"),
     flag("--out", required=True, metavar="DIR", help="the folder that they are written to"),
-    flag("--sampler", help="default: the registered version's own"),
-    flag("--sampling-steps", type=int, help="default: the registered version's own"),
-    flag("--sample-batch", type=int, help="pictures that go through the network at once (default: 16)"),
-    flag("--churn", type=float, help="of the sampler heun; default: the registered version's own"),
-    flag("--guidance", type=float, help="of models with classes; default: the registered version's own"),
     flag("--label", type=int, help="the class of all pictures; default: each seed's own"),
     places("tracking_uri"),
+    lambda parser: group_flags(parser, DrawSettings, default="the model's own"),
 )
 def sample(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.steps.sample import sample

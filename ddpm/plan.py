@@ -1,17 +1,18 @@
-"""A whole run: the settings of every step, and the places it is kept in; and the presets that name good ones."""
+"""A whole run: the settings of every step, and the places it is kept in."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ddpm.errors import WrongInput
+from ddpm.fields import Typed, about, require
 from ddpm.settings import (
     FORMAT_VERSION,
     NAME,
+    NAME_FORM,
     DrawSettings,
     EvaluateSettings,
     IngestSettings,
@@ -20,23 +21,28 @@ from ddpm.settings import (
     RegistrySettings,
     SearchSettings,
     TrainSettings,
-    Typed,
     pick,
-    require,
     require_drawable,
     require_halvable,
-    require_name,
 )
+
+PLACE = "(?s).+"  # any text but none
 
 
 @dataclass(frozen=True)
 class Plan(Typed):
     """A whole run: its name, its places, and the settings of every step."""
 
-    run_name: str
-    store: str  # object store: a folder, file:///… or s3://bucket/prefix
-    tracking_uri: str  # MLflow
-    study_storage: str  # Optuna: a database URL, or the path of a journal file
+    run_name: str = field(metadata=about("the run's name; given again, it resumes", pattern=NAME, form=NAME_FORM))
+    store: str = field(
+        metadata=about("the object store", pattern=PLACE, form="a folder, file:///PATH or s3://BUCKET/PREFIX")
+    )
+    tracking_uri: str = field(
+        metadata=about("MLflow's records", pattern=PLACE, form="sqlite:///PATH, or a server's URL")
+    )
+    study_storage: str = field(
+        metadata=about("Optuna's study", pattern=PLACE, form="a journal file's path, or a database URL")
+    )
     ingest: IngestSettings = field(default_factory=IngestSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
@@ -47,9 +53,6 @@ class Plan(Typed):
     registry: RegistrySettings = field(default_factory=RegistrySettings)
 
     def check(self) -> None:
-        require_name("run_name", self.run_name)
-        for name in ("store", "tracking_uri", "study_storage"):
-            require(bool(getattr(self, name)), name, getattr(self, name), "a place: a path or a URI")
         for choice in self.search.choices:
             require_halvable(self.ingest.image_size, choice)
         require_drawable(self.model, self.draw)
@@ -117,6 +120,11 @@ ROOMS: dict[str, type] = {
 SEARCHED = {"channel_mults": "mults_choices", "lr": "founding_lr, lr_low and lr_high"}
 
 
+def places() -> list[dataclasses.Field[Any]]:
+    """A run's name and places, as fields."""
+    return [spec for spec in dataclasses.fields(Plan) if spec.name in PLACES]
+
+
 def fields() -> list[dataclasses.Field[Any]]:
     """Every setting of a run but its places, in the order of the steps."""
     found = [spec for kind in ROOMS.values() for spec in dataclasses.fields(kind)]
@@ -125,17 +133,4 @@ def fields() -> list[dataclasses.Field[Any]]:
 
 def parameter_names() -> list[str]:
     """Every name that may be set for a run, in the order of the steps."""
-    return [*PLACES, *(spec.name for spec in fields())]
-
-
-def load_preset(name: str) -> dict[str, Any]:
-    """The parameters of `pipelines/presets/NAME.yaml`."""
-    import yaml
-
-    folder = Path(__file__).parent.parent / "pipelines" / "presets"
-    path = folder / f"{name}.yaml"
-    if not NAME.fullmatch(name) or not path.is_file():
-        raise WrongInput(
-            f"preset: there is none named '{name}'; there are {', '.join(sorted(p.stem for p in folder.glob('*.yaml')))}"
-        )
-    return yaml.safe_load(path.read_text()) or {}
+    return [spec.name for spec in (*places(), *fields())]

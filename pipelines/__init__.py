@@ -1,1 +1,1 @@
-"""The pipeline: its wiring, its presets, and the ways to run it, here and on a cluster."""
+"""The pipeline: its wiring, and the ways to run it, here and on a cluster."""

@@ -276,9 +276,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.local", description="Run the compiled pipeline on this machine."
     )
-    parser.add_argument(
-        "--preset", default="digits", help="a file of pipelines/presets/, without .yaml (default digits)"
-    )
+    parser.add_argument("--preset", default="digits", help="a file of ddpm/presets/, without .yaml (default digits)")
     parser.add_argument(
         "--data", default="", help="a named source, a folder of pictures, or NAME:FOLDER (default: the preset's)"
     )

@@ -38,12 +38,15 @@ from components.register import register
 from components.search import search
 from components.summarise import summarise
 from components.train import train
+from ddpm.fields import describe, type_of
 from ddpm.places import VARIABLES
-from ddpm.plan import PLACES, fields, load_preset
+from ddpm.plan import fields, places
+from ddpm.presets import load_preset
 
 COMPILED = Path(__file__).parent / "ddpm.yaml"
 DEFAULT_PRESET = "digits"
-WORKERS = [0, 1]  # the search's workers, by number: one task each
+WORKERS = [0, 1]
+WORKERS_MEANING = "the search's workers, by number: one task each"
 
 GPU = "nvidia.com/gpu"
 SHARED_MEMORY = "8Gi"  # data loaders and collectives pass tensors through /dev/shm; a container's default is 64 MB
@@ -125,9 +128,9 @@ def parameters() -> list[inspect.Parameter]:
     """
     preset = load_preset(DEFAULT_PRESET)
     types = {"str": str, "int": int, "float": float, "bool": bool}
-    places = [_parameter(name, str, "") for name in PLACES]
-    chosen = [_parameter(spec.name, types[str(spec.type)], preset.get(spec.name, spec.default)) for spec in fields()]
-    return [*places, *chosen, _parameter("search_workers", list[int], WORKERS)]
+    located = [_parameter(spec.name, str, "") for spec in places()]
+    chosen = [_parameter(spec.name, types[type_of(spec)], preset.get(spec.name, spec.default)) for spec in fields()]
+    return [*located, *chosen, _parameter("search_workers", list[int], WORKERS)]
 
 
 def _parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
@@ -137,16 +140,25 @@ def _parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
 
 
 def build() -> BaseComponent:
-    """The pipeline, its signature made from the settings so that a setting is written down in one place only."""
+    """The pipeline. Signature and docstring, from which KFP takes the parameters and what they mean, are the settings'."""
 
     def ddpm(*values: Any) -> None:
         _ddpm(**dict(zip((parameter.name for parameter in parameters()), values, strict=True)))
 
     ddpm.__signature__ = inspect.Signature(parameters(), return_annotation=None)  # type: ignore[attr-defined]
+    meanings = [f"    {spec.name}: {describe(spec)}" for spec in (*places(), *fields())]
+    ddpm.__doc__ = "\n".join(
+        [
+            "From pictures to a registered, promoted diffusion model.",
+            "",
+            "Args:",
+            *meanings,
+            f"    search_workers: {WORKERS_MEANING}",
+        ]
+    )
     return dsl.pipeline(
         name="ddpm",
         display_name="Free Midjourney",
-        description="From pictures to a registered, promoted diffusion model.",
     )(ddpm)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from ddpm.data import sources
 from ddpm.errors import WrongInput
-from ddpm.plan import Plan, load_preset
+from ddpm.plan import Plan
+from ddpm.presets import load_preset
 
 WORKERS = "search_workers"
 

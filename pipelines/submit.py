@@ -231,7 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m pipelines.submit", description="Run the compiled pipeline on a cluster."
     )
     parser.add_argument(
-        "--preset", default="flowers102", help="a file of pipelines/presets/, without .yaml (default flowers102)"
+        "--preset", default="flowers102", help="a file of ddpm/presets/, without .yaml (default flowers102)"
     )
     parser.add_argument("--data", default="", help="a named source (default: the preset's)")
     parser.add_argument(

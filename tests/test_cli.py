@@ -237,7 +237,10 @@ def test_a_damaged_manifest_is_mended_by_ingesting_again(tmp_path):
     ("words", "said"),
     [
         ("train --dataset {uri} --out x --lr 0", "lr: 0.0 will not do"),
-        ("train --dataset {uri} --out x --channel-mults 1-x-4", "'1-x-4' is not a list of multipliers"),
+        (
+            "train --dataset {uri} --out x --channel-mults 1-x-4",
+            "channel_mults: '1-x-4' will not do; it must be whole numbers from 1 up, as in 1-2-4",
+        ),
         ("train --dataset {uri} --out x --channel-mults 1-2-4-8-16", "image_size: 8 cannot be halved 4 times"),
         ("train --dataset {uri}x --out x", "not a data set's URI"),
         ("train --dataset store/datasets/digits/00.json --out x", "there is no object"),

@@ -4,11 +4,14 @@ import dataclasses
 import importlib
 import inspect
 import json
+import math
 
 import pytest
 
 from ddpm.errors import WrongInput
-from ddpm.plan import PLACES, Plan, fields, load_preset, parameter_names
+from ddpm.fields import about_of, range_of
+from ddpm.plan import PLACES, ROOMS, Plan, fields, parameter_names
+from ddpm.presets import load_preset
 from ddpm.settings import ModelSettings, TrainSettings
 
 HERE = {"run_name": "r", "store": "s", "tracking_uri": "sqlite:///x", "study_storage": "j"}
@@ -55,6 +58,33 @@ def test_plan_survives_json():
         Plan.from_json(json.dumps({**json.loads(made.to_json()), "format_version": 2}))
 
 
+def test_every_setting_has_a_meaning_and_a_default_that_will_do():
+    for kind in ROOMS.values():
+        for field in dataclasses.fields(kind):
+            about = about_of(field)
+            assert about.meaning, field.name
+            assert not about.meaning.endswith("."), field.name
+            assert about.admits(field.default), field.name
+            assert range_of(field) or field.type == "str", f"{field.name}: a number needs a range"
+
+
+NUMBERS = [(kind, field.name) for kind in ROOMS.values() for field in dataclasses.fields(kind) if field.type == "float"]
+
+
+@pytest.mark.parametrize(("kind", "name"), NUMBERS)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_setting_is_infinite(kind, name, value):
+    with pytest.raises(WrongInput, match=rf"^{name}: .* will not do; it must be a finite number, "):
+        kind(**{name: value})
+
+
+def test_half_lives_are_different():
+    assert TrainSettings(ema_half_lives="10 100 1000").half_lives == (10, 100, 1000)
+    for text in ("10 10", "5 10 5", "10 0", "10  20", " 10", "", "1e3"):
+        with pytest.raises(WrongInput, match="ema_half_lives: .* different whole numbers"):
+            TrainSettings(ema_half_lives=text)
+
+
 def test_settings_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         plan().train.lr = 1.0
@@ -69,7 +99,7 @@ def test_text_from_a_command_line_becomes_typed():
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("mults_choices", "1-2-4 1-x-4", "'1-x-4'"), ("mults_choices", " ", "one list or more"),
+        ("mults_choices", "1-2-4 1-x-4", "as in '1-2-4 1-2-3'"), ("mults_choices", " ", "one list or more"),
         ("founding_lr", 0, "above 0"), ("founding_lr", -1e-4, "above 0"), ("lr_low", "fast", "not a number"), ("lr_low", "nan", "above 0"),
         ("lr_high", True, "not a number"), ("lr", 1e-4, "founding_lr, lr_low and lr_high"), ("channel_mults", "1-2", "mults_choices"),
         ("epochs", 0, "at least 1"), ("epochs", 1.5, "not a whole number"), ("epochs", "inf", "not a whole number"), ("batch_size", 0, "at least 1"),

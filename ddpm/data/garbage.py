@@ -23,8 +23,8 @@ from typing import Any
 
 from ddpm.data.manifest import blob_key, read_manifest
 from ddpm.errors import Refused, WrongInput
+from ddpm.fields import require
 from ddpm.progress import Progress
-from ddpm.settings import require
 from ddpm.store import Entry, Missing, Store
 from ddpm.training import leftovers
 

@@ -97,8 +97,16 @@ def test_samplers_of_settings_are_those_that_there_are():
     assert [name for name, sampler in SAMPLERS.items() if sampler.churns] == settings.CHURNING
 
 
+@pytest.fixture
+def _known_samplers():
+    """The field of the settings holds this very list."""
+    known = list(settings.SAMPLERS)
+    yield
+    settings.SAMPLERS[:] = known
+
+
+@pytest.mark.usefixtures("_known_samplers")
 def test_a_sampler_of_ones_own(monkeypatch):
-    monkeypatch.setattr(settings, "SAMPLERS", list(settings.SAMPLERS))
     monkeypatch.setattr("ddpm.model.sampling.SAMPLERS", dict(SAMPLERS))
     with pytest.raises(WrongInput, match="sampler: 'mine' will not do"):
         DrawSettings(sampler="mine")

@@ -254,8 +254,11 @@ def test_one_run_name_runs_once_at_a_time(tmp_path):
         (["--preset", "rainbow"], "preset: there is none named 'rainbow'; there are celeba"),
         (["--data", "/no/such/folder"], "there is no folder /no/such/folder"),
         (["--data", "EMPTY"], "holds no pictures"),
-        (["--preset", "quick"], "source: missing"),
-        (["mults_choices=1-x-4"], "'1-x-4' is not a list of multipliers; write whole numbers from 1 up, as in 1-2-4"),
+        (
+            ["--preset", "quick"],
+            "source: '' will not do; it must be a folder of pictures (DATA=/path/to/class/folders)",
+        ),
+        (["mults_choices=1-x-4"], "mults_choices: '1-x-4' will not do; it must be one list or more"),
         (["lr=0"], "lr: the search chooses it; what it may choose is said by founding_lr, lr_low and lr_high"),
         (["channel_mults=1-2"], "channel_mults: the search chooses it"),
         (["lr_low=0"], "lr_low: 0.0 will not do; it must be above 0"),

@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from components import IMAGE
-from ddpm.plan import PLACES, Plan, load_preset, parameter_names
+from ddpm.fields import describe
+from ddpm.plan import PLACES, Plan, fields, parameter_names, places
+from ddpm.presets import load_preset
 from pipelines import pipeline
 
 GPU_STEPS = {"search", "train", "evaluate", "promote"}
@@ -55,6 +57,13 @@ def test_every_setting_is_a_parameter_with_its_type_and_the_default_preset_s_val
         assert declared[name]["parameterType"] == kinds[type(value)], name
         if name not in PLACES:
             assert declared[name]["defaultValue"] == value, name
+
+
+def test_every_parameter_says_what_it_means_and_what_will_do(documents) -> None:
+    declared = documents[0]["root"]["inputDefinitions"]["parameters"]
+    assert declared["search_workers"]["description"] == pipeline.WORKERS_MEANING
+    for field in (*places(), *fields()):
+        assert declared[field.name]["description"] == describe(field)
 
 
 def test_places_are_the_clusters_own_unless_named(documents, placed) -> None:

@@ -10,7 +10,8 @@ import yaml
 from kfp_stub import KubeflowStub
 
 from components import IMAGE
-from ddpm.plan import load_preset, parameter_names
+from ddpm.plan import parameter_names
+from ddpm.presets import load_preset
 
 ROOT = Path(__file__).parent.parent.parent
 PLACES = {

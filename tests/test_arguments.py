@@ -1,0 +1,55 @@
+"""The command line's help: no flag without a meaning, and a setting's flag says what its field says."""
+
+import argparse
+import dataclasses
+
+import pytest
+
+from ddpm.cli import _parser
+from ddpm.fields import about_of, plain, range_of
+from ddpm.plan import ROOMS, places
+
+SETTINGS = {field.name: field for kind in ROOMS.values() for field in dataclasses.fields(kind)}
+PLACES = {field.name: field for field in places()}
+
+OTHERS = {("sample", "n"), ("export", "weights")}  # flags that share their name with a setting, and are none
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    (steps,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(steps.choices)
+
+
+def flags() -> list[tuple[str, argparse.Action]]:
+    return [(name, action) for name, parser in commands().items() for action in parser._actions]
+
+
+def test_every_argument_has_a_meaning():
+    assert len(commands()) >= 15
+    assert [f"{command} {action.dest}" for command, action in flags() if not (action.help or "").strip()] == []
+
+
+@pytest.mark.parametrize("command", commands())
+def test_help_can_be_printed(command):
+    assert command in commands()[command].format_help()
+
+
+def test_a_settings_flag_says_meaning_unit_range_and_default():
+    found = set()
+    for command, action in flags():
+        if not action.option_strings or (command, action.dest) in OTHERS:
+            continue
+        for fields in (SETTINGS, PLACES):
+            if field := fields.get(action.dest):
+                found.add(action.dest)
+                text = action.help.replace("%%", "%")
+                says = f"{command} {action.dest}: {action.help}"
+                assert about_of(field).meaning in text, says
+                assert about_of(field).unit in text, says
+                assert range_of(field) in text, says
+                assert action.required == ("required" in text), says
+                own = "default: the model's own" in text
+                if fields is SETTINGS and not action.required:
+                    assert own or f"default: {plain(field.default)}]" in text, says
+                assert own == (command == "sample" and fields is SETTINGS), says
+    assert found == {*SETTINGS, *PLACES} - {"source"}  # which is given by its place
