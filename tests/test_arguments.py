@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from ddpm.cli import _parser
+from ddpm.cli import parser
 from ddpm.fields import about_of, plain, range_of
 from ddpm.plan import ROOMS, places
 
@@ -16,7 +16,7 @@ OTHERS = {("sample", "n"), ("export", "weights")}  # flags that share their name
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    (steps,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    (steps,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
     return dict(steps.choices)
 
 
