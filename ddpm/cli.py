@@ -75,8 +75,10 @@ def train(arguments: argparse.Namespace, progress: Progress) -> Facts:
 
 def search(arguments: argparse.Namespace, progress: Progress) -> Facts:
     from ddpm.data.dataset import open_dataset
-    from ddpm.steps.configure import configure, join, open_tracker
-    from ddpm.steps.search import choose, follow, search
+    from ddpm.run import Run
+    from ddpm.search.choice import choose
+    from ddpm.search.worker import follow, search
+    from ddpm.steps.configure import configure, join
     from ddpm.training.distributed import join_world
 
     data = open_dataset(arguments.dataset)
@@ -90,12 +92,12 @@ def search(arguments: argparse.Namespace, progress: Progress) -> Facts:
             return {}
         # One process opens the run: several at once would each queue all trials.
         plan = configure(parameters, progress) if arguments.worker == 0 else join(parameters, progress, SECONDS_TO_OPEN)
-        ran = search(plan, arguments.dataset, arguments.worker, open_tracker(plan), progress, world)
+        ran = search(Run(plan), arguments.dataset, arguments.worker, progress, world)
     try:
-        return choose(plan)
+        return dict(choose(Run(plan)))
     except Refused as unfinished:
         progress.say(str(unfinished))
-        return ran
+        return dict(ran)
 
 
 def sample(arguments: argparse.Namespace, progress: Progress) -> Facts:

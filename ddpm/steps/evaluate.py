@@ -23,10 +23,10 @@ from ddpm.pictures import grid, png
 from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.registry.version import resolve_or_folder
+from ddpm.run import FINAL
 from ddpm.settings import DrawSettings, EvaluateSettings
 from ddpm.steps.configure import open_tracker
 from ddpm.steps.task import load_plan, perform, read_facts, read_pointer, run_store
-from ddpm.steps.train import FINAL
 from ddpm.store import Store, open_store
 
 REPORT_VERSION = 4  # of what a report holds: another one is made anew

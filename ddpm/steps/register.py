@@ -7,9 +7,9 @@ from typing import Any
 from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.registry.version import register
+from ddpm.run import FINAL
 from ddpm.steps.configure import open_tracker
 from ddpm.steps.task import load_plan, perform, read_pointer
-from ddpm.steps.train import FINAL
 
 __all__ = ["register", "task"]
 

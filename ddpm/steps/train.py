@@ -7,27 +7,21 @@ from typing import Any
 
 from ddpm.data.dataset import open_dataset
 from ddpm.device import device_name, pick_device
-from ddpm.evaluation.measure import score
-from ddpm.evaluation.reference import open_reference
 from ddpm.model.strips import FRAMES, denoising_strip, noising_strip, watchable
 from ddpm.pictures import grid
 from ddpm.plan import Plan
 from ddpm.progress import Progress, Quiet
+from ddpm.run import FINAL, Run
+from ddpm.search.choice import choose, choose_average, winner_settings
+from ddpm.search.recorder import Recorder
 from ddpm.settings import ModelSettings, TrainSettings
-from ddpm.steps.configure import open_tracker
-from ddpm.steps.search import choose, winner_settings
 from ddpm.steps.task import load_plan, perform, read_pointer
-from ddpm.steps.watch import Recorder
-from ddpm.store import open_store
 from ddpm.tracking import NoTrackedRun, TrackedRun
-from ddpm.training import checkpoint
 from ddpm.training.distributed import World
 from ddpm.training.observer import NoObserver
 from ddpm.training.trainer import Trainer
 
-FINAL = "final"  # the MLflow run of the final training
 STRIP_SEEDS = range(4)
-CHOICE_SEEDS = 2**40  # the first of the seeds by which averages are compared
 
 
 def train(
@@ -59,59 +53,33 @@ def train(
     return facts
 
 
-def choose_average(
-    plan: Plan, uri: str, dataset_uri: str, run: TrackedRun | NoTrackedRun, progress: Progress
-) -> int:  # fmt: skip
-    """Of a checkpoint's averages, the one whose pictures have the lowest FID becomes the one that is drawn from.
+def train_winner(run: Run, dataset: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Choose among the run's trials, train the winner on to the full budget, and choose the average it is drawn from.
 
-    They are compared on seeds of their own, which no report uses: the best of several is too good on its own seeds.
+    Returns the facts of the training and of the choice. Raises Refused where there is no choice yet.
     """
-    half_lives = plan.train.half_lives
-    if len(half_lives) == 1:
-        return half_lives[0]
-    device, data = pick_device(), open_dataset(dataset_uri)
-    reference = open_reference(plan.evaluate, data, open_store(plan.store), str(device), progress)
-    fids = {}
-    for half_life in half_lives:
-        drawn = checkpoint.load_model(f"{uri}#{half_life}")
-        seeds = range(CHOICE_SEEDS, CHOICE_SEEDS + plan.search.score_n)
-        pictures = drawn.draw(seeds, drawn.quick(plan.search.score_steps, plan.draw.sample_batch))
-        fids[half_life] = score(reference, pictures).fid
-        run.metrics({f"fid_ema_{half_life}": fids[half_life]}, 0)
-    best = min(fids, key=lambda half_life: fids[half_life])
-    checkpoint.choose_average(uri, best)
-    found = "  ".join(f"{half_life}: {fid:.4g}" for half_life, fid in fids.items())
-    progress.say(f"averaged weights: FID by half-life  {found}  → {best}")
-    return best
+    plan, chosen = run.plan, choose(run)
+    winner = chosen["trials"][chosen["best"]]
+    progress.say(f"chosen: {chosen['best_why']}")
+    model, settings = winner_settings(plan, winner)
+    params, device = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}, device_name(pick_device())
+    with run.tracker.parent() as parent:
+        parent.dataset(dataset)
+        parent.tag("device", device)
+    tags = {"kind": "final", "trial": str(winner["number"]), "device": device}
+    with run.tracker.child(FINAL, params, tags) as tracked:
+        tracked.dataset(dataset)
+        facts = train(
+            model, settings, dataset["uri"], run.final, progress, winner["checkpoint"], tracked, plan.search.score_steps,
+            "final training",
+        )  # fmt: skip
+        choose_average(run, facts["checkpoint"], dataset["uri"], tracked, progress)
+    return {**facts, **chosen}
 
 
 def task(plan_path: str, dataset_path: str, output: str) -> None:
     def work(progress: Progress) -> tuple[Plan, dict[str, Any]]:
-        plan, dataset = load_plan(plan_path), read_pointer(dataset_path)
-        chosen = choose(plan)
-        row = chosen["trials"][chosen["best"]]
-        progress.say(f"chosen: {chosen['best_why']}")
-        model, settings = winner_settings(plan, row)
-        params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
-        out = f"{plan.store.rstrip('/')}/runs/{plan.run_name}/final"
-        tracker, device = open_tracker(plan), device_name(pick_device())
-        with tracker.parent() as parent:
-            parent.dataset(dataset)
-            parent.tag("device", device)
-        with tracker.child(FINAL, params, {"kind": "final", "trial": str(row["number"]), "device": device}) as run:
-            run.dataset(dataset)
-            facts = train(
-                model,
-                settings,
-                dataset["uri"],
-                out,
-                progress,
-                row["checkpoint"],
-                run,
-                plan.search.score_steps,
-                "final training",
-            )
-            choose_average(plan, facts["checkpoint"], dataset["uri"], run, progress)
-        return plan, {**facts, **chosen}
+        plan = load_plan(plan_path)
+        return plan, train_winner(Run(plan), read_pointer(dataset_path), progress)
 
     perform("train", work, output)
