@@ -147,13 +147,15 @@ def gc(arguments: argparse.Namespace, place: Workplace) -> Facts:
     settings(ModelSettings, TrainSettings),
 )
 def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
+    from ddpm.data.dataset import open_dataset
     from ddpm.steps.train import train
     from ddpm.training.world import join_world
 
     chosen = chosen_settings(arguments)
     model, training = pick(ModelSettings, chosen), pick(TrainSettings, chosen)
     with join_world() as world:
-        facts = train(model, training, arguments.dataset, arguments.out, place.progress, arguments.start, world=world)
+        data = open_dataset(arguments.dataset)
+        facts = train(place, model, training, data, arguments.out, arguments.start, world=world)
         return facts if world.leads else None
 
 
@@ -166,8 +168,9 @@ def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
 )  # fmt: skip
 def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     from ddpm.data.dataset import open_dataset
+    from ddpm.search.choice import choose
+    from ddpm.search.worker import follow, search
     from ddpm.steps.configure import configure, join
-    from ddpm.steps.search import choose, follow, search
     from ddpm.training.world import join_world
 
     data = open_dataset(arguments.dataset)
@@ -183,7 +186,7 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
         run = configure(parameters, place.progress) if opens else join(parameters, place.progress, SECONDS_TO_OPEN)
         ran = search(run, arguments.dataset, arguments.worker, place.progress, world)
     try:
-        return choose(run.plan)
+        return choose(run)
     except Refused as unfinished:
         place.progress.say(str(unfinished))
         return ran

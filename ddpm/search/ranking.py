@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scipy.stats import rankdata
+
 from ddpm.errors import WrongInput
 
 
@@ -36,13 +38,6 @@ class Ranked:
         return (self.fid_rank + self.kid_rank) / 2
 
 
-def _ranks(values: Sequence[float]) -> list[float]:
-    return [
-        1 + sum(other < value for other in values) + (sum(other == value for other in values) - 1) / 2
-        for value in values
-    ]
-
-
 def rank(candidates: Sequence[Candidate]) -> list[Ranked]:
     """All candidates, the best first. Raises WrongInput for none at all, a name given twice, or a score that is no number."""
     if not candidates:
@@ -55,7 +50,7 @@ def rank(candidates: Sequence[Candidate]) -> list[Ranked]:
             raise WrongInput(
                 f"model '{candidate.model}' has FID {candidate.fid} and KID {candidate.kid}; both must be finite numbers"
             )
-    fid_ranks, kid_ranks = _ranks([c.fid for c in candidates]), _ranks([c.kid for c in candidates])
+    fid_ranks, kid_ranks = (rankdata([getattr(c, score) for c in candidates]).tolist() for score in ("fid", "kid"))
     ranked = [Ranked(*row) for row in zip(candidates, fid_ranks, kid_ranks, strict=True)]
     return sorted(ranked, key=lambda r: (r.mean_rank, r.candidate.fid, r.candidate.parameters, r.candidate.model))
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import optuna
 
 from ddpm.settings import SearchSettings
 
 
-def suggest(trial: optuna.Trial, settings: SearchSettings) -> dict[str, Any]:
-    """The trial's channel_mults and lr. Multipliers are strings: Optuna cannot resume with tuples as choices."""
+class Point(TypedDict):
+    """What one trial tries."""
+
+    channel_mults: str  # Optuna cannot resume with tuples as choices
+    lr: float
+
+
+def suggest(trial: optuna.Trial, settings: SearchSettings) -> Point:
+    """What the trial tries: what was fixed for it when it was queued, else what the sampler proposes."""
     return {
         "channel_mults": trial.suggest_categorical("channel_mults", settings.choices),
         "lr": trial.suggest_float("lr", settings.lr_low, settings.lr_high, log=True),

@@ -2,7 +2,7 @@
 
 All asked trials are queued when the study is made, the founding ones with fixed parameters, the others empty, to be
 filled by the sampler. Workers claim them one by one. So the study ends with the asked number of trials, whatever is
-killed and started again in between.
+killed and started again in between. Only this file touches what Optuna keeps to itself.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -19,6 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ddpm.errors import WrongInput
 from ddpm.randomness import key
+from ddpm.search.claims import claim
 from ddpm.search.space import first_trials
 from ddpm.settings import SearchSettings
 from ddpm.store import Store
@@ -101,37 +101,23 @@ def open_study(study_storage: str, name: str, settings: SearchSettings, worker: 
         raise WrongInput(f"there is no study '{name}' in {study_storage}; configure the run first") from None
 
 
-def take_trials(study: optuna.Study, study_storage: str, claims: Store, worker: int) -> Iterator[Trial]:
-    """This worker's trials, one after the other, in the order of the queue.
+def take_trials(study: optuna.Study, claims: Store, worker: int) -> Iterator[Trial]:
+    """This worker's trials, one after the other, in the order of the queue: those that it claims, and its unfinished ones."""
+    for listed in study.get_trials(deepcopy=False):
+        if not listed.state.is_finished() and claim(claims, listed.number, worker) and _begin(study, listed):
+            yield Trial(study, listed._trial_id)
 
-    A trial belongs to the worker whose name is in its claim, an object that only one writer can create. So a worker
-    that was killed and is started again takes up just the trials that are its own and unfinished.
+
+def _begin(study: optuna.Study, trial: FrozenTrial) -> bool:
+    """Let a claimed trial be RUNNING; False where it has ended since it was listed, so that nothing is left to run.
+
+    The storage changes a WAITING trial only. One that is RUNNING this worker began before it was killed, or another process
+    of its number has begun since: by the claim it is this worker's either way, and is taken up.
     """
-    storage = open_storage(study_storage)
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state.is_finished():
-            continue
-        claim = f"{trial.number:06d}.json"
-        mine = json.dumps({"worker": worker}).encode()
-        if claims.create(claim, mine) or claims.read(claim) == mine:
-            if trial.state == TrialState.WAITING:
-                storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-            yield Trial(study, trial._trial_id)
-
-
-def trial_row(trial: FrozenTrial) -> dict[str, Any]:
-    """A trial as the summary and the tables show it."""
-    done = trial.state == TrialState.COMPLETE
-    return {
-        "number": trial.number,
-        "channel_mults": trial.params.get("channel_mults"),
-        "lr": trial.params.get("lr"),
-        "state": trial.state.name,
-        "fid": trial.user_attrs["fid"] if done else None,
-        "kid": trial.user_attrs["kid"] if done else None,
-        "seconds": trial.user_attrs.get("seconds"),
-        "images_seen": trial.user_attrs.get("images_seen"),
-        "parameters": trial.user_attrs.get("parameters"),
-        "checkpoint": trial.user_attrs.get("checkpoint"),
-        "problem": trial.user_attrs.get("problem"),
-    }
+    storage = study._storage
+    try:
+        if storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+            return True
+    except optuna.exceptions.UpdateFinishedTrialError:
+        return False
+    return storage.get_trial(trial._trial_id).state == TrialState.RUNNING

@@ -11,6 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from ddpm.errors import WrongInput
+from ddpm.search.claims import claim
 from ddpm.search.space import suggest
 from ddpm.search.study import create_study, open_study, take_trials
 from ddpm.settings import SearchSettings
@@ -22,7 +23,7 @@ SETTINGS = SearchSettings(trials=12, mults_choices="1-2-4-8 1-2-3-6 1-2-3 1-2-4"
 def work(storage, claims, worker, ran, pause):
     """A worker whose trials only wait; `ran` keeps who began and who ended what."""
     study = open_study(storage, "s", SETTINGS, worker)
-    for trial in take_trials(study, storage, open_store(claims), worker):
+    for trial in take_trials(study, open_store(claims), worker):
         chosen = suggest(trial, SETTINGS)
         with open(ran, "a") as file:
             file.write(f"{trial.number} {worker} {chosen['channel_mults']} {chosen['lr']!r}\n")
@@ -96,6 +97,54 @@ def test_killed_workers_started_again_finish_the_study(tmp_path):
     begun = [line.split() for line in ran.read_text().splitlines()]
     assert {int(row[0]) for row in begun} == set(range(12))
     assert len({tuple(row) for row in begun}) == 12, "a trial begun twice has the same worker and parameters"
+
+
+def test_a_worker_that_died_between_its_claim_and_its_trial(storage, tmp_path):
+    """The trial waits for it, and for nobody else."""
+    claims = open_store(str(tmp_path / "claims"))
+    assert claim(claims, 0, worker=1)
+    work(storage, str(tmp_path / "claims"), 2, tmp_path / "ran", 0)
+    states = [trial.state for trial in open_study(storage, "s", SETTINGS).trials]
+    assert states == [TrialState.WAITING] + [TrialState.COMPLETE] * 11
+    work(storage, str(tmp_path / "claims"), 1, tmp_path / "ran", 0)
+    assert [line.split()[:2] for line in (tmp_path / "ran").read_text().splitlines()][-1] == ["0", "1"]
+    assert open_study(storage, "s", SETTINGS).trials[0].state == TrialState.COMPLETE
+
+
+def test_a_trial_that_moved_on_since_it_was_listed(storage, tmp_path):
+    """Another process of the same worker has ended one and begun another: the one is skipped, the other taken up."""
+    claims = open_store(str(tmp_path / "claims"))
+    study, other = open_study(storage, "s", SETTINGS), open_study(storage, "s", SETTINGS)
+    ours, theirs = take_trials(study, claims, 0), take_trials(other, claims, 0)
+    assert next(ours).number == 0
+    assert [next(theirs).number for _ in range(2)] == [0, 1]
+    other.tell(1, 1.0)
+    begun = next(theirs)
+    chosen = suggest(begun, SETTINGS)
+    taken = next(ours)
+    assert taken.number == begun.number == 2
+    assert suggest(taken, SETTINGS) == chosen
+    study.tell(taken, 2.0)
+    assert next(ours).number == 3
+
+
+def test_a_trial_that_ends_while_it_is_being_begun(storage, tmp_path, monkeypatch):
+    """The storage has answered that it was RUNNING already, and by now it is not."""
+    claims = open_store(str(tmp_path / "claims"))
+    study, other = open_study(storage, "s", SETTINGS), open_study(storage, "s", SETTINGS)
+    begin = study._storage.set_trial_state_values
+
+    def too_late(trial_id, state):
+        (trial,) = (trial for trial in other.trials if trial._trial_id == trial_id)
+        if trial.number:
+            return begin(trial_id, state)
+        assert other._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        assert not begin(trial_id, state), "the storage says who was first"
+        other.tell(trial.number, 1.0)
+        return False
+
+    monkeypatch.setattr(study._storage, "set_trial_state_values", too_late)
+    assert next(take_trials(study, claims, 0)).number == 1
 
 
 def test_no_study_is_one_line(tmp_path):

@@ -317,7 +317,7 @@ def test_averages_of_a_start_are_found_by_their_length(digits, tmp_path):
 
 
 def test_double_precision_draws_its_grids(digits, tmp_path):
-    from ddpm.steps.watch import Recorder
+    from ddpm.search.recorder import Recorder
     from ddpm.tracking import NoTrackedRun
 
     run = trainer(digits, tmp_path, dataclasses.replace(SETTINGS, precision="fp64", epochs=2))

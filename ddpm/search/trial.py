@@ -1,0 +1,153 @@
+"""A trial: its settings, running it to its end, and what the tables show of it.
+
+A trial trains at a constant rate, draws from its averaged weights, and is scored by FID and KID. It leaves its
+checkpoints in the store, its curves in MLflow, and its facts as the user attributes of Optuna's trial.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TypedDict
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from ddpm.device import device_name
+from ddpm.errors import Refused
+from ddpm.evaluation.measure import Scores, score
+from ddpm.evaluation.reference import Reference
+from ddpm.model.model import Model
+from ddpm.plan import Plan
+from ddpm.progress import Progress
+from ddpm.randomness import key
+from ddpm.run import Run
+from ddpm.search.recorder import Recorder
+from ddpm.search.space import Point, suggest
+from ddpm.settings import ModelSettings, TrainSettings
+from ddpm.training.trainer import Trainer
+from ddpm.training.world import World
+
+
+class TrialRow(TypedDict):
+    """A trial as the summary and the tables show it. What it has not come to is None."""
+
+    number: int
+    channel_mults: str | None
+    lr: float | None
+    state: str  # the name of Optuna's
+    fid: float | None  # None unless completed, and so is kid
+    kid: float | None
+    seconds: float | None  # of the process that ended it
+    images_seen: int | None
+    parameters: int | None  # of the network
+    checkpoint: str | None  # URI of the last
+    problem: str | None  # why it failed
+
+
+def trial_row(trial: FrozenTrial) -> TrialRow:
+    known, done = trial.user_attrs, trial.state == TrialState.COMPLETE
+    return {
+        "number": trial.number,
+        "channel_mults": trial.params.get("channel_mults"),
+        "lr": trial.params.get("lr"),
+        "state": trial.state.name,
+        "fid": known["fid"] if done else None,
+        "kid": known["kid"] if done else None,
+        "seconds": known.get("seconds"),
+        "images_seen": known.get("images_seen"),
+        "parameters": known.get("parameters"),
+        "checkpoint": known.get("checkpoint"),
+        "problem": known.get("problem"),
+    }
+
+
+def point_settings(plan: Plan, point: Point) -> tuple[ModelSettings, TrainSettings]:
+    """The plan's network and training at a point of the search space.
+
+    All trainings of a run have one seed in common: runs of other names are independent repetitions.
+    """
+    seed = key("run", plan.run_name, plan.train.train_seed) % 2**31
+    model = dataclasses.replace(plan.model, channel_mults=point["channel_mults"])
+    return model, dataclasses.replace(plan.train, lr=point["lr"], train_seed=seed)
+
+
+def trial_settings(plan: Plan, point: Point) -> tuple[ModelSettings, TrainSettings]:
+    """How a trial trains: at a constant rate, for the trials' budget."""
+    model, train = point_settings(plan, point)
+    return model, dataclasses.replace(train, epochs=plan.search.trial_epochs, decay_fraction=0.0, patience=0)
+
+
+def quick_scores(plan: Plan, reference: Reference, model: Model, first_seed: int = 0) -> Scores:
+    """Scores of `score_n` pictures of the seeds from `first_seed` on, in few steps: enough to compare models by.
+
+    Raises Refused where a figure is not finite.
+    """
+    quick = model.quick(plan.search.score_steps, plan.draw.sample_batch)
+    return score(reference, model.draw(range(first_seed, first_seed + plan.search.score_n), quick))
+
+
+def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World, progress: Progress) -> None:
+    """Run a trial to its end on the reference's data set, or carry it on, and tell its study what came of it.
+
+    One that the guard or the scores refuse is told as failed, and a hopeless one as pruned.
+    """
+    began, data = time.monotonic(), reference.data
+    model, settings = trial_settings(run.plan, suggest(trial, run.plan.search))
+    name = f"trial {trial.number}"
+    task = f"{name} · {model.channel_mults} · lr {settings.lr:.2g}"
+    params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
+    tags = {"kind": "trial", "trial": str(trial.number), "device": device_name(world.device)}
+    try:
+        with run.tracker.child(name, params, tags) as tracked:
+            tracked.dataset({"name": data.name, "digest": data.digest, "uri": data.uri, "n": len(data.train)})
+            out = run.trial(trial.number)
+            world.broadcast({"settings": params, "out": out})
+            trainer = Trainer(model, settings, data, out, world)
+            trained = trainer.run(
+                Pruner(trial, run.plan, reference, Recorder(tracked, run.plan.search.score_steps)), progress, task
+            )
+            scores = quick_scores(run.plan, reference, trainer.averaged) if trained["spent_budget"] else None
+            if scores:
+                figures = {"fid": scores.fid, "kid": scores.kid, "parameters": trained["parameters"]}
+                tracked.metrics(figures, trained["images_seen"])
+    except Refused as problem:
+        trial.set_user_attr("problem", str(problem))
+        trial.study.tell(trial, state=TrialState.FAIL)
+        progress.say(f"{task}: failed: {problem}")
+        return
+    for fact in ("images_seen", "parameters", "skipped_steps"):
+        trial.set_user_attr(fact, trained[fact])
+    trial.set_user_attr("checkpoint", trained["last_checkpoint"])
+    trial.set_user_attr("seconds", round(time.monotonic() - began, 2))
+    if scores is None:
+        trial.study.tell(trial, state=TrialState.PRUNED)
+        progress.say(f"{task}: pruned after {trained['epochs']:g} epochs")
+        return
+    trial.set_user_attr("fid", scores.fid)
+    trial.set_user_attr("kid", scores.kid)
+    trial.study.tell(trial, scores.fid)
+    progress.say(f"{task}: FID {scores.fid:.4g}  KID {scores.kid:.4g}  ({scores.metric}, {scores.n} pictures)")
+
+
+class Pruner:
+    """A trainer's observer that records and, every `prune_every` epochs, scores a trial, and ends a hopeless one."""
+
+    def __init__(self, trial: optuna.Trial, plan: Plan, reference: Reference, recorder: Recorder) -> None:
+        self.trial, self.plan, self.reference, self.recorder = trial, plan, reference, recorder
+
+    def metrics(self, values: dict[str, float], images_seen: int) -> None:
+        self.recorder.metrics(values, images_seen)
+
+    def looked(self, epoch: int, images_seen: int, model: Model) -> bool:
+        self.recorder.looked(epoch, images_seen, model)
+        search = self.plan.search
+        if not search.prune_every or epoch % search.prune_every or epoch >= search.trial_epochs:
+            return False
+        scores = quick_scores(self.plan, self.reference, model)
+        self.recorder.metrics({"interim_fid": scores.fid, "interim_kid": scores.kid}, images_seen)
+        self.trial.report(scores.fid, epoch)
+        return self.trial.should_prune()
+
+    def saving(self) -> None:
+        self.recorder.saving()

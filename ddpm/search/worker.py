@@ -1,0 +1,50 @@
+"""One worker of the search: it pulls trials from the study that it shares with the others, until none is left for it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TypedDict
+
+from ddpm.data.dataset import PictureSet, open_dataset
+from ddpm.device import pick_device
+from ddpm.errors import Refused
+from ddpm.evaluation.reference import open_reference
+from ddpm.progress import Progress, Quiet
+from ddpm.run import Run
+from ddpm.search.study import open_study, take_trials
+from ddpm.search.trial import TrialRow, run_trial, trial_row
+from ddpm.settings import ModelSettings, TrainSettings, pick
+from ddpm.training.observer import NoObserver
+from ddpm.training.trainer import Trainer
+from ddpm.training.world import World
+
+
+class Searched(TypedDict):
+    """What a worker leaves: its number, and the trials that it ran."""
+
+    worker: int
+    trials: list[TrialRow]
+
+
+def search(run: Run, dataset_uri: str, worker: int, progress: Progress, world: World | None = None) -> Searched:
+    """Run trials of the run's study until none is left for this worker.
+
+    In a world of several processes rank 0 alone calls this; the others `follow`.
+    """
+    world, plan = world or World(pick_device()), run.plan
+    reference = open_reference(plan.evaluate, open_dataset(dataset_uri), run.store, str(world.device), progress)
+    study = open_study(plan.study_storage, plan.run_name, plan.search, worker)
+    ran = []
+    for trial in take_trials(study, run.claims, worker):
+        run_trial(run, trial, reference, world, progress)
+        ran.append(trial.number)
+    world.broadcast(None)
+    return {"worker": worker, "trials": [trial_row(t) for t in study.get_trials(deepcopy=False) if t.number in ran]}
+
+
+def follow(data: PictureSet, world: World) -> None:
+    """What the other ranks do while rank 0 searches: train along in each trial, and hear when it ends."""
+    while (trial := world.broadcast(None)) is not None:
+        model, settings = pick(ModelSettings, trial["settings"]), pick(TrainSettings, trial["settings"])
+        with contextlib.suppress(Refused):  # all ranks meet it at the same step, and rank 0 says so
+            Trainer(model, settings, data, trial["out"], world).run(NoObserver(), Quiet())

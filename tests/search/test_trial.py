@@ -1,0 +1,112 @@
+"""One trial, told to its study as it ended."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from ddpm.training.distributed import World
+
+from ddpm.errors import Refused
+from ddpm.evaluation.measure import Scores
+from ddpm.plan import Plan
+from ddpm.progress import Quiet
+from ddpm.run import Run
+from ddpm.search import trial as room
+from ddpm.search.study import create_study, open_study
+from ddpm.search.trial import Pruner, run_trial, trial_row
+from ddpm.tracking import NoTrackedRun
+
+
+class Heard(NoTrackedRun):
+    """An MLflow run that remembers the figures it is told, and the exception that ended it."""
+
+    def __init__(self):
+        self.told, self.ended_by = {}, None
+
+    def child(self, name, params, tags):
+        self.name, self.params, self.tags = name, params, tags
+        return self
+
+    def metrics(self, values, step):
+        self.told.update(values)
+
+    def __exit__(self, kind, problem, trace):
+        self.ended_by = kind
+
+
+class FakeTrainer:
+    """Spends its budget, or is told otherwise by `outcome`."""
+
+    outcome = "spent"
+    averaged = "the averaged model"
+
+    def __init__(self, model, settings, data, out, *place, **world):
+        type(self).given = (model, settings, data, out)
+
+    def run(self, observer, progress, task):
+        if self.outcome == "refused":
+            raise Refused("rollbacks: 3 were not enough")
+        return {
+            "images_seen": 768, "parameters": 1000, "skipped_steps": 2, "epochs": 3, "last_checkpoint": "/last",
+            "spent_budget": self.outcome == "spent",
+        }  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    plan = Plan.from_parameters(
+        {
+            "run_name": "one", "store": str(tmp_path / "store"), "tracking_uri": "sqlite:////none",
+            "study_storage": str(tmp_path / "journal.log"), "trials": 1, "trial_epochs": 6, "prune_every": 2, "held_out_every": 1,
+        }
+    )  # fmt: skip
+    create_study(plan.study_storage, plan.run_name, plan.search)
+    run = Run(plan)
+    run.__dict__["tracker"] = Heard()
+    monkeypatch.setattr(room, "Trainer", FakeTrainer)
+    monkeypatch.setattr(room, "quick_scores", lambda *_: Scores("fid_classifier", 12.5, 0.1, 0.25, 0.01, 64))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "fid", "problem"),
+    [
+        ("spent", "COMPLETE", 12.5, None),
+        ("stopped", "PRUNED", None, None),
+        ("refused", "FAIL", None, "rollbacks: 3 were not enough"),
+    ],
+)
+def test_a_trial_is_told_as_it_ended(run, digits, monkeypatch, outcome, state, fid, problem):
+    monkeypatch.setattr(FakeTrainer, "outcome", outcome)
+    study = open_study(run.plan.study_storage, run.name, run.plan.search)
+    world = World(torch.device("cpu"))
+    run_trial(run, study.ask(), SimpleNamespace(data=digits), world, Quiet())
+    row = trial_row(study.trials[0])
+    assert (row["state"], row["fid"], row["problem"]) == (state, fid, problem)
+    assert row["kid"] == (0.25 if fid else None)
+    assert (row["checkpoint"], row["images_seen"]) == ((None, None) if problem else ("/last", 768))
+    assert study.trials[0].values == ([12.5] if fid else None)
+    tracked = run.tracker
+    assert (tracked.name, tracked.tags["kind"]) == ("trial 0", "trial")
+    assert tracked.told == ({"fid": 12.5, "kid": 0.25, "parameters": 1000} if fid else {})
+    assert tracked.ended_by is (Refused if problem else None), "a pruned trial is no failure"
+    model, settings, data, out = FakeTrainer.given
+    assert (model.channel_mults, settings.lr, settings.epochs) == (row["channel_mults"], row["lr"], 6)
+    assert data is digits and out == run.trial(0)
+
+
+def test_a_trial_is_scored_on_the_way_and_a_hopeless_one_ends(run):
+    recorder = SimpleNamespace(looked=lambda *_: False, metrics=lambda values, _: told.append(values))
+    told, reported = [], []
+    trial = SimpleNamespace(report=lambda fid, epoch: reported.append(epoch), should_prune=lambda: reported[-1] == 4)
+    pruner = Pruner(trial, run.plan, None, recorder)
+    assert [pruner.looked(epoch, 100 * epoch, None) for epoch in range(1, 7)] == [
+        False,
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert reported == [2, 4], "every second epoch, but not at the end, where it is scored anyway"
+    assert told == [{"interim_fid": 12.5, "interim_kid": 0.25}] * 2
