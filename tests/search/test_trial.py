@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from ddpm.training.distributed import World
+from ddpm.training.world import World
 
 from ddpm.errors import Refused
 from ddpm.evaluation.measure import Scores
