@@ -48,9 +48,10 @@ lock: uv ## the exact versions anew, from pyproject.toml
 	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline pyproject.toml -o requirements.lock
 	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline --extra bench --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
-lint: $(DEV) ## ruff, and whether all is formatted
+lint: $(DEV) ## ruff, whether all is formatted, and whether imports point down (pyproject.toml, importlinter)
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
+	@.venv/bin/lint-imports --no-cache
 
 format: $(DEV) ## format all, and mend what ruff can
 	@.venv/bin/ruff check --fix .
