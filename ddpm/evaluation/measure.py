@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 
 from ddpm.errors import Refused
-from ddpm.evaluation.classifier import confident_share
-from ddpm.evaluation.coverage import by_class, by_cluster
-from ddpm.evaluation.features import BATCH
-from ddpm.evaluation.fidelity import frechet, inception_score, kid, quick_frechet, statistics
-from ddpm.evaluation.memorisation import CopySearch
-from ddpm.evaluation.precision_recall import precision_recall
-from ddpm.evaluation.reference import Reference, Side
-from ddpm.evaluation.uncertainty import (
+from ddpm.evaluation.extractors.classifier import confident_share
+from ddpm.evaluation.extractors.features import BATCH
+from ddpm.evaluation.figures.coverage import by_class, by_cluster
+from ddpm.evaluation.figures.fidelity import frechet, inception_score, kid, quick_frechet, statistics
+from ddpm.evaluation.figures.memorisation import CopySearch
+from ddpm.evaluation.figures.precision_recall import precision_recall
+from ddpm.evaluation.figures.uncertainty import (
     Sides,
     against_both,
     bootstrap_fid,
@@ -30,6 +29,7 @@ from ddpm.evaluation.uncertainty import (
     interval,
     share_interval,
 )
+from ddpm.evaluation.reference import Reference, Side
 from ddpm.randomness import generator
 
 CONFIDENT = 0.9  # the probability above which a classifier recognises a picture

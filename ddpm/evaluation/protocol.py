@@ -10,8 +10,8 @@ import math
 from typing import Any
 
 from ddpm.errors import Refused, WrongInput
+from ddpm.evaluation.figures.uncertainty import Z
 
-Z = 1.96  # a 95% interval in standard deviations
 SIDE_BY_SIDE = (
     "metric", "fid", "fid_std", "kid", "kid_std", "precision", "recall", "inception_score", "n", "noise_floor", "excess",
     "fid_infinity",

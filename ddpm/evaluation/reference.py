@@ -24,11 +24,11 @@ from torch import Tensor
 
 from ddpm.data.dataset import PictureSet
 from ddpm.errors import Refused
-from ddpm.evaluation.classifier import fold_of, open_classifiers
-from ddpm.evaluation.features import Extractor, classifier_extractors, inception_extractor
-from ddpm.evaluation.fidelity import KID_SUBSETS, Statistics, frechet, kid_subset, statistics
-from ddpm.evaluation.precision_recall import NEIGHBOURS, radii
-from ddpm.evaluation.uncertainty import Floor, noise_floor
+from ddpm.evaluation.extractors.classifier import fold_of, open_classifiers
+from ddpm.evaluation.extractors.features import Extractor, classifier_extractors, inception_extractor
+from ddpm.evaluation.figures.fidelity import KID_SUBSETS, Statistics, frechet, kid_subset, statistics
+from ddpm.evaluation.figures.precision_recall import NEIGHBOURS, radii
+from ddpm.evaluation.figures.uncertainty import Floor, noise_floor
 from ddpm.progress import Progress
 from ddpm.randomness import generator, key
 from ddpm.settings import EvaluateSettings

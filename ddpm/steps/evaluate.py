@@ -14,10 +14,10 @@ from torch import Tensor
 from ddpm.data.dataset import open_dataset
 from ddpm.data.ingest import DatasetFacts
 from ddpm.device import pick_device, threads_for
-from ddpm.evaluation.coverage import EXAMPLES
+from ddpm.evaluation.figures.coverage import EXAMPLES
+from ddpm.evaluation.figures.memorisation import CopySearch, levels
 from ddpm.evaluation.generated import Generated, open_generated
 from ddpm.evaluation.measure import SHOWN, Clock, Measured, measure
-from ddpm.evaluation.memorisation import CopySearch, levels
 from ddpm.evaluation.reference import Reference, open_reference
 from ddpm.model.strips import FRAMES, denoising_strip, noising_strip, watchable
 from ddpm.pictures import grid, png

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddpm.data.dataset import PictureSet, open_dataset
 from ddpm.errors import WrongInput
-from ddpm.evaluation import judge as judging
+from ddpm.judge import judge as judging
 from ddpm.evaluation.generated import first_pictures
 from ddpm.randomness import generator
 from ddpm.registry.version import resolve_or_folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from ddpm.evaluation.report import render
+from ddpm.evaluation.page.render import render
 from ddpm.store import Store, read_object
 
 

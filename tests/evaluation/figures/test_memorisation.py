@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from ddpm.data.dataset import PictureSet, Split
-from ddpm.evaluation.memorisation import THIRD, CopySearch, Space, levels
+from ddpm.evaluation.figures.memorisation import THIRD, CopySearch, Space, levels
+from ddpm.evaluation.figures.uncertainty import fid_at_infinity, share_excess, share_interval
+from ddpm.evaluation.page.render import verdict
 from ddpm.evaluation.reference import open_reference
-from ddpm.evaluation.report import verdict
-from ddpm.evaluation.uncertainty import fid_at_infinity, share_excess, share_interval
 from ddpm.model.diffusion import to_unit
 from ddpm.progress import Quiet
 from ddpm.settings import DrawSettings, EvaluateSettings, ModelSettings, TrainSettings
@@ -32,7 +32,7 @@ def reference(digits, tmp_path_factory):
     }
     data = PictureSet(**{**vars(digits), **split})
     with pytest.MonkeyPatch.context() as patch:  # of so few pictures it learns less
-        patch.setattr("ddpm.evaluation.classifier.MIN_ACCURACY", 0.6)
+        patch.setattr("ddpm.evaluation.extractors.classifier.MIN_ACCURACY", 0.6)
         patch.setattr("ddpm.evaluation.reference._require_order", lambda *_: None)
         return open_reference(
             EvaluateSettings(extractor="classifier"),

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from ddpm.data.manifest import read_manifest
 from ddpm.errors import WrongInput
-from ddpm.evaluation.bounds import Bounds, Spent
-from ddpm.evaluation.controls import mean_of, told_apart
-from ddpm.evaluation.endpoint import Endpoint, Hopeless, Unanswered
+from ddpm.judge.bounds import Bounds, Spent
+from ddpm.judge.endpoint import Endpoint, Hopeless, Unanswered
+from ddpm.judge.scores import mean_of, told_apart
 from ddpm.pictures import png
 from ddpm.progress import Progress
 from ddpm.randomness import generator, key

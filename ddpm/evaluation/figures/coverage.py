@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ddpm.evaluation.uncertainty import share_interval
+from ddpm.evaluation.figures.uncertainty import share_interval
 from ddpm.randomness import key
 
 CLUSTERS = 10

@@ -3,7 +3,7 @@
 Two networks are fitted, each on one half of the training pictures, and each is shown the other half only: no real
 picture is ever scored by a network that trained on it. Both are published once for a data set's digest, since their
 figures depend on their weights. They are refused unless they know held-out pictures, and unless damage of growing
-severity moves their figures in order (`fidelity.py`).
+severity moves their figures in order (`reference.py`).
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm.evaluation.charts import Line, curves
-from ddpm.evaluation.report import NOT_MEASURED, PICTURES, render, verdict
+from ddpm.evaluation.page.charts import Line, curves
+from ddpm.evaluation.page.render import NOT_MEASURED, PICTURES, render, verdict
 from ddpm.pictures import grid, png
 from ddpm.steps.page import publish
 from ddpm.store import FileStore, read_object

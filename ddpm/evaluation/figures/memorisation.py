@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.evaluation.protocol import Z
+from ddpm.evaluation.figures.uncertainty import Z, share_excess, students_t
 from ddpm.evaluation.reference import Reference
-from ddpm.evaluation.uncertainty import T, share_excess
 from ddpm.model.levels import LEVELS, loss_by_level
 from ddpm.model.sampling import Denoise
 from ddpm.randomness import generator
@@ -242,6 +241,6 @@ def levels(denoise: Denoise, reference: Reference, device: torch.device) -> dict
         gap = (unseen - mean) / unseen
         report.update(held_out=unseen.tolist(), gap=gap.tolist())
         if chunks > 1:  # the training sets' spread is what chance does to a set of so many
-            half = T[chunks - 1] * seen.std(0, ddof=1) * math.sqrt(1 + 1 / chunks) / unseen
+            half = students_t(chunks - 1) * seen.std(0, ddof=1) * math.sqrt(1 + 1 / chunks) / unseen
             report.update(gap_low=(gap - half).tolist(), gap_high=(gap + half).tolist())
     return report

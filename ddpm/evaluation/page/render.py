@@ -14,8 +14,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ddpm.evaluation.charts import Line, curves
-from ddpm.evaluation.uncertainty import share_excess
+from ddpm.evaluation.figures.uncertainty import Z, share_excess
+from ddpm.evaluation.page.charts import Line, curves
 
 NOT_MEASURED = "not measured"
 GOOD, FAIR, BAD, UNKNOWN = (
@@ -62,7 +62,7 @@ def render(report: dict[str, Any], pictures: dict[str, bytes]) -> str:
     The same report and pictures give the same bytes.
     """
     page = Environment(
-        loader=PackageLoader("ddpm.evaluation", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=PackageLoader("ddpm.evaluation.page", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     return page.get_template("report.html.j2").render(
         title=_title(report),
@@ -224,7 +224,7 @@ def _interval(report: dict[str, Any], name: str) -> str:
 
 
 def _spread(value: float | None, std: float | None) -> str:
-    return "" if value is None or std is None else f"{number(value - 1.96 * std)} to {number(value + 1.96 * std)}"
+    return "" if value is None or std is None else f"{number(value - Z * std)} to {number(value + Z * std)}"
 
 
 def _between(low: float | None, high: float | None) -> str:

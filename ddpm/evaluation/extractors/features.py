@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ddpm.device import keep_memory, threads_for
 from ddpm.errors import WrongInput
-from ddpm.evaluation.classifier import FEATURES, WIDTH, Classifier
-from ddpm.evaluation.weights import inception_weights
+from ddpm.evaluation.extractors.classifier import FEATURES, WIDTH, Classifier
+from ddpm.evaluation.extractors.weights import inception_weights
 from ddpm.progress import Progress
 from ddpm.store import Store
 

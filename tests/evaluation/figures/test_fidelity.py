@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from ddpm.data.dataset import PictureSet, Split
 from ddpm.data.ingest import ingest
 from ddpm.errors import Refused, WrongInput
-from ddpm.evaluation.fidelity import frechet, kid_subset, quick_frechet, statistics
+from ddpm.evaluation.figures.fidelity import frechet, kid_subset, quick_frechet, statistics
+from ddpm.evaluation.figures.memorisation import CopySearch
+from ddpm.evaluation.figures.precision_recall import precision_recall, radii
 from ddpm.evaluation.measure import Clock, measure, score
-from ddpm.evaluation.memorisation import CopySearch
-from ddpm.evaluation.precision_recall import precision_recall, radii
 from ddpm.evaluation.reference import open_reference
 from ddpm.progress import Quiet
 from ddpm.settings import EvaluateSettings, IngestSettings
@@ -98,7 +98,7 @@ def test_figures_do_not_depend_on_the_batch(all_digits, monkeypatch):
     assert measured(reference, data.held_out.images, 7) == whole, (
         "however they arrive, they are looked at in the same batches"
     )
-    monkeypatch.setattr("ddpm.evaluation.features.BATCH", 7)
+    monkeypatch.setattr("ddpm.evaluation.extractors.features.BATCH", 7)
     monkeypatch.setattr("ddpm.evaluation.measure.BATCH", 7)
     parts = measured(reference, data.held_out.images)
     assert parts["fid"] == pytest.approx(whole["fid"], rel=1e-4)
