@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from ddpm.evaluation.figures.uncertainty import Z
+from ddpm.evaluation.report import Mean, ToldApart
 from ddpm.randomness import key
 
 LOWEST, HIGHEST = 1, 5
@@ -15,7 +15,7 @@ BOOTSTRAPS = 1000
 TOLD_APART = 0.8  # the AUC from which a judge is taken to see the difference
 
 
-def mean_of(scores: list[int]) -> dict[str, Any] | None:
+def mean_of(scores: list[int]) -> Mean | None:
     """mean, low and high (95%), and n; None of nothing.
 
     The spread is that of the scores and one 1 and one 5 besides, in the manner of Agresti and Coull's interval (1998):
@@ -39,7 +39,7 @@ def auc_of(higher: np.ndarray, lower: np.ndarray) -> float:
     return float(u / (n * m))
 
 
-def told_apart(higher: list[int], lower: list[int]) -> dict[str, Any] | None:
+def told_apart(higher: list[int], lower: list[int]) -> ToldApart | None:
     """The AUC with its bootstrap interval, and whether it passes: at least 0.8, and above 0.5 beyond the interval."""
     if not higher or not lower:
         return None

@@ -27,7 +27,7 @@ def configure(parameters: dict[str, Any], progress: Progress) -> Run:
     sources.parse(plan.ingest.source).check()
     check_weights(plan.evaluate.weights)
     if plan.judge.judge_url:
-        from ddpm.judge.judge import check_judge  # it imports torch
+        from ddpm.judge.controls import check_judge  # it imports torch
 
         check_judge(plan.judge, plan.ingest.image_size)
     open_client(plan.tracking_uri)  # the places first: a run is bound to its plan once that is written

@@ -11,7 +11,8 @@ from vision_stub import VisionStub
 
 from ddpm.errors import WrongInput
 from ddpm.judge import bounds
-from ddpm.judge.judge import PROMPTS, judge, scrambled
+from ddpm.judge.controls import scrambled
+from ddpm.judge.judge import PROMPTS, judge
 from ddpm.judge.scores import auc_of, mean_of, told_apart
 from ddpm.progress import Quiet
 from ddpm.settings import JudgeSettings
@@ -325,7 +326,7 @@ def test_by_hand_on_a_folder_of_pictures(tmp_path, monkeypatch, capsys):
 
 
 def test_a_key_with_an_end_of_line_is_taken_and_one_that_no_header_takes_is_not_told(monkeypatch):
-    from ddpm.steps.judge import _key
+    from ddpm.judge.controls import _key
 
     monkeypatch.setenv("DDPM_JUDGE_KEY", "sekrit\n")
     assert _key() == "sekrit"

@@ -1,4 +1,4 @@
-"""Feature extractors, all of them torch-fidelity's or registered with it.
+"""What an extractor is: a way from pictures to features, by a network that torch-fidelity knows.
 
 Pictures go in as uint8 [n,3,h,w]; features come out as float32 [n,d], and in the same pass the logits of the classes
 [n,c] where the network has some, on the CPU. Importing torch_fidelity takes ten seconds, so it is imported by what
@@ -7,25 +7,15 @@ needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from ddpm.device import keep_memory, threads_for
-from ddpm.errors import WrongInput
-from ddpm.evaluation.extractors.classifier import FEATURES, WIDTH, Classifier
-from ddpm.evaluation.extractors.weights import inception_weights
-from ddpm.progress import Progress
-from ddpm.store import Store
+from ddpm.device import keep_memory
 
-CLASSIFIER = "ddpm-classifier"  # the name under which torch-fidelity knows it
-INCEPTION = "inception-v3-compat"
-LOGITS = {CLASSIFIER: "logits", INCEPTION: "logits_unbiased"}  # as torch-fidelity's Inception Score takes them
 BATCH = 64
 
 
@@ -51,58 +41,28 @@ class Extractor:
         return torch.cat(features), None if self.no_logits else torch.cat(logits)
 
 
-def register_classifier() -> None:
-    """Let torch-fidelity's own functions use the classifier by its name; its weights are a safetensors file."""
-    from torch_fidelity import register_feature_extractor
-    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-    from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+@dataclass(frozen=True)
+class Opened:
+    """Extractors as they were opened for a data set. Figures by several are averaged."""
 
-    if CLASSIFIER in FEATURE_EXTRACTORS_REGISTRY:
-        return
-
-    class ClassifierExtractor(FeatureExtractorBase):
-        def __init__(
-            self, name: str, features_list: list[str], feature_extractor_weights_path: str | None = None, **others: Any
-        ) -> None:
-            super().__init__(name, features_list)
-            if feature_extractor_weights_path is None:
-                raise WrongInput(f"{CLASSIFIER}: give feature_extractor_weights_path, a classifier's safetensors file")
-            weights = load_file(feature_extractor_weights_path)
-            self.network = Classifier(len(weights["head.bias"]))
-            self.network.load_state_dict(weights)
-            self.requires_grad_(False)
-            self.eval()
-
-        @staticmethod
-        def get_provided_features_list() -> tuple[str, ...]:
-            return (str(FEATURES), LOGITS[CLASSIFIER])
-
-        @staticmethod
-        def get_default_feature_layer_for_metric(metric: str) -> str:
-            return LOGITS[CLASSIFIER] if metric == "isc" else str(FEATURES)
-
-        @staticmethod
-        def can_be_compiled() -> bool:
-            return True
-
-        @staticmethod
-        def get_dummy_input_for_compile() -> Tensor:
-            return torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
-
-        def forward(self, input: Tensor) -> tuple[Tensor, ...]:
-            with threads_for(WIDTH, input.device):
-                features, logits = self.network.features_and_logits(input)
-            found = {str(FEATURES): features, LOGITS[CLASSIFIER]: logits}
-            return tuple(found[name] for name in self.features_list)
-
-    register_feature_extractor(CLASSIFIER, ClassifierExtractor)
+    metric: str  # what FID by them is called: "fid_" and more
+    sides: list[tuple[Extractor, Tensor]]  # each with the rows, int64 [n], of the training split that it may be shown
+    facts: Mapping[str, str | int | float]  # what names them in a measurement
+    knows_classes: bool = False  # logits are of the data set's classes; it is then tried on pictures that lack some
 
 
-def _create(name: str, layer: int, path: Path, sha256: str, device: str, no_logits: str = "") -> Extractor:
+def from_torch_fidelity(
+    name: str, layer: int, path: Path, sha256: str, device: str, logits: str, no_logits: str = ""
+) -> Extractor:
+    """The network that torch-fidelity knows by `name`, with the weights of a file.
+
+    Args:
+        logits: its layer of classes, unless `no_logits` says why there is none.
+    """
     from torch_fidelity.utils import create_feature_extractor
 
     keep_memory(torch.device(device))
-    wanted = [str(layer)] if no_logits else [str(layer), LOGITS[name]]
+    wanted = [str(layer)] if no_logits else [str(layer), logits]
     network = create_feature_extractor(
         name, wanted, feature_extractor_weights_path=str(path), cuda=device.startswith("cuda"), verbose=False
     )
@@ -114,28 +74,3 @@ def _create(name: str, layer: int, path: Path, sha256: str, device: str, no_logi
         return features, logits[0] if logits else None
 
     return Extractor(name, layer, sha256, extract, no_logits)
-
-
-def classifier_extractors(sha256s: list[str], store: Store, device: str) -> list[Extractor]:
-    """The published classifiers as extractors."""
-    register_classifier()
-    return [
-        _create(CLASSIFIER, FEATURES, store.local(f"classifiers/{sha256}.safetensors", sha256), sha256, device)
-        for sha256 in sha256s
-    ]
-
-
-def inception_extractor(
-    layer: int, weights: str, sha256: str, store: Store, device: str, progress: Progress
-) -> Extractor:
-    """Inception-v3 as FID defines it (Heusel et al. 2017), from a weights file, or from the one in the store.
-
-    Raises WrongInput where the file has no weights up to the layer.
-    """
-    found = inception_weights(weights, sha256, store, progress)
-    if layer > found.top_layer:
-        raise WrongInput(
-            f"layer: {weights} has weights up to layer {found.top_layer} only; give layer={found.top_layer}, or another file"
-        )
-    no_logits = "" if found.logits else f"the weights (sha256 {found.sha256[:12]}…) have no layer of classes"
-    return _create(INCEPTION, layer, found.path, found.sha256, device, no_logits)

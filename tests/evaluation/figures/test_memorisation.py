@@ -1,12 +1,14 @@
 """Copies are found, and what is no copy is not."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from ddpm.data.dataset import PictureSet, Split
 from ddpm.evaluation.figures.memorisation import THIRD, CopySearch, Space, levels
 from ddpm.evaluation.figures.uncertainty import fid_at_infinity, share_excess, share_interval
-from ddpm.evaluation.page.render import verdict
+from ddpm.evaluation.page.verdict import verdict
 from ddpm.evaluation.reference import open_reference
 from ddpm.model.diffusion import to_unit
 from ddpm.progress import Quiet
@@ -84,11 +86,11 @@ def test_held_out_pictures_are_no_copies(reference):
 
 def open_reference_of(reference, data):
     """The same networks, with other pictures held out."""
-    from ddpm.evaluation.reference import Reference, Side
+    from ddpm.evaluation.reference import Side
 
     data = PictureSet(**{**vars(data), "digest": f"{len(data.train):032d}{len(data.held_out):032d}"})
     sides = [Side(side.extractor, data, side.rows, side._store, Quiet()) for side in reference.sides]
-    return Reference(reference.metric, sides, data, reference.base)
+    return dataclasses.replace(reference, sides=sides, data=data)
 
 
 def test_a_model_that_learnt_its_pictures_by_heart_is_caught(reference, tmp_path):
