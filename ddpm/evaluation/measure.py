@@ -91,7 +91,7 @@ def score(reference: Reference, images: Tensor, intervals: bool = False) -> Scor
     for sample in samples(reference, drawn):
         fid_std = bootstrap_fid(sample.features, sample.side.statistics) if intervals else math.nan
         found = kid_with_std(sample)
-        rows.append((fid(sample), fid_std, found.value, _std_of(found)))
+        rows.append((fid(sample), fid_std, found.value, _std_of("kid", found)))
     fid_mean, fid_std, kid_mean, kid_std = np.mean(rows, axis=0).tolist()
     _require_finite(reference, "fid", fid_mean, len(images))
     _require_finite(reference, "kid", kid_mean, len(images))
@@ -185,7 +185,7 @@ def _report(reference: Reference, draws: list[Drawn]) -> Report:
         if between := FIGURES[name].interval_of(found, n * len(draws), n_real):
             intervals[name] = between
     floor = reference.noise_floor(n)
-    curve, infinity, infinity_std = curve_of(reference, draws[0], _std_of(per_draw[0]["fid"]))
+    curve, infinity, infinity_std = curve_of(reference, draws[0], _std_of("fid", per_draw[0]["fid"]))
     scores = [classes.score_of_draw(drawn) for drawn in draws]
     report: Report = {
         "n": n,
@@ -234,14 +234,14 @@ def _over_draws(per_draw: list[dict[str, Value]]) -> dict[str, Value]:
     for name in per_draw[0]:
         values = [row[name] for row in per_draw]
         known = FIGURES[name].interval is Interval.STD
-        std = math.hypot(*map(_std_of, values)) / len(values) if known else None
+        std = math.hypot(*(_std_of(name, value) for value in values)) / len(values) if known else None
         found[name] = Value(float(np.mean([value.value for value in values])), std)
     return found
 
 
-def _std_of(value: Value) -> float:
+def _std_of(name: str, value: Value) -> float:
     if value.std is None:
-        raise ValueError("a figure whose interval is from its standard deviation was measured without one")
+        raise ValueError(f"{name}: its interval is from a standard deviation, and `measure` gave none")
     return value.std
 
 
