@@ -8,14 +8,14 @@ import time
 import pytest
 
 from ddpm.cli import main
+from ddpm.data.garbage import collect_garbage
 from ddpm.data.ingest import ingest
 from ddpm.data.manifest import blob_key, canonical
 from ddpm.errors import Refused, WrongInput
 from ddpm.progress import Quiet
 from ddpm.settings import IngestSettings
-from ddpm.steps.gc import gc
+from ddpm.steps.gc import RULES
 from ddpm.store import open_store
-from ddpm.workplace import Workplace
 
 DAYS = 3 * 86400
 
@@ -45,7 +45,7 @@ def age(store, seconds=DAYS, *keys):
 
 
 def collect(store, **options):
-    facts = gc(Workplace(Quiet(), store.root), **options)
+    facts = collect_garbage(store, Quiet(), rules=RULES, **options)
     return {row["object"].removeprefix(f"{store.root}/") for row in facts["garbage"]}, facts
 
 
