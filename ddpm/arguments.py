@@ -23,7 +23,7 @@ def chosen_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {**preset, **{name: value for name, value in vars(arguments).items() if name in names and value is not None}}
 
 
-def read_json(path: str) -> dict[str, Any]:
+def read_json(path: str) -> Any:
     try:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:

@@ -131,9 +131,9 @@ def verify(arguments: argparse.Namespace, place: Workplace) -> Facts:
     flag("--older-than", type=float, default=24.0, metavar="HOURS", help="spare what is younger (default: 24)"),
 )
 def gc(arguments: argparse.Namespace, place: Workplace) -> Facts:
-    from ddpm.data.garbage import collect_garbage
+    from ddpm.steps.gc import gc
 
-    return collect_garbage(place.store, place.progress, arguments.delete, arguments.older_than)
+    return gc(place, arguments.delete, arguments.older_than)
 
 
 # -- models ----------------------------------------------------------------------------------------------------------
@@ -235,8 +235,8 @@ def export(arguments: argparse.Namespace, place: Workplace) -> Facts:
     settings(DrawSettings, EvaluateSettings, JudgeSettings),
 )
 def evaluate(arguments: argparse.Namespace, place: Workplace) -> Facts:
+    from ddpm.evaluation.page.render import publish
     from ddpm.steps.evaluate import evaluate
-    from ddpm.steps.page import publish
 
     if arguments.html and not Path(arguments.html).absolute().parent.is_dir():
         raise WrongInput(f"html: there is no folder for {arguments.html}; make it, or name another")

@@ -64,8 +64,15 @@ def _flag(plan: Plan, place: str) -> str:
 
 def lines(summary: dict[str, Any], plan: Plan, anew: str) -> list[str]:
     """What stands below the table."""
+    from ddpm.evaluation.figures.table import DECISIVE, FIGURES  # it imports torch
+
     final, model, dataset = summary["final"], summary["model"], summary["dataset"]
     floor, measurement = final["noise_floor"], summary["protocol"]["measurement"]
+    figures = "   ".join(
+        f"{figure.title} {number(final[figure.name], figure.digits)} "
+        f"(noise floor {number(floor[figure.name], figure.digits)}{', extrapolated' * bool(figure.floor_note(floor))})"
+        for figure in (FIGURES[name] for name in DECISIVE)
+    )
     aliases = ", ".join(model["aliases"]) or "no alias"
     reference = f"{model['name']}@{model['aliases'][0]}" if model["aliases"] else f"{model['name']}/{model['version']}"
     measured = ", ".join(
@@ -74,8 +81,7 @@ def lines(summary: dict[str, Any], plan: Plan, anew: str) -> list[str]:
     shares = final.get("recognisable")
     text = [
         f"chosen     {summary['best_why']}",
-        f"final      FID {number(final['fid'])} (noise floor {number(floor['fid'])}{', extrapolated' * floor['extrapolated']})   "
-        f"KID {number(final['kid'], 3)} (noise floor {number(floor['kid'], 3)})   {measured}",
+        f"final      {figures}   {measured}",
         f"data set   {dataset['name']}, {dataset['n']:,} pictures, {dataset['digest'][:12]}",
         f"version    {model['name']} {model['version']} ({aliases}{'' if model['new'] else '; the same weights were registered before'})"
         + (f": {model['decision']}" if model.get("decision") else ""),

@@ -30,7 +30,7 @@ import yaml
 
 from ddpm.data import sources
 from ddpm.errors import WrongInput
-from ddpm.evaluation.weights import check_weights
+from ddpm.evaluation.extractors.weights import check_weights
 from ddpm.places import default_places
 from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Bars, Progress, open_progress

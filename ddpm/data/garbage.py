@@ -3,22 +3,19 @@
     blobs/…                    named by no manifest in datasets/
     ingested/…                 a record of shards, or of a manifest, that are not there or are garbage themselves
     datasets/NAME/DIGEST.*     beside no DIGEST.json
-    reports/KEY.*              beside no KEY.json
-    classifiers/*.safetensors  named by no classifiers/*.json
-    …/000000012345/…           a checkpoint without its checkpoint.json, or, where there is a last.json beside it, one that
-                               is neither the last, nor the one before it, nor the best
     .writing-…, and uploads    begun and never ended
 
-Whatever else is there is left alone: runs, promotion logs, answers of judges, and features and weights, which may be of
-data sets in other stores. What is younger than a day is spared, because its writer may not be through: it names things
-last. A writer that takes up something old renews it first (`Store.renew`), and its age is looked at again as it goes.
+and what other rooms' rules say of what they write. Whatever else is there is left alone: runs, promotion logs, answers of
+judges, and features and weights, which may be of data sets in other stores. What is younger than a day is spared, because
+its writer may not be through: it names things last. A writer that takes up something old renews it first (`Store.renew`),
+and its age is looked at again as it goes.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ddpm.data.manifest import blob_key, read_manifest
@@ -26,20 +23,21 @@ from ddpm.errors import Refused, WrongInput
 from ddpm.fields import require
 from ddpm.progress import Progress
 from ddpm.store import Entry, Missing, Store
-from ddpm.training import leftovers
 
 HOURS = 24.0
 MANIFEST = re.compile(r"datasets/[^/]+/[0-9a-f]{64}\.json")
 
 Entries = Mapping[str, Entry]
+Rule = Callable[[Store, Entries], Iterator[tuple[str, str]]]  # keys that nothing names, and why each is garbage
 
 
 def collect_garbage(
-    store: Store, progress: Progress, delete: bool = False, older_than: float = HOURS
+    store: Store, progress: Progress, delete: bool = False, older_than: float = HOURS, rules: Iterable[Rule] = ()
 ) -> dict[str, Any]:
     """List what nothing names, and remove it if asked.
 
     Args:
+        rules: of what other rooms write (`ddpm/steps/gc.py`); that of data sets is known here.
         older_than: hours; what was written or renewed since then is spared.
 
     Returns: garbage [{object, bytes, age_hours, why}], bytes (of all), deleted (number of objects).
@@ -52,7 +50,7 @@ def collect_garbage(
     entries = {entry.key: entry for entry in store.entries("")}
     if not entries:
         progress.say(f"{store.root} holds no objects")
-    found = [(entries[key], why) for key, why in sorted(_unnamed(store, entries).items())]
+    found = [(entries[key], why) for key, why in sorted(_unnamed(store, entries, rules).items())]
     unfinished = [entry for entry in store.unfinished() if entry.modified < limit]
     found = [(entry, why) for entry, why in found if entry.modified < limit]
     deleted = _delete(store, found, unfinished, limit, progress) if delete else 0
@@ -84,13 +82,13 @@ def _delete(
     return deleted
 
 
-def _unnamed(store: Store, entries: Entries) -> dict[str, str]:
+def _unnamed(store: Store, entries: Entries, rules: Iterable[Rule]) -> dict[str, str]:
     """Keys that nothing names, and why each is garbage, whatever their age."""
     named = _named_blobs(store)
     found = {key: "named by no manifest" for key in entries if key.startswith("blobs/") and key not in named}
-    for rule in (_records, _beside_manifests, _beside_reports, _classifiers):
-        found.update(rule(store, entries, named))
-    found.update(leftovers.unnamed(store, entries))
+    found.update(_records(store, entries, named))
+    for rule in (_beside_manifests, *rules):
+        found.update(rule(store, entries))
     return found
 
 
@@ -111,9 +109,6 @@ def _named_blobs(store: Store) -> set[str]:
     return named
 
 
-Rule = Callable[[Store, Entries, set[str]], Iterator[tuple[str, str]]]
-
-
 def _records(store: Store, entries: Entries, named: set[str]) -> Iterator[tuple[str, str]]:
     for key in entries:
         if not key.startswith("ingested/"):
@@ -132,24 +127,8 @@ def _records(store: Store, entries: Entries, named: set[str]) -> Iterator[tuple[
             yield key, "names a shard that no manifest names"
 
 
-def _beside_manifests(store: Store, entries: Entries, named: set[str]) -> Iterator[tuple[str, str]]:
+def _beside_manifests(store: Store, entries: Entries) -> Iterator[tuple[str, str]]:
     for key in entries:
         manifest = re.sub(r"\.html$", ".json", key)
         if MANIFEST.fullmatch(manifest) and manifest not in entries and not store.exists(manifest):
             yield key, "beside no manifest"
-
-
-def _beside_reports(store: Store, entries: Entries, named: set[str]) -> Iterator[tuple[str, str]]:
-    for key in entries:
-        found = re.fullmatch(r"(reports/[0-9a-f]{64})\..+", key)
-        if found and f"{found[1]}.json" not in entries and not store.exists(f"{found[1]}.json"):
-            yield key, "beside no report"
-
-
-def _classifiers(store: Store, entries: Entries, named: set[str]) -> Iterator[tuple[str, str]]:
-    published = [key for key in store.list("classifiers") if key.endswith(".json")]
-    texts = [store.read(key) for key in published]
-    for key in entries:
-        found = re.fullmatch(r"classifiers/([0-9a-f]{64})\.safetensors", key)
-        if found and not any(found[1].encode() in text for text in texts):
-            yield key, "named by no classifier's JSON"

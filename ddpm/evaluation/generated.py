@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from ddpm.data.dataset import PictureSet
 from ddpm.data.packing import Unusable, decode
 from ddpm.errors import WrongInput
+from ddpm.evaluation.report import Generation
 from ddpm.model.model import Model
 from ddpm.progress import Progress
 from ddpm.settings import DrawSettings, EvaluateSettings, require_drawable
@@ -30,7 +31,7 @@ class Generated:
 
     n: int
     draws: Iterable[Iterable[Tensor]]
-    generation: Callable[[], dict[str, Any]]  # that half of the protocol; a folder's is known once it has been read
+    generation: Callable[[], Generation]  # that half of the protocol; a folder's is known once it has been read
     model: Model | None = None
 
     def first(self, n: int) -> Tensor:
@@ -76,10 +77,10 @@ def _of_model(
     require_drawable(model.settings, drawing)
     n = settings.n or len(data.train)
     firsts = range(settings.sample_seed, settings.sample_seed + n * settings.seeds, n)
-    generation = {
+    generation: Generation = {
         "weights_sha256": model.origin.weights_sha256,
         "weights": "ema",
-        **dataclasses.asdict(drawing),
+        **cast(Generation, dataclasses.asdict(drawing)),
         "seeds": [settings.sample_seed, settings.sample_seed + n * settings.seeds],
         "draws": settings.seeds,
     }

@@ -7,19 +7,35 @@ the pictures were made. Figures compare only where their measurement is equal.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict, cast
 
 from ddpm.errors import Refused, WrongInput
+from ddpm.evaluation.figures.table import DECISIVE, FIGURES, Interval
+from ddpm.evaluation.figures.uncertainty import Z
+from ddpm.evaluation.report import Measurement, Report, number_in
 
-Z = 1.96  # a 95% interval in standard deviations
-SIDE_BY_SIDE = (
-    "metric", "fid", "fid_std", "kid", "kid_std", "precision", "recall", "inception_score", "n", "noise_floor", "excess",
-    "fid_infinity",
-)  # fmt: skip
-HIGHER_IS_BETTER = ("precision", "recall")
+BESIDE = ("metric", "n", "noise_floor", "excess")  # what `compare` shows of a report besides its figures
 
 
-def require_same_measurement(a: dict[str, Any], b: dict[str, Any]) -> None:
+class Change(TypedDict):
+    """One report's figure less another's, and its 95% interval."""
+
+    difference: float
+    low: float
+    high: float
+
+
+class Judged(Change):
+    """`better` is "a" or "b" where the interval leaves out 0, else "neither"."""
+
+    better: str
+
+
+Compared = dict[str, Any]  # a, b: what is shown of either report; by a figure's name: Judged
+
+
+def require_same_measurement(a: Mapping[str, object], b: Mapping[str, object]) -> None:
     """Raise Refused, naming the first field that differs, unless two measurements are equal."""
     for name in sorted({*a, *b}):
         if a.get(name) != b.get(name):
@@ -28,71 +44,77 @@ def require_same_measurement(a: dict[str, Any], b: dict[str, Any]) -> None:
             )
 
 
-def measurement_of(report: dict[str, Any], name: str = "report") -> dict[str, Any]:
+def measurement_of(report: Report, name: str = "report") -> Measurement:
     """The measurement half of a report's protocol. Raises WrongInput where it has none."""
+    figures = cast(Mapping[str, Any], report)
     try:
-        for figure in ("fid", "fid_std", "kid", "kid_std"):
-            float(report[figure])
-        return dict(report["protocol"]["measurement"])
+        for figure in DECISIVE:
+            float(figures[figure])
+            float(figures[f"{figure}_std"])
+        return cast(Measurement, dict(report["protocol"]["measurement"]))
     except (KeyError, TypeError, ValueError):
         raise WrongInput(
             f"{name}: no report with figures and a protocol; give what `ddpm evaluate --json` printed"
         ) from None
 
 
-def difference(a: dict[str, Any], b: dict[str, Any], metric: str) -> dict[str, float]:
-    """b's figure minus a's, with the 95% interval of the difference."""
-    value = float(b[metric]) - float(a[metric])
-    half = Z * math.hypot(float(a[f"{metric}_std"]), float(b[f"{metric}_std"]))
-    return {"difference": value, "low": value - half, "high": value + half}
-
-
-def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-    """Two reports side by side: `a`, `b` (their figures) and, by metric, difference (b's less a's), low, high and better.
-
-    `better` is "a" or "b" where the 95% interval of the difference leaves out 0, else "neither". Raises Refused where they
-    were measured differently, WrongInput where one is no report.
-    """
-    require_same_measurement(measurement_of(a, "A"), measurement_of(b, "B"))
-    figures = [{name: report[name] for name in SIDE_BY_SIDE if name in report} for report in (a, b)]
-    changes = {metric: difference(a, b, metric) for metric in ("fid", "kid")}
-    changes |= {
-        metric: _of_intervals(a, b, metric)
-        for metric in ("precision", "recall")
-        if all(metric in report and metric in (report.get("intervals") or {}) for report in (a, b))
-    }
-    return {"a": figures[0], "b": figures[1], **{metric: _judged(metric, change) for metric, change in changes.items()}}
-
-
-def _of_intervals(a: dict[str, Any], b: dict[str, Any], metric: str) -> dict[str, float]:
-    """The difference of two shares, with its interval from each one's own (Newcombe 1998, method 10)."""
-    value = float(b[metric]) - float(a[metric])
-    (a_low, a_high), (b_low, b_high) = (report["intervals"][metric] for report in (a, b))
-    down, up = math.hypot(b[metric] - b_low, a_high - a[metric]), math.hypot(b_high - b[metric], a[metric] - a_low)
+def difference(a: Report, b: Report, name: str) -> Change | None:
+    """b's figure less a's, by the way in which its interval is formed; None where one of them does not have it."""
+    one, other = number_in(a, name), number_in(b, name)
+    if one is None or other is None:
+        return None
+    value = float(other) - float(one)
+    if FIGURES[name].interval is Interval.STD:
+        stds = number_in(a, f"{name}_std"), number_in(b, f"{name}_std")
+        if stds[0] is None or stds[1] is None:
+            return None
+        half = Z * math.hypot(float(stds[0]), float(stds[1]))
+        return {"difference": value, "low": value - half, "high": value + half}
+    # Of shares, from each one's own interval (Newcombe 1998, method 10).
+    ends, other_ends = ((report.get("intervals") or {}).get(name) for report in (a, b))
+    if ends is None or other_ends is None:
+        return None
+    (a_low, a_high), (b_low, b_high) = ends, other_ends
+    down, up = math.hypot(other - b_low, a_high - one), math.hypot(b_high - other, one - a_low)
     return {"difference": value, "low": value - down, "high": value + up}
 
 
-def _judged(metric: str, change: dict[str, float]) -> dict[str, Any]:
+def compare(a: Report, b: Report) -> Compared:
+    """Two reports side by side: `a`, `b` (their figures) and, by figure, difference (b's less a's), low, high and better.
+
+    Raises Refused where they were measured differently, WrongInput where one is no report.
+    """
+    require_same_measurement(measurement_of(a, "A"), measurement_of(b, "B"))
+    shown = (*BESIDE, *FIGURES, *(f"{name}_std" for name, figure in FIGURES.items() if figure.interval is Interval.STD))
+    found: Compared = {
+        side: {name: value for name, value in report.items() if name in shown} for side, report in (("a", a), ("b", b))
+    }
+    for name, figure in FIGURES.items():
+        if figure.measure and (change := difference(a, b, name)):
+            found[name] = _judged(change, figure.higher_is_better)
+    return found
+
+
+def _judged(change: Change, higher_is_better: bool) -> Judged:
     risen, fallen = change["low"] > 0, change["high"] < 0
-    if not (risen or fallen):
-        return {**change, "better": "neither"}
-    return {**change, "better": "b" if risen == (metric in HIGHER_IS_BETTER) else "a"}
+    better = "neither" if not (risen or fallen) else "b" if risen == higher_is_better else "a"
+    return {**change, "better": better}
 
 
-def table(found: dict[str, Any]) -> str:
+def table(found: Compared) -> str:
     """What `compare` found, as a person reads it."""
     a, b = found["a"], found["b"]
     rows = [("", "A", "B", "B - A", "95%", "better")]
-    for metric in ("fid", "kid", "precision", "recall"):
-        if change := found.get(metric):
-            better = {"a": "A", "b": "B"}.get(change["better"], "neither")
-            between = f"{change['low']:+.3g} to {change['high']:+.3g}"
-            rows.append(
-                (metric, f"{a[metric]:.4g}", f"{b[metric]:.4g}", f"{change['difference']:+.3g}", between, better)
-            )
+    for name in (name for name in FIGURES if name in found):
+        change: Judged = found[name]
+        better = {"a": "A", "b": "B"}.get(change["better"], "neither")
+        between = f"{change['low']:+.3g} to {change['high']:+.3g}"
+        rows.append((name, f"{a[name]:.4g}", f"{b[name]:.4g}", f"{change['difference']:+.3g}", between, better))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if floor := a.get("noise_floor"):
-        note = " (extrapolated)" if floor.get("extrapolated") else ""
-        lines.append(f"noise floor: FID {floor['fid']:.4g}{note}, KID {floor['kid']:.4g}")
+        distances = [figure for figure in FIGURES.values() if figure.distance]
+        lines.append(
+            f"noise floor: {', '.join(f'{d.title} {floor[d.name]:.4g}{d.floor_note(floor)}' for d in distances)}"
+        )
     return "\n".join([f"{a.get('metric', 'fid')}, {a.get('n', 'as many')} pictures each", *lines])

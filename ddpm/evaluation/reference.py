@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -24,11 +24,12 @@ from torch import Tensor
 
 from ddpm.data.dataset import PictureSet
 from ddpm.errors import Refused
-from ddpm.evaluation.classifier import fold_of, open_classifiers
-from ddpm.evaluation.features import Extractor, classifier_extractors, inception_extractor
-from ddpm.evaluation.fidelity import KID_SUBSETS, Statistics, frechet, kid_subset, statistics
-from ddpm.evaluation.precision_recall import NEIGHBOURS, radii
-from ddpm.evaluation.uncertainty import Floor, noise_floor
+from ddpm.evaluation.extractors.features import Extractor
+from ddpm.evaluation.extractors.table import EXTRACTORS
+from ddpm.evaluation.figures.fidelity import KID_SUBSETS, Statistics, frechet, kid_subset, statistics
+from ddpm.evaluation.figures.precision_recall import NEIGHBOURS, radii
+from ddpm.evaluation.figures.uncertainty import Floor, noise_floor
+from ddpm.evaluation.report import Measurement, NoiseFloor
 from ddpm.progress import Progress
 from ddpm.randomness import generator, key
 from ddpm.settings import EvaluateSettings
@@ -122,25 +123,28 @@ class Side:
 class Reference:
     """What generated pictures are measured against. Several sides' figures are averaged."""
 
+    extractor: str  # its name in settings
     metric: str  # "fid_classifier", or "fid_" and Inception's layer
     sides: list[Side]
     data: PictureSet
-    base: dict[str, Any]  # the measurement, but for n
+    base: Measurement  # but for n
+    knows_classes: bool  # whether logits are of the data set's own classes
 
     def subset(self, n: int) -> int:
         """The size of KID's subsets for n generated pictures."""
         return kid_subset(n, min(len(side.rows) for side in self.sides))
 
-    def measurement(self, n: int) -> dict[str, Any]:
+    def measurement(self, n: int) -> Measurement:
         """The measurement half of the protocol, for n generated pictures."""
         return {**self.base, "n": n, "kid_subsets": KID_SUBSETS, "kid_subset_size": self.subset(n)}
 
-    def noise_floor(self, n: int) -> dict[str, Any]:
-        """What n real pictures score against others: fid, fid_std, kid; n: measured with so many; extrapolated: to n."""
+    def noise_floor(self, n: int) -> NoiseFloor:
+        """What n real pictures score against others; `fid_std` is None where it is not known."""
         floors = [side.floor(n) for side in self.sides]
-        mean = {name: float(np.mean([getattr(f, name) for f in floors])) for name in ("fid", "fid_std", "kid")}
-        measured = min(f.measured_n for f in floors)
-        return {**mean, "n": measured, "extrapolated": measured < n}
+        fid, fid_std, kid = np.mean([(floor.fid, floor.fid_std, floor.kid) for floor in floors], axis=0).tolist()
+        measured = min(floor.measured_n for floor in floors)
+        known = None if math.isnan(fid_std) else fid_std
+        return {"fid": fid, "fid_std": known, "kid": kid, "n": measured, "extrapolated": measured < n}
 
     @cached_property
     def held_out_logits(self) -> list[Tensor]:
@@ -156,33 +160,19 @@ def open_reference(
 
     Raises Refused where the classifier does not pass its guards, WrongInput for weights that cannot be had.
     """
-    base = {
-        "dataset_digest": data.digest, "split": "train", "image_size": data.image_size, "n_real": len(data.train),
-        "neighbours": NEIGHBOURS,
-    }  # fmt: skip
     if len(data.train) < 32:
         raise Refused(
             f"n: {data.name} has {len(data.train)} training pictures, too few to measure against; at least 32 are needed"
         )
-    if settings.extractor == "inception":
-        inception = inception_extractor(
-            settings.layer, settings.weights, settings.weights_sha256, store, device, progress
-        )
-        side = Side(inception, data, torch.arange(len(data.train)), store, progress)
-        facts = {"extractor": inception.name, "layer": settings.layer, "weights_sha256": inception.weights_sha256}
-        return Reference(f"fid_{settings.layer}", [side], data, {**base, **facts})
-    _, digests, accuracy = open_classifiers(data, store)
-    fold = fold_of(data.train)
-    sides = [
-        Side(extractor, data, (fold == number).nonzero().flatten(), store, progress)
-        for number, extractor in enumerate(classifier_extractors(digests, store, device))
-    ]
-    _require_order(sides, data, store)
-    facts = {
-        "extractor": "classifier", "layer": sides[0].extractor.layer, "weights_sha256": "+".join(digests),
-        "classifier_accuracy": accuracy,
+    opened = EXTRACTORS[settings.extractor](settings, data, store, device, progress)
+    sides = [Side(extractor, data, rows, store, progress) for extractor, rows in opened.sides]
+    if opened.knows_classes:
+        _require_order(sides, data, store)
+    base = {
+        "dataset_digest": data.digest, "split": "train", "image_size": data.image_size, "n_real": len(data.train),
+        "neighbours": NEIGHBOURS, **opened.facts,
     }  # fmt: skip
-    return Reference("fid_classifier", sides, data, {**base, **facts})
+    return Reference(settings.extractor, opened.metric, sides, data, cast(Measurement, base), opened.knows_classes)
 
 
 def _require_order(sides: list[Side], data: PictureSet, store: Store) -> None:

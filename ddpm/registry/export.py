@@ -22,6 +22,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ddpm.errors import WrongInput
+from ddpm.evaluation.report import Report
 from ddpm.model.diffusion import Diffusion
 from ddpm.model.model import Model
 from ddpm.model.unet import CHANNELS
@@ -253,7 +254,7 @@ def diffusers_weights(settings: ModelSettings, state: dict[str, Tensor]) -> dict
 # -- the card ------------------------------------------------------------------------------------------------------
 
 
-def _report(model: Model, tracking_uri: str) -> dict[str, Any] | None:
+def _report(model: Model, tracking_uri: str) -> Report | None:
     """The figures of a registered version; a checkpoint has none."""
     named = model.origin.reference
     if not named.startswith("models:/"):
@@ -262,7 +263,7 @@ def _report(model: Model, tracking_uri: str) -> dict[str, Any] | None:
     return figures(tracking_uri, name, int(version))
 
 
-def _card(model: Model, form: str, weights: str, report: dict[str, Any] | None) -> str:
+def _card(model: Model, form: str, weights: str, report: Report | None) -> str:
     """README.md: what the model is, how one draws from it, and what was measured."""
     settings, origin, size = model.settings, model.origin, model.image_size
     averaged = "averaged (EMA)" if weights == "ema" else "raw, not averaged"

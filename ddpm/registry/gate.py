@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
+from ddpm.evaluation.figures.table import DECISIVE, FIGURES
 from ddpm.evaluation.protocol import difference, measurement_of, require_same_measurement
+from ddpm.evaluation.report import Report, number_in
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Decision:
     why: str
 
 
-def decide(candidate: dict[str, Any], champion: dict[str, Any] | None, copying_gate: float = 1.0) -> Decision:
+def decide(candidate: Report, champion: Report | None, copying_gate: float = 1.0) -> Decision:
     """Promote what is not worse by FID or KID and better by one of them, beyond the 95% intervals; or the first at all.
 
     What copies its training pictures is not promoted, however good its figures: they reward it.
@@ -27,32 +28,36 @@ def decide(candidate: dict[str, Any], champion: dict[str, Any] | None, copying_g
         copying_gate: the share of copies, over that which held-out pictures seem to hold, that is borne; 1: any.
     Raises: Refused, naming the field, where they were measured differently.
     """
-    for metric in ("fid", "kid"):
-        if not (math.isfinite(float(candidate[metric])) and math.isfinite(float(candidate[f"{metric}_std"]))):
-            return Decision(
-                False, f"its {metric.upper()} is {candidate[metric]} ± {candidate[f'{metric}_std']}, not a number"
-            )
+    for name in DECISIVE:
+        value, std = number_in(candidate, name), number_in(candidate, f"{name}_std")
+        if value is None or std is None or not (math.isfinite(float(value)) and math.isfinite(float(std))):
+            return Decision(False, f"its {FIGURES[name].title} is {value} ± {std}, not a number")
     if problem := _copying(candidate, copying_gate):
         return Decision(False, problem)
     if champion is None:
         return Decision(True, "the first version of this model")
     require_same_measurement(measurement_of(candidate, "candidate"), measurement_of(champion, "champion"))
-    found = {metric: difference(champion, candidate, metric) for metric in ("fid", "kid")}
-    words = "; ".join(
-        f"{metric.upper()} {candidate[metric]:.4g} against {champion[metric]:.4g} "
-        f"(difference {change['difference']:+.3g}, 95% from {change['low']:+.3g} to {change['high']:+.3g})"
-        for metric, change in found.items()
-    )
-    worse = [metric.upper() for metric, change in found.items() if change["low"] > 0]
-    better = [metric.upper() for metric, change in found.items() if change["high"] < 0]
+    words: list[str] = []
+    worse: list[str] = []
+    better: list[str] = []
+    for figure in (FIGURES[name] for name in DECISIVE):
+        change = difference(champion, candidate, figure.name)
+        assert change, "measurement_of has seen that both have it"
+        words.append(
+            f"{figure.title} {number_in(candidate, figure.name):.4g} against {number_in(champion, figure.name):.4g} "
+            f"(difference {change['difference']:+.3g}, 95% from {change['low']:+.3g} to {change['high']:+.3g})"
+        )
+        risen, fallen = change["low"] > 0, change["high"] < 0
+        if risen or fallen:
+            (better if risen == figure.higher_is_better else worse).append(figure.title)
     if worse:
-        return Decision(False, f"worse by {' and '.join(worse)}: {words}")
+        return Decision(False, f"worse by {' and '.join(worse)}: {'; '.join(words)}")
     if better:
-        return Decision(True, f"better by {' and '.join(better)}: {words}")
-    return Decision(False, f"not better beyond the intervals: {words}")
+        return Decision(True, f"better by {' and '.join(better)}: {'; '.join(words)}")
+    return Decision(False, f"not better beyond the intervals: {'; '.join(words)}")
 
 
-def _copying(candidate: dict[str, Any], gate: float) -> str:
+def _copying(candidate: Report, gate: float) -> str:
     """What is wrong with a report's copying, or nothing."""
     if gate >= 1:
         return ""

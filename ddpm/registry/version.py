@@ -14,13 +14,15 @@ import json
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
 
 from ddpm.errors import WrongInput
+from ddpm.evaluation.figures.table import DECISIVE
 from ddpm.evaluation.protocol import measurement_of
+from ddpm.evaluation.report import Generation, Report, number_in
 from ddpm.model.model import Model, Origin, suited
 from ddpm.settings import FORMAT_VERSION, DrawSettings, ModelSettings, pick, require_name
 from ddpm.store import FileStore
@@ -46,7 +48,7 @@ class Registered(TypedDict):
 
 
 def register(
-    tracking_uri: str, name: str, checkpoint: str, report: dict[str, Any], run_id: str | None, tags: dict[str, str]
+    tracking_uri: str, name: str, checkpoint: str, report: Report, run_id: str | None, tags: dict[str, str]
 ) -> Registered:
     """Make a checkpoint's averaged weights and their report a version of `name`.
 
@@ -65,7 +67,7 @@ def register(
     facts = read_facts(uri)
     averaged = drawn_from(facts)
     sha256 = facts["sha256"][averaged]
-    generation = report["protocol"].get("generation") or {}
+    generation = report["protocol"].get("generation") or Generation()
     measured = generation.get("weights_sha256")
     if measured != sha256:
         of = f"of weights {measured[:12]}…" if measured else "of no checkpoint"
@@ -94,7 +96,7 @@ def register(
         "format_version": FORMAT_VERSION,
         "settings": facts["settings"],  # the network's and its training's
         "image_size": facts["image_size"],
-        **{name: generation[name] for name in DRAWN_BY if name in generation},
+        **{name: value for name, value in generation.items() if name in DRAWN_BY},
         "images_seen": facts["images_seen"],
         "dataset_digest": facts.get("dataset_digest"),
         "checkpoint": uri,
@@ -104,14 +106,14 @@ def register(
     with _model_folder(contents) as folder:
         client.log_artifacts(run_id, str(folder), f"model-{sha256[:12]}")
     source = f"{client.get_run(run_id).info.artifact_uri}/model-{sha256[:12]}"
-    figures = {metric: f"{report[metric]:.6g}" for metric in ("fid", "kid")}
+    figures = {name: f"{number_in(report, name):.6g}" for name in DECISIVE}
     created = client.create_model_version(
         name, source, run_id, tags={**tags, **figures, "metric": report["metric"], WEIGHTS_TAG: sha256}
     )
     return {"name": name, "version": int(created.version), "new": True}
 
 
-def _as_json(facts: dict[str, Any]) -> bytes:
+def _as_json(facts: Mapping[str, Any]) -> bytes:
     return json.dumps(facts, indent=1, sort_keys=True).encode()
 
 
@@ -167,7 +169,7 @@ def _is_exported(folder: Path) -> bool:
     return all((folder / file).is_file() for file in ENGINE_FILES)
 
 
-def figures(tracking_uri: str, name: str, version: int) -> dict[str, Any]:
+def figures(tracking_uri: str, name: str, version: int) -> Report:
     """The report of a registered version."""
     client = open_client(tracking_uri)
     with _downloaded(client, _find(client, f"models:/{name}/{version}")) as files:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ddpm.data import sources
 from ddpm.errors import WrongInput
-from ddpm.evaluation.weights import check_weights
+from ddpm.evaluation.extractors.weights import check_weights
 from ddpm.places import fill_places
 from ddpm.plan import Plan
 from ddpm.progress import Progress
@@ -27,7 +27,7 @@ def configure(parameters: dict[str, Any], progress: Progress) -> Run:
     sources.parse(plan.ingest.source).check()
     check_weights(plan.evaluate.weights)
     if plan.judge.judge_url:
-        from ddpm.evaluation.judge import check_judge  # it imports torch
+        from ddpm.judge.controls import check_judge  # it imports torch
 
         check_judge(plan.judge, plan.ingest.image_size)
     open_client(plan.tracking_uri)  # the places first: a run is bound to its plan once that is written

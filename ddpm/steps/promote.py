@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import TypedDict
 
+from ddpm.data.dataset import open_dataset
 from ddpm.data.ingest import DatasetFacts
 from ddpm.errors import Refused, WrongInput
+from ddpm.evaluation.evaluate import evaluate
 from ddpm.evaluation.protocol import measurement_of, require_same_measurement
+from ddpm.evaluation.report import Report
 from ddpm.progress import Progress
 from ddpm.registry.gate import Decision, decide
 from ddpm.registry.promotion import Draft, Entry, ShortFigures, append, project_aliases, standing
-from ddpm.registry.version import Registered, figures
+from ddpm.registry.version import Registered, figures, resolve
 from ddpm.run import Run
 from ddpm.settings import DrawSettings, EvaluateSettings
-from ddpm.steps.evaluate import evaluate
 from ddpm.steps.task import task
 from ddpm.workplace import Workplace
 
@@ -56,7 +58,8 @@ def promote(
                     False, f"the champion draws {other} px and this version {mine} px: they cannot be measured alike"
                 )
             place.progress.say(f"the champion, version {champion}, is measured again: {problem}")
-            theirs = evaluate(place, f"models:/{name}/{champion}", dataset_uri, settings, drawing)
+            model, data = resolve(f"models:/{name}/{champion}", place.tracking_uri), open_dataset(dataset_uri)
+            theirs = evaluate(model, data, settings, drawing, place.store, place.progress)
         return decide(candidate, theirs, settings.copying_gate)
 
     def draft(log: list[Entry]) -> Draft | None:
@@ -100,7 +103,7 @@ def _decided(log: list[Entry], version: int) -> Entry | None:
     return next((entry for entry in reversed(log) if entry["to"] == version and entry["action"] != "rollback"), None)
 
 
-def _short(report: dict[str, Any]) -> ShortFigures:
+def _short(report: Report) -> ShortFigures:
     return {
         "metric": report["metric"],
         "fid": report["fid"],

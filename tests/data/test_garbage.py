@@ -14,6 +14,7 @@ from ddpm.data.manifest import blob_key, canonical
 from ddpm.errors import Refused, WrongInput
 from ddpm.progress import Quiet
 from ddpm.settings import IngestSettings
+from ddpm.steps.gc import RULES
 from ddpm.store import open_store
 
 DAYS = 3 * 86400
@@ -44,7 +45,7 @@ def age(store, seconds=DAYS, *keys):
 
 
 def collect(store, **options):
-    facts = collect_garbage(store, Quiet(), **options)
+    facts = collect_garbage(store, Quiet(), rules=RULES, **options)
     return {row["object"].removeprefix(f"{store.root}/") for row in facts["garbage"]}, facts
 
 

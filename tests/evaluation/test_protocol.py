@@ -66,7 +66,7 @@ def test_intervals_from_few_values_are_students():
     """In 95% of draws the interval holds, also for two or three values, whose own spread says little."""
     import numpy as np
 
-    from ddpm.evaluation.uncertainty import against_both
+    from ddpm.evaluation.figures.uncertainty import against_both
 
     rng = np.random.default_rng(0)
     for count in (2, 3, 5):

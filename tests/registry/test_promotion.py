@@ -146,14 +146,15 @@ def test_a_champion_that_was_measured_otherwise_is_measured_again(checkpoints, p
     """Against another data set its old figures say nothing: the real evaluation runs, on the candidate's terms."""
     seen = []
 
-    def evaluate(place, generated, dataset_uri, *rest):
-        seen.append((generated, dataset_uri))
+    def evaluate(model, data, *rest):
+        seen.append((model.origin.reference, data))
         return report_of(checkpoints[0], fid=9.0)
 
     register(place, "m", checkpoints[0], report_of(checkpoints[0], fid=0.5, dataset_digest="older"), None, {})
     decide_on(store, place, 1)
     register(place, "m", checkpoints[1], report_of(checkpoints[1]), None, {})
     monkeypatch.setattr("ddpm.steps.promote.evaluate", evaluate)
+    monkeypatch.setattr("ddpm.steps.promote.open_dataset", lambda uri: uri)
     assert promote(
         Workplace(Quiet(), store.root, place), "m", 2, "the-data-set", EvaluateSettings(), DrawSettings(), again=False
     )["promoted"]

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from ddpm.data.dataset import PictureSet, Split
 from ddpm.data.ingest import ingest
 from ddpm.errors import Refused, WrongInput
-from ddpm.evaluation.fidelity import frechet, kid_subset, quick_frechet, statistics
+from ddpm.evaluation.figures.fidelity import frechet, kid_subset, quick_frechet, statistics
+from ddpm.evaluation.figures.memorisation import CopySearch
+from ddpm.evaluation.figures.precision_recall import precision_recall, radii
 from ddpm.evaluation.measure import Clock, measure, score
-from ddpm.evaluation.memorisation import CopySearch
-from ddpm.evaluation.precision_recall import precision_recall, radii
 from ddpm.evaluation.reference import open_reference
 from ddpm.progress import Quiet
 from ddpm.settings import EvaluateSettings, IngestSettings
@@ -98,7 +98,7 @@ def test_figures_do_not_depend_on_the_batch(all_digits, monkeypatch):
     assert measured(reference, data.held_out.images, 7) == whole, (
         "however they arrive, they are looked at in the same batches"
     )
-    monkeypatch.setattr("ddpm.evaluation.features.BATCH", 7)
+    monkeypatch.setattr("ddpm.evaluation.extractors.features.BATCH", 7)
     monkeypatch.setattr("ddpm.evaluation.measure.BATCH", 7)
     parts = measured(reference, data.held_out.images)
     assert parts["fid"] == pytest.approx(whole["fid"], rel=1e-4)
@@ -306,7 +306,7 @@ def test_the_noise_floor_falls_with_n_and_says_when_it_is_extrapolated(all_digit
 
 def test_what_is_not_finite_is_refused(all_digits, monkeypatch):
     data, _, reference = all_digits
-    monkeypatch.setattr("ddpm.evaluation.measure.kid", lambda *_: (math.nan, math.nan))
+    monkeypatch.setattr("ddpm.evaluation.figures.distances.kid", lambda *_: (math.nan, math.nan))
     with pytest.raises(Refused, match="kid of 64 pictures is nan"):
         score(reference, data.held_out.images[:64])
     broken = statistics(torch.full((20, 3), math.nan))

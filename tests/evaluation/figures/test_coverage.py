@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ddpm.evaluation.coverage import EXAMPLES, by_class, by_cluster
+from ddpm.evaluation.figures.coverage import EXAMPLES, by_class, by_cluster
 
 REAL = torch.arange(400) % 4
 NAMES = ["a", "b", "c", "d"]

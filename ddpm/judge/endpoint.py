@@ -54,7 +54,7 @@ class Endpoint:
         self.address = url.rstrip("/") + "/chat/completions"
         self.model, self.timeout = model, timeout
         self._key = api_key
-        self._options: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens}
+        self._options: dict[str, float] = {"temperature": 0, "max_tokens": max_tokens}
         self._opener = urllib.request.build_opener(_NoRedirect)
 
     def ask(self, question: str, png: bytes) -> Reply:
@@ -77,7 +77,7 @@ class Endpoint:
             raise Unanswered("failures", f"no answer: {self._without_key(str(problem) or repr(problem))}") from None
         return _reply(data)
 
-    def _said(self, problem: urllib.error.HTTPError, options: dict[str, Any]) -> Exception:
+    def _said(self, problem: urllib.error.HTTPError, options: dict[str, float]) -> Exception:
         """What an HTTP status other than 200 means."""
         status = problem.code
         try:
@@ -101,7 +101,7 @@ class Endpoint:
             return Hopeless(f"{said}; check judge_url and judge_model ({self.model})")
         return Hopeless(said)
 
-    def _does_without(self, options: dict[str, Any], complaint: str) -> bool:
+    def _does_without(self, options: dict[str, float], complaint: str) -> bool:
         """Whether the next request differs in what the endpoint complained of: newer models take neither of these."""
         if "max_tokens" in complaint and "max_tokens" in options:
             changed = {name: value for name, value in options.items() if name != "max_tokens"}
@@ -156,7 +156,7 @@ def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _error_of(data: bytes) -> dict[str, Any]:
+def _error_of(data: bytes) -> dict[str, object]:
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):

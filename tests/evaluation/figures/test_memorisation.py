@@ -1,13 +1,15 @@
 """Copies are found, and what is no copy is not."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from ddpm.data.dataset import PictureSet, Split
-from ddpm.evaluation.memorisation import THIRD, CopySearch, Space, levels
+from ddpm.evaluation.figures.memorisation import THIRD, CopySearch, Space, levels
+from ddpm.evaluation.figures.uncertainty import fid_at_infinity, share_excess, share_interval
+from ddpm.evaluation.page.verdict import verdict
 from ddpm.evaluation.reference import open_reference
-from ddpm.evaluation.report import verdict
-from ddpm.evaluation.uncertainty import fid_at_infinity, share_excess, share_interval
 from ddpm.model.diffusion import to_unit
 from ddpm.progress import Quiet
 from ddpm.settings import DrawSettings, EvaluateSettings, ModelSettings, TrainSettings
@@ -32,7 +34,7 @@ def reference(digits, tmp_path_factory):
     }
     data = PictureSet(**{**vars(digits), **split})
     with pytest.MonkeyPatch.context() as patch:  # of so few pictures it learns less
-        patch.setattr("ddpm.evaluation.classifier.MIN_ACCURACY", 0.6)
+        patch.setattr("ddpm.evaluation.extractors.classifier.MIN_ACCURACY", 0.6)
         patch.setattr("ddpm.evaluation.reference._require_order", lambda *_: None)
         return open_reference(
             EvaluateSettings(extractor="classifier"),
@@ -84,11 +86,11 @@ def test_held_out_pictures_are_no_copies(reference):
 
 def open_reference_of(reference, data):
     """The same networks, with other pictures held out."""
-    from ddpm.evaluation.reference import Reference, Side
+    from ddpm.evaluation.reference import Side
 
     data = PictureSet(**{**vars(data), "digest": f"{len(data.train):032d}{len(data.held_out):032d}"})
     sides = [Side(side.extractor, data, side.rows, side._store, Quiet()) for side in reference.sides]
-    return Reference(reference.metric, sides, data, reference.base)
+    return dataclasses.replace(reference, sides=sides, data=data)
 
 
 def test_a_model_that_learnt_its_pictures_by_heart_is_caught(reference, tmp_path):

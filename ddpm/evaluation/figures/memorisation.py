@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.evaluation.protocol import Z
+from ddpm.evaluation.figures.uncertainty import Z, share_excess, students_t
 from ddpm.evaluation.reference import Reference
-from ddpm.evaluation.uncertainty import T, share_excess
+from ddpm.evaluation.report import Closer, Copying, CopyingIn, Levels, Nearness, Pair, Spread
 from ddpm.model.levels import LEVELS, loss_by_level
 from ddpm.model.sampling import Denoise
 from ddpm.randomness import generator
@@ -46,8 +45,8 @@ class Neighbours:
     def below(self, threshold: float) -> Tensor:
         return self.ratio < threshold
 
-    def figures(self, threshold: float) -> dict[str, Any]:
-        def of(values: Tensor) -> dict[str, float]:
+    def figures(self, threshold: float) -> Nearness:
+        def of(values: Tensor) -> Spread:
             return {"min": float(values.min()), "median": float(values.median())}
 
         return {
@@ -155,22 +154,22 @@ class CopySearch:
             self._closest[name] = sorted([*self._closest[name], *here], key=lambda entry: entry[:2])[:PAIRS]
         self._seen += len(images)
 
-    def finish(self) -> tuple[dict[str, Any], Tensor]:
+    def finish(self) -> tuple[Copying, Tensor]:
         """The report on copying, and its closest pairs, generated and training picture in turn: uint8 [2p,3,h,w]."""
         held_out_n = len(self.data.held_out)
-        report: dict[str, Any] = {"n": self._seen, "held_out_n": held_out_n}
+        spaces: dict[str, CopyingIn] = {}
         copies, held_out_copies = torch.zeros(self._seen, dtype=torch.bool), torch.zeros(held_out_n, dtype=torch.bool)
-        pairs: list[dict[str, Any]] = []
+        pairs: list[Pair] = []
         shown: list[Tensor] = []
         for name, space in self.spaces.items():
             generated = _joined(self.found[name])
             held_out = self._yardstick(space)
             threshold = THIRD if held_out is None else _calibrated(held_out.ratio)
-            report[name] = {
+            spaces[name] = {
                 "generated": generated.figures(threshold),
-                "held_out": held_out and held_out.figures(threshold),
+                "held_out": None if held_out is None else held_out.figures(threshold),
                 "threshold": threshold,
-                "closer": held_out and _closer(generated.distance, held_out.distance),
+                "closer": None if held_out is None else _closer(generated.distance, held_out.distance),
             }
             copies |= generated.below(threshold)
             if held_out is not None:
@@ -186,8 +185,11 @@ class CopySearch:
         share = float(copies.double().mean())
         yardstick = float(held_out_copies.double().mean()) if held_out_n else 0.0
         excess, low = share_excess(share, self._seen, yardstick, held_out_n or 10**9)
-        report.update(share=share, share_held_out=yardstick if held_out_n else None, excess=excess, excess_low=low)
-        return {**report, "pairs": pairs}, torch.stack(shown)
+        return {
+            "n": self._seen, "held_out_n": held_out_n, "pixel": spaces["pixel"], "feature": spaces["feature"],
+            "share": share, "share_held_out": yardstick if held_out_n else None, "excess": excess, "excess_low": low,
+            "pairs": pairs,
+        }, torch.stack(shown)  # fmt: skip
 
     def _yardstick(self, space: Space) -> Neighbours | None:
         """The same of the held-out pictures, each against training ones and against the other held-out ones."""
@@ -213,7 +215,7 @@ def _calibrated(ratios: Tensor) -> float:
     return min(THIRD, float(ratios.sort().values[allowed]))
 
 
-def _closer(generated: Tensor, held_out: Tensor) -> dict[str, float]:
+def _closer(generated: Tensor, held_out: Tensor) -> Closer:
     """How often a generated picture is nearer to the training set than a held-out one (Mann & Whitney 1947); 95%."""
     ordered = held_out.sort().values
     below = torch.searchsorted(ordered, generated, right=False)
@@ -224,7 +226,7 @@ def _closer(generated: Tensor, held_out: Tensor) -> dict[str, float]:
     return {"share": share, "low": max(0.0, share - half), "high": min(1.0, share + half)}
 
 
-def levels(denoise: Denoise, reference: Reference, device: torch.device) -> dict[str, Any]:
+def levels(denoise: Denoise, reference: Reference, device: torch.device) -> Levels:
     """The loss at each noise level for training and for held-out pictures, and the gap between them in shares of the latter.
 
     A gap above 0 beyond its interval says that the model knows its training pictures better than others of their kind.
@@ -235,13 +237,15 @@ def levels(denoise: Denoise, reference: Reference, device: torch.device) -> dict
     order = torch.randperm(len(train), generator=generator("cpu", "levels"))[: chunks * m]
     seen = np.array([list(loss_by_level(denoise, train[rows], device).values()) for rows in order.split(m)])
     mean = seen.mean(0)
-    report: dict[str, Any] = {"sigma": list(LEVELS), "train": mean.tolist(), "held_out": None, "pictures": m}
-    report.update(gap=None, gap_low=None, gap_high=None)
+    report: Levels = {
+        "sigma": list(LEVELS), "train": mean.tolist(), "held_out": None, "pictures": m,
+        "gap": None, "gap_low": None, "gap_high": None,
+    }  # fmt: skip
     if len(held_out):
         unseen = np.array(list(loss_by_level(denoise, held_out[:m], device).values()))
         gap = (unseen - mean) / unseen
-        report.update(held_out=unseen.tolist(), gap=gap.tolist())
+        report["held_out"], report["gap"] = unseen.tolist(), gap.tolist()
         if chunks > 1:  # the training sets' spread is what chance does to a set of so many
-            half = T[chunks - 1] * seen.std(0, ddof=1) * math.sqrt(1 + 1 / chunks) / unseen
-            report.update(gap_low=(gap - half).tolist(), gap_high=(gap + half).tolist())
+            half = students_t(chunks - 1) * seen.std(0, ddof=1) * math.sqrt(1 + 1 / chunks) / unseen
+            report["gap_low"], report["gap_high"] = (gap - half).tolist(), (gap + half).tolist()
     return report

@@ -13,15 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.evaluation.fidelity import FEW_FEATURES, Statistics, kid, kid_subset, quick_frechet, statistics
-from ddpm.evaluation.protocol import Z
+from ddpm.evaluation.figures.fidelity import FEW_FEATURES, Statistics, kid, kid_subset, quick_frechet, statistics
 from ddpm.randomness import generator
 
+Z = 1.96  # a 95% interval in standard deviations
 BOOTSTRAPS = {True: 50, False: 8}  # by whether the features are few
 FLOOR_SPLITS = {True: 5, False: 1}
-T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}  # Student's t, two-sided 95%, by degrees of freedom
 CURVE_POINTS = 6
 CURVE_DRAWS = {True: 3, False: 1}
+
+
+def students_t(degrees: int) -> float:
+    """A 95% interval in standard deviations that were found with so few degrees of freedom, to three decimals."""
+    from scipy.stats import t
+
+    return round(float(t.ppf(0.975, degrees)), 3)
 
 
 def interval(value: float, std: float) -> list[float]:
@@ -124,5 +130,5 @@ def against_both(values: list[float], held_out: float) -> Sides:
     The training sets' spread is what chance does to such a set, so the held-out one may be off by as much.
     """
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-    few = T.get(len(values) - 1, Z)  # so few values do not tell their own spread well
+    few = students_t(len(values) - 1) if len(values) > 1 else Z  # so few values do not tell their own spread well
     return Sides(float(np.mean(values)), held_out, few * spread * math.sqrt(1 + 1 / len(values)))

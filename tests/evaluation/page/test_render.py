@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm.evaluation.charts import Line, curves
-from ddpm.evaluation.report import NOT_MEASURED, PICTURES, render, verdict
+from ddpm.evaluation.figures.numbers import NOT_MEASURED
+from ddpm.evaluation.page.charts import Line, curves
+from ddpm.evaluation.page.render import PICTURES, publish, render
+from ddpm.evaluation.page.verdict import verdict
 from ddpm.pictures import grid, png
-from ddpm.steps.page import publish
 from ddpm.store import FileStore, read_object
 
 FIGURES = {"n": 100, "nearer_to_train": 0.52, "below_third": 0.01, "below_threshold": 0.02}

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
+from ddpm.evaluation.figures.uncertainty import Z
+from ddpm.evaluation.report import Mean, ToldApart
 from ddpm.randomness import key
 
 LOWEST, HIGHEST = 1, 5
-Z = 1.96  # a 95% interval in standard deviations
 BOOTSTRAPS = 1000
 TOLD_APART = 0.8  # the AUC from which a judge is taken to see the difference
 
 
-def mean_of(scores: list[int]) -> dict[str, Any] | None:
+def mean_of(scores: list[int]) -> Mean | None:
     """mean, low and high (95%), and n; None of nothing.
 
     The spread is that of the scores and one 1 and one 5 besides, in the manner of Agresti and Coull's interval (1998):
@@ -32,11 +32,14 @@ def mean_of(scores: list[int]) -> dict[str, Any] | None:
 
 def auc_of(higher: np.ndarray, lower: np.ndarray) -> float:
     """The chance that one of `higher` is above one of `lower`, a tie counting half (Mann and Whitney's U over its maximum)."""
-    difference = higher[:, None] - lower[None, :]
-    return float((difference > 0).mean() + 0.5 * (difference == 0).mean())
+    from scipy.stats import rankdata
+
+    n, m = len(higher), len(lower)
+    u = rankdata(np.concatenate([higher, lower]))[:n].sum() - n * (n + 1) / 2
+    return float(u / (n * m))
 
 
-def told_apart(higher: list[int], lower: list[int]) -> dict[str, Any] | None:
+def told_apart(higher: list[int], lower: list[int]) -> ToldApart | None:
     """The AUC with its bootstrap interval, and whether it passes: at least 0.8, and above 0.5 beyond the interval."""
     if not higher or not lower:
         return None

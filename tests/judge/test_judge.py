@@ -10,9 +10,10 @@ import torch
 from vision_stub import VisionStub
 
 from ddpm.errors import WrongInput
-from ddpm.evaluation import bounds
-from ddpm.evaluation.controls import auc_of, mean_of, told_apart
-from ddpm.evaluation.judge import PROMPTS, judge, scrambled
+from ddpm.judge import bounds
+from ddpm.judge.controls import scrambled
+from ddpm.judge.judge import PROMPTS, judge
+from ddpm.judge.scores import auc_of, mean_of, told_apart
 from ddpm.progress import Quiet
 from ddpm.settings import JudgeSettings
 from ddpm.store import open_store
@@ -325,7 +326,7 @@ def test_by_hand_on_a_folder_of_pictures(tmp_path, monkeypatch, capsys):
 
 
 def test_a_key_with_an_end_of_line_is_taken_and_one_that_no_header_takes_is_not_told(monkeypatch):
-    from ddpm.steps.judge import _key
+    from ddpm.judge.controls import _key
 
     monkeypatch.setenv("DDPM_JUDGE_KEY", "sekrit\n")
     assert _key() == "sekrit"
@@ -338,7 +339,7 @@ def test_a_key_with_an_end_of_line_is_taken_and_one_that_no_header_takes_is_not_
 
 @pytest.mark.parametrize("text", ["\u00b2", "soon", ""])
 def test_waits_that_cannot_be_read_are_none(text):
-    from ddpm.evaluation.endpoint import _retry_after
+    from ddpm.judge.endpoint import _retry_after
 
     assert _retry_after({"Retry-After": text}) is None
 

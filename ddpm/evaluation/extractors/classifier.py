@@ -3,27 +3,39 @@
 Two networks are fitted, each on one half of the training pictures, and each is shown the other half only: no real
 picture is ever scored by a network that trained on it. Both are published once for a data set's digest, since their
 figures depend on their weights. They are refused unless they know held-out pictures, and unless damage of growing
-severity moves their figures in order (`fidelity.py`).
+severity moves their figures in order (`evaluation/reference.py`).
+
+    classifiers/DIGEST-v1.json       of a data set: the two networks' sha256 and accuracies
+    classifiers/SHA256.safetensors   a network's weights
+    classifiers/…-controls.json      what damage does to their figures
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load as load_tensors
+from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from ddpm.data.dataset import PictureSet, Split
 from ddpm.device import threads_for
-from ddpm.errors import Refused
+from ddpm.errors import Refused, WrongInput
+from ddpm.evaluation.extractors.features import Opened, from_torch_fidelity
 from ddpm.model.diffusion import to_unit
+from ddpm.progress import Progress
 from ddpm.randomness import generator
-from ddpm.store import Missing, Store
+from ddpm.settings import EvaluateSettings
+from ddpm.store import Entry, Missing, Store
 
+NAME = "ddpm-classifier"  # under which torch-fidelity knows it
+LOGITS = "logits"
 FEATURES = 48  # the figures' dimension; pictures should be at least ten times as many
 WIDTH = 24  # channels that it begins with
 FOLDS = 2
@@ -88,11 +100,13 @@ def require_labels(data: PictureSet) -> None:
         )
 
 
-def open_classifiers(data: PictureSet, store: Store) -> tuple[list[Classifier], list[str], float]:
-    """The networks for a data set, their weights' sha256, and the lowest of their accuracies on pictures unseen by them.
+def open_classifier(
+    settings: EvaluateSettings, data: PictureSet, store: Store, device: str, progress: Progress
+) -> Opened:
+    """The two networks for a data set, each with the training pictures that it has not seen.
 
     Fitted and published where nobody has done it yet; of several that do it at once the first one's are everybody's.
-    Raises Refused where an accuracy is below 0.95.
+    Raises Refused where the accuracy of one on pictures unseen by it is below 0.95.
     """
     require_labels(data)
     key = f"classifiers/{data.digest}-v{VERSION}.json"
@@ -106,12 +120,19 @@ def open_classifiers(data: PictureSet, store: Store) -> tuple[list[Classifier], 
         raise Refused(
             f"extractor: the classifier of data set {data.name} knows {accuracy:.1%} of unseen pictures, below {MIN_ACCURACY:.0%}, so its figures mean nothing; use extractor=inception"
         )
-    networks = []
-    for sha256 in published["sha256"]:
-        network = Classifier(len(data.classes))
-        network.load_state_dict(load_tensors(store.local(f"classifiers/{sha256}.safetensors", sha256).read_bytes()))
-        networks.append(network.eval())
-    return networks, published["sha256"], accuracy
+    register_with_torch_fidelity()
+    fold, sides = fold_of(data.train), []
+    for number, sha256 in enumerate(published["sha256"]):
+        weights = store.local(f"classifiers/{sha256}.safetensors", sha256)
+        extractor = from_torch_fidelity(NAME, FEATURES, weights, sha256, device, LOGITS)
+        sides.append((extractor, (fold == number).nonzero().flatten()))
+    facts: dict[str, str | int | float] = {
+        "extractor": "classifier",
+        "layer": FEATURES,
+        "weights_sha256": "+".join(published["sha256"]),
+        "classifier_accuracy": accuracy,
+    }
+    return Opened("fid_classifier", sides, facts, knows_classes=True)
 
 
 def _fit_all(data: PictureSet, store: Store) -> dict[str, list[str] | list[float]]:
@@ -170,6 +191,60 @@ def accuracy_of(network: Classifier, images: Tensor, labels: Tensor) -> float:
     return float((found == labels).double().mean())
 
 
-def confident_share(logits: Tensor, threshold: float) -> float:
-    """The share of pictures, by their logits [n,classes], to which some class is given at least `threshold` probability."""
-    return float((logits.softmax(1).amax(1) >= threshold).double().mean())
+# -- as torch-fidelity sees it -----------------------------------------------------------------------------------------
+
+
+def register_with_torch_fidelity() -> None:
+    """Let torch-fidelity's own functions use the classifier by its name; its weights are a safetensors file."""
+    from torch_fidelity import register_feature_extractor
+    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+    from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+
+    if NAME in FEATURE_EXTRACTORS_REGISTRY:
+        return
+
+    class ClassifierExtractor(FeatureExtractorBase):
+        def __init__(
+            self, name: str, features_list: list[str], feature_extractor_weights_path: str | None = None, **others: Any
+        ) -> None:
+            super().__init__(name, features_list)
+            if feature_extractor_weights_path is None:
+                raise WrongInput(f"{NAME}: give feature_extractor_weights_path, a classifier's safetensors file")
+            weights = load_file(feature_extractor_weights_path)
+            self.network = Classifier(len(weights["head.bias"]))
+            self.network.load_state_dict(weights)
+            self.requires_grad_(False)
+            self.eval()
+
+        @staticmethod
+        def get_provided_features_list() -> tuple[str, ...]:
+            return (str(FEATURES), LOGITS)
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric: str) -> str:
+            return LOGITS if metric == "isc" else str(FEATURES)
+
+        @staticmethod
+        def can_be_compiled() -> bool:
+            return True
+
+        @staticmethod
+        def get_dummy_input_for_compile() -> Tensor:
+            return torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+
+        def forward(self, input: Tensor) -> tuple[Tensor, ...]:
+            with threads_for(WIDTH, input.device):
+                features, logits = self.network.features_and_logits(input)
+            found = {str(FEATURES): features, LOGITS: logits}
+            return tuple(found[name] for name in self.features_list)
+
+    register_feature_extractor(NAME, ClassifierExtractor)
+
+
+def unnamed(store: Store, entries: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
+    """Weights among a store's objects that no classifier's JSON names, and why each is garbage."""
+    texts = [store.read(key) for key in store.list("classifiers") if key.endswith(".json")]
+    for key in entries:
+        found = re.fullmatch(r"classifiers/([0-9a-f]{64})\.safetensors", key)
+        if found and not any(found[1].encode() in text for text in texts):
+            yield key, "named by no classifier's JSON"

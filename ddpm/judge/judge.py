@@ -15,27 +15,22 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ddpm.data.manifest import read_manifest
-from ddpm.errors import WrongInput
-from ddpm.evaluation.bounds import Bounds, Spent
-from ddpm.evaluation.controls import mean_of, told_apart
-from ddpm.evaluation.endpoint import Endpoint, Hopeless, Unanswered
+from ddpm.evaluation.report import ToldApart, Verdict
+from ddpm.judge.bounds import Bounds, Spent
+from ddpm.judge.endpoint import Endpoint, Hopeless, Unanswered
+from ddpm.judge.scores import mean_of, told_apart
 from ddpm.pictures import png
 from ddpm.progress import Progress
-from ddpm.randomness import generator, key
+from ddpm.randomness import key
 from ddpm.settings import JudgeSettings
 from ddpm.store import Missing, Store
 
 KINDS = ("generated", "real", "other")
 SHOWN_SIDE = 224  # pixels a side at least: small pictures are enlarged without smoothing by a whole factor
-TILES = 4  # a side, of a picture whose tiles are shuffled
 ENOUGH = 10  # answers of each kind
 ANSWERED = 0.8  # share of each kind's pictures that must have an answer: what a judge will not look at is no sample
 FAILURES_IN_A_ROW = 8
@@ -75,37 +70,14 @@ class Shown:
     key: str
 
 
-def check_judge(settings: JudgeSettings, image_size: int) -> None:
-    """Raise WrongInput unless the data set of something else is there, with pictures of the same size."""
-    if settings.judge_url and settings.judge_other:
-        size = read_manifest(settings.judge_other)[1]["image_size"]
-        if size != image_size:
-            raise WrongInput(
-                f"judge_other: its pictures have {size} px and the others {image_size} px, by which a judge would know them; give one of the same size"
-            )
-
-
 def question(settings: JudgeSettings) -> str:
     """What is asked about each picture."""
     return PROMPTS[settings.judge_language][0].format(subject=settings.judge_subject)
 
 
-def scrambled(images: Tensor, seed: int) -> Tensor:
-    """Pictures uint8 [n,3,h,w] with their 4x4 tiles in another order, each in its own: the same colours, no subject."""
-    n, _, h, w = images.shape
-    tall, wide = -(-h // TILES), -(-w // TILES)
-    padded = F.pad(images.float(), (0, wide * TILES - w, 0, tall * TILES - h), mode="replicate").to(torch.uint8)
-    tiles = padded.unfold(2, tall, tall).unfold(3, wide, wide).flatten(2, 3)  # [n,3,16,tall,wide]
-    for i in range(n):
-        order = torch.randperm(TILES**2, generator=generator("cpu", "scrambled", seed, i))
-        tiles[i] = tiles[i][:, order]
-    joined = tiles.unflatten(2, (TILES, TILES)).permute(0, 1, 2, 4, 3, 5)
-    return joined.reshape(n, 3, tall * TILES, wide * TILES)[:, :, :h, :w].contiguous()
-
-
 def judge(
     pictures: dict[str, Tensor], settings: JudgeSettings, api_key: str, store: Store, progress: Progress
-) -> dict[str, Any]:
+) -> Verdict:
     """The verdict on pictures uint8 [n,3,h,w] by kind: "generated", "real" and "other", which are the controls.
 
     Returns `reported` and, where it is false, `why`; `score`, the generated ones' (None unless reported); `controls`,
@@ -244,9 +216,7 @@ def _count(counted: dict[str, int], what: str, bounds: Bounds) -> None:
         counted[what] += 1
 
 
-def _not_reported(
-    by_kind: dict[str, list[int]], asked: dict[str, int], auc: dict[str, Any] | None, stopped: str
-) -> str:
+def _not_reported(by_kind: dict[str, list[int]], asked: dict[str, int], auc: ToldApart | None, stopped: str) -> str:
     """Why the generated pictures' score is not given; empty where it is."""
     ended = f" ({stopped})" if stopped else ""
     for kind in KINDS:

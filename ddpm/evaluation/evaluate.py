@@ -1,0 +1,136 @@
+"""An evaluation: everything there is to say of generated pictures, as a report that is kept in the store.
+
+reports/KEY.json   the report, with its pictures beside it
+reports/KEY.*      those, and pages (`page/render.py`)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddpm.data.dataset import PictureSet
+from ddpm.device import pick_device, threads_for
+from ddpm.evaluation.figures.coverage import EXAMPLES
+from ddpm.evaluation.figures.memorisation import CopySearch, levels
+from ddpm.evaluation.figures.table import added
+from ddpm.evaluation.generated import Generated, open_generated
+from ddpm.evaluation.measure import SHOWN, Clock, Measured, measure
+from ddpm.evaluation.reference import Reference, open_reference
+from ddpm.evaluation.report import Coverage, Generation, Report
+from ddpm.model.model import Model
+from ddpm.model.strips import FRAMES, denoising_strip, noising_strip, watchable
+from ddpm.pictures import grid, png
+from ddpm.progress import Progress
+from ddpm.settings import DrawSettings, EvaluateSettings
+from ddpm.store import Entry, Store
+
+REPORT_VERSION = 4  # of what a report holds: another one is made anew
+STRIPS = 4  # pictures that are shown appearing
+
+
+def evaluate(
+    found: Model | Path, data: PictureSet, settings: EvaluateSettings, drawing: DrawSettings, store: Store, progress: Progress
+) -> Report:  # fmt: skip
+    """The report on a model's pictures, or on a folder of them, against a data set: figures, how far to trust them,
+    copying, protocol.
+
+    It is kept in the store. A model's is found there again, where it was measured before under the same protocol.
+    Raises WrongInput for pictures that cannot be had as asked for, Refused for what cannot be measured.
+    """
+    device, clock = pick_device(), Clock()
+    source = open_generated(found, data, settings, drawing, progress)
+    # Opened before anything is drawn: it refuses what cannot be measured, and its digests name the report.
+    with clock.during("reference"):
+        reference = open_reference(settings, data, store, str(device), progress)
+    if source.model:
+        key = _key(reference, source.generation(), source.n)
+        if store.exists(f"{key}.json"):
+            progress.say("evaluated before under the same protocol: the report is in the store")
+            return json.loads(store.read(f"{key}.json"))
+    with clock.during("reference"):
+        copying = CopySearch(reference, str(device))
+        for side in reference.sides:
+            _ = side.statistics, side.radii
+    measured = measure(reference, source.draws, copying, clock)
+    generation = source.generation()
+    key = _key(reference, generation, source.n)
+    report = measured.report
+    report["levels"], report["key"] = None, key
+    if source.model:
+        with clock.during("levels"), threads_for(source.model.settings.base_channels, device):
+            report["levels"] = levels(source.model.denoiser(), reference, device)
+        for row, first in zip(
+            report["seeds"], range(settings.sample_seed, generation["seeds"][1], source.n), strict=True
+        ):
+            row["seeds"] = [first, first + source.n]
+    with clock.during("pictures"):
+        report["pictures"] = _keep_pictures(store, key, measured, source, settings.sample_seed, drawing, reference)
+    report["grid"] = report["pictures"]["grid"]
+    report["cost"] = {
+        "seconds": {stage: round(seconds, 2) for stage, seconds in clock.seconds.items()},
+        "pictures": source.n * settings.seeds if source.model else source.n,
+        "nfe": source.model.evaluations(drawing) if source.model else None,
+    }
+    if source.model:
+        generation = {"checkpoint": source.model.origin.checkpoint, **generation}
+    report["protocol"] = {"measurement": reference.measurement(source.n), "generation": generation}
+    text = json.dumps(_finite(report), indent=1, allow_nan=False).encode()
+    first_one = store.create(f"{key}.json", text)  # else it stays: a folder measured again, or two at once
+    return json.loads(text if first_one else store.read(f"{key}.json"))
+
+
+def _keep_pictures(
+    store: Store, key: str, measured: Measured, source: Generated, first: int, drawing: DrawSettings, reference: Reference,
+) -> dict[str, str | None]:  # fmt: skip
+    """The report's pictures, put beside it; their URIs."""
+    sheets = {"": grid(measured.shown[:SHOWN]), ".pairs": grid(measured.pairs, columns=8, together=2)}
+    if (coverage := measured.report["coverage"])["by"] == "cluster":
+        sheets[".clusters"] = grid(_examples(coverage, reference.data.train.images), columns=EXAMPLES)
+    if model := source.model:
+        strip = denoising_strip(model, range(first, first + STRIPS), watchable(drawing))
+        sheets[".denoising"] = grid(strip, FRAMES)
+        sheets[".noising"] = grid(noising_strip(reference.data.train.images[:STRIPS], model.settings), FRAMES)
+    for name, sheet in sheets.items():
+        store.write(f"{key}{name}.png", png(sheet))
+    kept = {"grid": "", "pairs": ".pairs", "clusters": ".clusters", "noising": ".noising", "denoising": ".denoising"}
+    return {what: store.uri(f"{key}{name}.png") if name in sheets else None for what, name in kept.items()}
+
+
+def _examples(coverage: Coverage, train: Tensor) -> Tensor:
+    """A row of pictures for each cluster, white where it has no more: uint8 [clusters*EXAMPLES,3,h,w]."""
+    sheet = torch.full((len(coverage["rows"]), EXAMPLES, *train.shape[1:]), 255, dtype=torch.uint8)
+    for pictures, row in zip(sheet, coverage["rows"], strict=True):
+        pictures[: len(row["examples"])] = train[row["examples"]]
+    return sheet.flatten(0, 1)
+
+
+def _key(reference: Reference, generation: Generation, n: int) -> str:
+    """Where a report lies: figures of one's own make it another one."""
+    identity = [REPORT_VERSION, generation, reference.base, n, *added()]
+    return f"reports/{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()}"
+
+
+def _finite(value: Any) -> Any:
+    """The same, with None for numbers that JSON has no word for."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def unnamed(store: Store, entries: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
+    """Pictures and pages among a store's objects whose report is not there, and why each is garbage."""
+    for key in entries:
+        found = re.fullmatch(r"(reports/[0-9a-f]{64})\..+", key)
+        if found and f"{found[1]}.json" not in entries and not store.exists(f"{found[1]}.json"):
+            yield key, "beside no report"

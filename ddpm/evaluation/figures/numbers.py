@@ -1,0 +1,24 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+
+NOT_MEASURED = "not measured"
+
+
+def number(value: float | None) -> str:
+    """Four digits, or that it was not measured."""
+    if value is None or not math.isfinite(value):
+        return NOT_MEASURED
+    return f"{value:.6f}" if 1e-6 < abs(value) < 1e-4 else f"{value:.4g}"
+
+
+def share(value: float | None) -> str:
+    """As a percentage."""
+    return NOT_MEASURED if value is None else f"{value:.1%}"
+
+
+def between(low: float | None, high: float | None) -> str:
+    """A 95% interval behind its figure; nothing where there is none."""
+    return "" if low is None or high is None else f" (95%: {number(low)} to {number(high)})"
