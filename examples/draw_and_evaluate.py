@@ -1,6 +1,6 @@
 """A model's pictures, and how near they come to the data set's.
 
-    python examples/draw_and_evaluate.py models:/ddpm-digits@champion DATASET-URI grid.png
+python examples/draw_and_evaluate.py models:/ddpm-digits@champion DATASET-URI grid.png
 """
 
 import sys

@@ -1,6 +1,6 @@
 """A sampler of one's own: the midpoint method, beside DDIM.
 
-    python examples/own_sampler.py MODEL-REFERENCE grid.png
+python examples/own_sampler.py MODEL-REFERENCE grid.png
 """
 
 import sys

@@ -69,7 +69,9 @@ def alone(tmp_path_factory):
 
 def run(alone, program, *arguments):
     code = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(alone)!r}]\n{program}"
-    return subprocess.run([sys.executable, "-I", "-S", "-c", code, *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
 
 
 def test_it_trains_and_draws(alone, tmp_path):

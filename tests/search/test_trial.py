@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from ddpm.training.world import World
 
 from ddpm.errors import Refused
 from ddpm.evaluation.measure import Scores
@@ -15,6 +14,7 @@ from ddpm.search import trial as room
 from ddpm.search.study import create_study, open_study
 from ddpm.search.trial import Pruner, run_trial, trial_row
 from ddpm.tracking import NoTrackedRun
+from ddpm.training.world import World
 
 
 class Heard(NoTrackedRun):

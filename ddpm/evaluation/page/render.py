@@ -37,16 +37,20 @@ class Chart(TypedDict):
 
 
 def publish(report: Report, store: Store) -> tuple[str, str]:
-    """The page, kept as `reports/KEY.DIGEST.html`, and its URI. Pictures are read from where the report says they are.
+    """The page, kept as `reports/KEY.DIGEST.html`, and its URI.
 
     The digest is the page's own: one report has several pages, with the judge's word or without, with a run's curves
     or without, and a later one must not take the place of one that somebody has a link to.
     """
-    pictures = {name: read_object(uri) for name, uri in (report.get("pictures") or {}).items() if uri}
-    page = render(report, pictures)
+    page = page_of(report)
     key = f"{report['key']}.{hashlib.sha256(page.encode()).hexdigest()[:16]}.html"
     store.create(key, page.encode())
     return page, store.uri(key)
+
+
+def page_of(report: Report) -> str:
+    """The page of a report whose pictures are where it says they are. Raises Missing where they are not."""
+    return render(report, {name: read_object(uri) for name, uri in (report.get("pictures") or {}).items() if uri})
 
 
 def render(report: Report, pictures: dict[str, bytes]) -> str:
