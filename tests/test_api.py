@@ -20,6 +20,9 @@ from ddpm.progress import Quiet
 from ddpm.registry.version import register
 from ddpm.settings import IngestSettings
 from ddpm.store import open_store
+from ddpm.training.observer import NoObserver
+from ddpm.training.trainer import Trainer
+from ddpm.training.world import World
 
 ROOT = Path(__file__).parent.parent
 
@@ -61,31 +64,53 @@ def digits_uri(place):
     return ingest(chosen, open_store(str(place / "var" / "store")), Quiet())["uri"]
 
 
-def test_train_on_a_folder_then_draw_measure_and_register(example, place, digits_uri, monkeypatch):
-    assert "grid.png" in example("train_on_a_folder", place / "pictures", place / "out", 8, 2)
-    assert Image.open(place / "out" / "grid.png").size == (4 * 10 * 8 + 16, 4 * 10 * 8 + 16)
-    again = example("train_on_a_folder", place / "pictures", place / "out", 8, 2)
-    assert "pictures seen" in again, "it is done already"
+@pytest.fixture(scope="module")
+def model(place, digits_uri):
+    """A tiny model, barely trained, by its checkpoint's URI."""
+    tiny = settings.ModelSettings(channel_mults="1-2", base_channels=8, blocks=1)
+    recipe = settings.TrainSettings(epochs=1, batch_size=64, lr=1e-3)
+    data = ddpm.open_dataset(digits_uri)
+    trainer = Trainer(tiny, recipe, data, str(place / "tiny"), World(torch.device("cpu")))
+    return trainer.run(NoObserver(), Quiet())["checkpoint"]
 
-    training = str(place / "out" / "training")
-    said = example("draw_and_evaluate", training, digits_uri, "drawn.png")
-    assert said.startswith("fid_classifier ") and (place / "drawn.png").is_file()
 
-    said = example("own_sampler", training, "samplers.png")
+def test_train_on_a_folder(example, place):
+    for _ in ("trains", "has been done already"):
+        assert "pictures seen" in example("train_on_a_folder", place / "pictures", place / "out", 8, 1)
+        assert Image.open(place / "out" / "grid.png").size == ((4 * 10 + 2) * 8, (4 * 10 + 2) * 8)
+        (place / "out" / "grid.png").unlink()
+
+
+def test_a_sampler_of_ones_own(example, place, model):
+    example("own_sampler", model, "samplers.png")
     assert Image.open(place / "samplers.png").size == ((8 * 10 + 2) * 8, (2 * 10 + 2) * 8)
 
-    said = example("own_metric", training, digits_uri, "report.html")
-    assert said.startswith("brightness differs by 0.") and "Brightness" in (place / "report.html").read_text()
 
+def test_draw_and_evaluate(example, place, model, digits_uri):
+    assert example("draw_and_evaluate", model, digits_uri, "drawn.png").startswith("fid_classifier ")
+    assert (place / "drawn.png").is_file()
+
+
+def test_a_metric_of_ones_own(example, place, model, digits_uri):
+    said = example("own_metric", model, digits_uri, "report.html")
+    assert said.startswith("brightness differs by 0.")
+    assert "Brightness" in (place / "report.html").read_text()
+
+
+def test_three_lines_draw_a_registered_version(place, model, digits_uri, monkeypatch):
+    monkeypatch.chdir(place)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlflow/mlflow.db")
-    model = ddpm.open_model(training)
-    report = ddpm.evaluate(model, digits_uri, settings.EvaluateSettings("classifier", n=64), model.quick(5, 64))
-    register(f"sqlite:///{place}/mlflow/mlflow.db", "m", model.origin.checkpoint, report, None, {})
+    drawn = ddpm.open_model(model)
+    how = drawn.quick(5, 64)
+    report = ddpm.evaluate(drawn, digits_uri, settings.EvaluateSettings("classifier", n=64), how)
+    register(f"sqlite:///{place}/mlflow/mlflow.db", "m", drawn.origin.checkpoint, report, None, {})
+
     registered = ddpm.open_model("models:/m/1")
-    assert registered.drawing.sampler == "dpm-solver++"
-    same = model.drawing_with(sampler="dpm-solver++", sampling_steps=5)
-    assert torch.equal(registered.draw([3, 4]), model.draw([3, 4], same))
-    assert ddpm.show(registered.draw([3])).size == (80 + 16, 80 + 16)
+    assert ddpm.show(registered.draw([3])).size == ((8 + 4) * 8, (8 + 4) * 8)
+
+    assert (registered.drawing.sampler, registered.drawing.sampling_steps) == ("dpm-solver++", 5)
+    same = drawn.drawing_with(sampler="dpm-solver++", sampling_steps=5)
+    assert torch.equal(registered.draw([3, 4]), drawn.draw([3, 4], same))
 
 
 def test_a_source_of_ones_own(example, place):
