@@ -6,14 +6,15 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ddpm.evaluation.report import number_in
 from ddpm.places import default_places
 from ddpm.plan import Plan
+from ddpm.summary import Summary
 
 
 def short(path: str | Path) -> str:
@@ -27,7 +28,7 @@ def number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}g}"
 
 
-def show(summary: dict[str, Any], plan: Plan, anew: str) -> None:
+def show(summary: Summary, plan: Plan, anew: str) -> None:
     """Print the summary (`var/last-run.json`) on standard output. `anew` is the command for another such run."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print()
@@ -36,7 +37,7 @@ def show(summary: dict[str, Any], plan: Plan, anew: str) -> None:
         console.print(line, soft_wrap=True)
 
 
-def trials_table(summary: dict[str, Any]) -> Table:
+def trials_table(summary: Summary) -> Table:
     """The study, one row a trial; the chosen one marked."""
     title = f"{len(summary['trials'])} trials of run {summary['run_name']}"
     table = Table(title=escape(title), title_justify="left", title_style="bold")
@@ -62,15 +63,15 @@ def _flag(plan: Plan, place: str) -> str:
     return "" if where == default_places()[place] else f" --{place.replace('_', '-')} {shlex.quote(where)}"
 
 
-def lines(summary: dict[str, Any], plan: Plan, anew: str) -> list[str]:
+def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
     """What stands below the table."""
     from ddpm.evaluation.figures.table import DECISIVE, FIGURES  # it imports torch
 
     final, model, dataset = summary["final"], summary["model"], summary["dataset"]
     floor, measurement = final["noise_floor"], summary["protocol"]["measurement"]
     figures = "   ".join(
-        f"{figure.title} {number(final[figure.name], figure.digits)} "
-        f"(noise floor {number(floor[figure.name], figure.digits)}{', extrapolated' * bool(figure.floor_note(floor))})"
+        f"{figure.title} {number(number_in(final, figure.name), figure.digits)} "
+        f"(noise floor {number(number_in(floor, figure.name), figure.digits)}{', extrapolated' * bool(figure.floor_note(floor))})"
         for figure in (FIGURES[name] for name in DECISIVE)
     )
     aliases = ", ".join(model["aliases"]) or "no alias"

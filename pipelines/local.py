@@ -36,6 +36,7 @@ from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Bars, Progress, open_progress
 from ddpm.run import Run
 from ddpm.store import FileStore
+from ddpm.summary import Summary
 from pipelines import closing, containers, request
 from pipelines.runner import Job
 
@@ -259,7 +260,7 @@ def report_failure(seen: Watched, status: int, log_path: Path, again: str) -> in
 def finish(plan: Plan, var: Path, anew: str) -> int:
     """Copy the run's summary to var/last-run.json, and print it."""
     run = Run(plan)
-    summary = run.facts("summary")
+    summary: Summary | None = run.facts("summary")  # type: ignore[assignment]
     if summary is None:
         print(f"the run ended well, but left no summary in {run.folder.root}", file=sys.stderr)
         return 1

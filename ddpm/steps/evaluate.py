@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from ddpm.data.dataset import open_dataset
 from ddpm.data.ingest import DatasetFacts
@@ -19,6 +18,7 @@ from ddpm.registry.version import resolve_or_folder
 from ddpm.run import FINAL, Run
 from ddpm.settings import DrawSettings, EvaluateSettings
 from ddpm.steps.task import task
+from ddpm.training.ledger import Trained
 from ddpm.workplace import Workplace
 
 
@@ -31,7 +31,7 @@ def evaluate(
 
 
 @task("evaluate")
-def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, trained: dict[str, Any], page: str) -> Report:
+def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, trained: Trained, page: str) -> Report:
     plan, store, checkpoint = run.plan, run.workplace(progress).store, trained["checkpoint"]
     data, model = open_dataset(dataset["uri"]), resolve_or_folder(checkpoint, plan.tracking_uri)
     report = evaluation.evaluate(model, data, plan.evaluate, plan.draw, store, progress)

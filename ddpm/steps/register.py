@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ddpm.data.ingest import DatasetFacts
 from ddpm.evaluation.report import Report
 from ddpm.progress import Progress
 from ddpm.registry.version import Registered, register
 from ddpm.run import FINAL, Run
 from ddpm.steps.task import task
+from ddpm.training.ledger import Trained
 
 __all__ = ["in_pipeline", "register"]
 
 
 @task("register")
-def in_pipeline(
-    run: Run, progress: Progress, dataset: DatasetFacts, trained: dict[str, Any], report: Report
-) -> Registered:
+def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, trained: Trained, report: Report) -> Registered:
     name = run.plan.registry.model_name
     tags = {"run_name": run.name, "dataset_digest": dataset["digest"], "dataset_uri": dataset["uri"]}
     run_id = run.tracker.child(FINAL, {}, {}).run_id

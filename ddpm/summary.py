@@ -1,0 +1,100 @@
+"""A run in one object: what `summary.json`, `var/last-run.json` and the table at a run's end show."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from ddpm.evaluation.report import NoiseFloor, Protocol, Recognisable
+from ddpm.run import Run
+
+STEPS = ("configure", "ingest", "search", "train", "evaluate", "register", "promote")
+
+
+class SummedDataset(TypedDict):
+    name: str
+    uri: str
+    digest: str
+    n: int  # training pictures
+    held_out: int  # their number
+
+
+class SummedTrial(TypedDict):
+    """A row of the study; figures are None unless it was completed."""
+
+    number: int
+    channel_mults: str | None
+    lr: float | None
+    state: str  # Optuna's
+    fid: float | None
+    kid: float | None
+    seconds: float | None
+    images_seen: int | None
+
+
+class SummedFinal(TypedDict, total=False):
+    """The final training and its figures."""
+
+    checkpoint: str
+    skipped_steps: int
+    metric: str
+    fid: float
+    fid_std: float
+    kid: float
+    kid_std: float
+    noise_floor: NoiseFloor
+    recognisable: Recognisable | None
+
+
+class SummedModel(TypedDict):
+    name: str
+    version: int
+    new: bool
+    aliases: list[str]
+    decision: str  # why
+
+
+class Summary(TypedDict, total=False):
+    """What there is of a run: after a failure, of the steps that ended."""
+
+    run_name: str
+    state: str  # SUCCEEDED or FAILED
+    error: str
+    dataset: SummedDataset
+    trials: list[SummedTrial]
+    best: int  # a trial's number
+    best_why: str
+    final: SummedFinal
+    protocol: Protocol
+    grid: str  # URIs, as is the page
+    page: str
+    model: SummedModel
+    seconds: dict[str, float]  # by step
+
+
+def gather(run: Run, succeeded: bool, error: str = "") -> Summary:
+    """The summary of what the run's steps have left so far."""
+    facts = {step: known for step in STEPS if (known := run.facts(step))}
+    summary: Summary = {"run_name": run.name, "state": "SUCCEEDED" if succeeded else "FAILED", "seconds": {}}
+    if error:
+        summary["error"] = error
+    if dataset := facts.get("ingest"):
+        summary["dataset"] = _part(SummedDataset, dataset)
+    if trained := facts.get("train"):
+        summary["trials"] = [_part(SummedTrial, row) for row in trained["trials"]]
+        summary["best"], summary["best_why"] = trained["best"], trained["best_why"]
+        summary["final"] = _part(SummedFinal, trained)
+    if report := facts.get("evaluate"):
+        summary["final"] = {**summary.get("final", {}), **_part(SummedFinal, report)}
+        summary["protocol"], summary["grid"], summary["page"] = report["protocol"], report["grid"], report["page"]
+    if version := facts.get("register"):
+        decided = {"aliases": [], "decision": "", **facts.get("promote", {})}
+        summary["model"] = _part(SummedModel, {**decided, **version})
+    summary["seconds"] = {step: known["seconds"] for step, known in facts.items()}
+    if workers := run.workers():
+        summary["seconds"]["search"] = max(worker["seconds"] for worker in workers)
+    return summary
+
+
+def _part(kind: Any, facts: dict[str, Any]) -> Any:
+    """Those of a step's facts that the summary shows. Raises KeyError where one is missing that must be there."""
+    return {name: facts[name] for name in kind.__annotations__ if name in facts or name in kind.__required_keys__}
