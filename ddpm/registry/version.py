@@ -102,7 +102,7 @@ def register(
         "checkpoint": uri,
         WEIGHTS_TAG: sha256,
     }
-    contents = {"weights.safetensors": weights, "settings.json": _as_json(settings), "report.json": _as_json(report)}
+    contents = {"weights.safetensors": weights, "settings.json": as_json(settings), "report.json": as_json(report)}
     with _model_folder(contents) as folder:
         client.log_artifacts(run_id, str(folder), f"model-{sha256[:12]}")
     source = f"{client.get_run(run_id).info.artifact_uri}/model-{sha256[:12]}"
@@ -113,7 +113,7 @@ def register(
     return {"name": name, "version": int(created.version), "new": True}
 
 
-def _as_json(facts: Mapping[str, Any]) -> bytes:
+def as_json(facts: Mapping[str, Any]) -> bytes:
     return json.dumps(facts, indent=1, sort_keys=True).encode()
 
 

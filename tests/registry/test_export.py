@@ -13,7 +13,8 @@ from ddpm.model.diffusion import Denoiser, Diffusion
 from ddpm.model.model import Model, suited
 from ddpm.model.sampling import SAMPLERS
 from ddpm.model.unet import UNet
-from ddpm.registry.export import diffusers_files, export, safetensors_files
+from ddpm.registry.diffusers import diffusers_files
+from ddpm.registry.export import export, safetensors_files
 from ddpm.registry.version import load_files, register, resolve, resolve_or_folder
 from ddpm.settings import OBJECTIVES, SCHEDULES, DrawSettings, ModelSettings
 from ddpm.training.checkpoint import load_model, read_facts
