@@ -10,14 +10,15 @@ All of them are to be had from `ddpm` itself.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 
-from ddpm.data.dataset import PictureSet, open_dataset
-from ddpm.evaluation.evaluate import evaluate as measure
-from ddpm.evaluation.page.render import page_of as report_page
+from ddpm.data import dataset as datasets
+from ddpm.data.dataset import PictureSet
+from ddpm.errors import WrongInput
 from ddpm.evaluation.report import Report
 from ddpm.model.model import Model
 from ddpm.pictures import grid
@@ -30,7 +31,12 @@ from ddpm.store import open_store
 __all__ = ["evaluate", "open_dataset", "open_model", "report_page", "show"]
 
 
-def open_model(reference: str, tracking_uri: str = "") -> Model:
+def open_dataset(uri: str | Path) -> PictureSet:
+    """The data set whose manifest is at this URI. Its pictures are read when they are asked for."""
+    return datasets.open_dataset(str(uri))
+
+
+def open_model(reference: str | Path, tracking_uri: str = "") -> Model:
     """The model that a reference names: models:/NAME@ALIAS, models:/NAME/VERSION, a checkpoint's URI, an exported folder.
 
     Args:
@@ -38,17 +44,20 @@ def open_model(reference: str, tracking_uri: str = "") -> Model:
 
     Raises WrongInput, which says what there is, where it names none.
     """
-    return resolve(reference, tracking_uri or default_places()["tracking_uri"])
+    return resolve(str(reference), tracking_uri or default_places()["tracking_uri"])
 
 
 def show(images: Tensor, columns: int | None = None) -> Image.Image:
-    """Pictures uint8 [n,3,h,w] as one picture, in rows; notebooks show it as it is."""
+    """Pictures uint8 [n,3,h,w], or one, [3,h,w], as one picture, in rows; notebooks show it as it is."""
+    images = images[None] if images.dim() == 3 else images
+    if not len(images):
+        raise WrongInput("images: there are none to show; give one at least")
     return Image.fromarray(grid(images, columns))
 
 
 def evaluate(
     generated: Model | str | Path,
-    dataset: PictureSet | str,
+    dataset: PictureSet | str | Path,
     settings: EvaluateSettings | None = None,
     drawing: DrawSettings | None = None,
     store: str = "",
@@ -60,17 +69,28 @@ def evaluate(
     Args:
         generated: a model, a reference to one, or a folder of pictures.
         dataset: what it is measured against, opened or by its manifest's URI.
-        drawing: how a model draws; None: its own way.
+        drawing: how a model draws; None: its own way, in batches as large as measuring takes.
         store: where the report, and what was computed of the real pictures, is kept; empty: below `var/`.
 
     Raises WrongInput for what cannot be measured, Refused where the figures would mean nothing.
     """
+    from ddpm.evaluation.evaluate import evaluate as measure  # it needs more than the engine has
+
     places = default_places()
     found = generated
     if not isinstance(found, Model):
         found = resolve_or_folder(str(found), tracking_uri or places["tracking_uri"])
-    data = open_dataset(dataset) if isinstance(dataset, str) else dataset
-    how = drawing or (found.drawing if isinstance(found, Model) else DrawSettings())
+    data = dataset if isinstance(dataset, PictureSet) else open_dataset(dataset)
+    how = drawing or DrawSettings()
+    if drawing is None and isinstance(found, Model):
+        how = replace(found.drawing, sample_batch=how.sample_batch)
     return measure(
         found, data, settings or EvaluateSettings(), how, open_store(store or places["store"]), progress or Quiet()
     )
+
+
+def report_page(report: Report) -> str:
+    """A report as one page of HTML that holds all of itself; its pictures are read from where it says they are."""
+    from ddpm.evaluation.page.render import page_of  # it needs more than the engine has
+
+    return page_of(report)

@@ -12,6 +12,7 @@ import sys
 
 from ddpm.commands import COMMANDS, TEXT, Facts
 from ddpm.errors import Refused, WrongInput
+from ddpm.extensions import load_extensions
 from ddpm.progress import Bars, open_progress
 from ddpm.workplace import Workplace
 
@@ -46,6 +47,11 @@ def _print(facts: Facts, as_json: bool) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    try:
+        load_extensions()
+    except WrongInput as problem:
+        print(f"ddpm: {problem}", file=sys.stderr)
+        return 2
     arguments = parser().parse_args(argv)
     progress = open_progress()
     place = Workplace(progress, getattr(arguments, "store", ""), getattr(arguments, "tracking_uri", ""))

@@ -173,6 +173,8 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     from ddpm.steps.configure import configure, join
     from ddpm.training.world import join_world
 
+    if arguments.worker < 0:
+        raise WrongInput(f"worker: {arguments.worker} will not do; workers are numbered from 0")
     data = open_dataset(arguments.dataset)
     where = {name: getattr(arguments, name) for name in PLACES}
     of_data = {"source": arguments.dataset, "dataset_name": data.name, "image_size": data.image_size}

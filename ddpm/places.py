@@ -16,15 +16,18 @@ VARIABLES = {"store": "DDPM_STORE", "tracking_uri": "MLFLOW_TRACKING_URI", "stud
 def cache_folder() -> Path:
     """Where downloads are kept, and the blobs of data sets that lie in S3: $DDPM_CACHE, or ~/.cache/ddpm.
 
-    A user without a home, as a container's whose number no password file knows ($HOME empty, or /), has his cache in the
-    temporary folder.
+    Where neither is told and the home cannot be written, as in a container whose root file system is read-only or whose
+    user has none, it is a folder of the user's own among the temporary ones.
     """
     if told := os.environ.get("DDPM_CACHE"):
         return Path(told)
     home = os.path.expanduser("~")
-    if home in ("", "/", "~"):
-        return Path(tempfile.gettempdir()) / f"ddpm-cache-{os.getuid()}"
-    return Path(home) / ".cache" / "ddpm"
+    if os.path.isabs(home):
+        folder = Path(home) / ".cache" / "ddpm"
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        if os.access(there, os.W_OK):
+            return folder
+    return Path(tempfile.gettempdir()) / f"ddpm-cache-{os.getuid()}"
 
 
 def default_places(var: Path | None = None) -> dict[str, str]:

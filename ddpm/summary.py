@@ -43,6 +43,7 @@ class SummedFinal(TypedDict, total=False):
     kid_std: float
     noise_floor: NoiseFloor
     recognisable: Recognisable | None
+    figures: dict[str, float | None]  # all that were measured, by name
 
 
 class SummedModel(TypedDict):
@@ -84,7 +85,10 @@ def gather(run: Run, succeeded: bool, error: str = "") -> Summary:
         summary["best"], summary["best_why"] = trained["best"], trained["best_why"]
         summary["final"] = _part(SummedFinal, trained)
     if report := facts.get("evaluate"):
+        from ddpm.evaluation.figures.table import measured  # it imports torch
+
         summary["final"] = {**summary.get("final", {}), **_part(SummedFinal, report)}
+        summary["final"]["figures"] = {figure.name: report.get(figure.name) for figure, _ in measured()}
         summary["protocol"], summary["grid"], summary["page"] = report["protocol"], report["grid"], report["page"]
     if version := facts.get("register"):
         decided = {"aliases": [], "decision": "", **facts.get("promote", {})}

@@ -87,6 +87,12 @@ def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
         f"version    {model['name']} {model['version']} ({aliases}{'' if model['new'] else '; the same weights were registered before'})"
         + (f": {model['decision']}" if model.get("decision") else ""),
     ]
+    others = {
+        name: value for name, value in final.get("figures", {}).items() if name not in DECISIVE and name in FIGURES
+    }
+    if others:
+        words = "   ".join(f"{FIGURES[name].title} {FIGURES[name].shown(value)}" for name, value in others.items())
+        text.append(f"besides    {words}")
     if shares:
         text.append(
             f"seen       the classifier is sure of {shares['generated']:.0%} of the pictures, and of {shares['real']:.0%} of real held-out ones"

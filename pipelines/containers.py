@@ -16,7 +16,17 @@ from ddpm.plan import Plan
 
 LABEL = "ddpm.run"  # on every container, so that whoever ends the run finds them
 # Variables of ours that a container is given, by how they begin.
-PASSED_ON = ("AWS_", "DDPM_JUDGE_KEY", "MLFLOW_TRACKING_", "PGPASSWORD", "HF_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+PASSED_ON = (
+    "AWS_",
+    "DDPM_EXTENSIONS",
+    "DDPM_JUDGE_KEY",
+    "MLFLOW_TRACKING_",
+    "PGPASSWORD",
+    "HF_",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+)
 T = TypeVar("T")
 
 

@@ -31,6 +31,7 @@ import yaml
 from ddpm.data import sources
 from ddpm.errors import WrongInput
 from ddpm.evaluation.extractors.weights import check_weights
+from ddpm.extensions import load_extensions
 from ddpm.places import default_places
 from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Bars, Progress, open_progress
@@ -306,6 +307,7 @@ def main(arguments: list[str] | None = None) -> int:
     for number in SIGNALS:
         signal.signal(number, _stop)
     try:
+        load_extensions()
         changes = request.parse_changes(options.changes)
         name = options.run_name or new_name(options.preset, place.var / "runs")
         plan, workers = request.gather(options.preset, options.data, name, changes, default_places(place.var))

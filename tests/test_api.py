@@ -32,7 +32,7 @@ def example(place, monkeypatch, capsys):
     """Runs an example with arguments; what it prints. What it registers is forgotten again."""
     monkeypatch.chdir(place)
     known = [(table, dict(table)) for table in (NAMED, SAMPLERS, FIGURES)]
-    names = list(settings.SAMPLERS)
+    names, churning = list(settings.SAMPLERS), list(settings.CHURNING)
 
     def run(name, *arguments):
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
@@ -40,7 +40,7 @@ def example(place, monkeypatch, capsys):
         return capsys.readouterr().out
 
     yield run
-    settings.SAMPLERS[:] = names
+    settings.SAMPLERS[:], settings.CHURNING[:] = names, churning
     for table, before in known:
         table.clear()
         table.update(before)
@@ -106,6 +106,8 @@ def test_three_lines_draw_a_registered_version(place, model, digits_uri, monkeyp
     register(f"sqlite:///{place}/mlflow/mlflow.db", "m", drawn.origin.checkpoint, report, None, {})
 
     registered = ddpm.open_model("models:/m/1")
+    again = ddpm.evaluate(registered, Path(digits_uri), settings.EvaluateSettings("classifier", n=64))
+    assert again["protocol"]["generation"]["sample_batch"] == 256, "as many at once as `ddpm evaluate` takes"
     assert ddpm.show(registered.draw([3])).size == ((8 + 4) * 8, (8 + 4) * 8)
 
     assert (registered.drawing.sampler, registered.drawing.sampling_steps) == ("dpm-solver++", 5)
@@ -130,5 +132,23 @@ def test_what_is_not_there_is_said(monkeypatch, tmp_path):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(WrongInput, match="no model is registered there"):
         ddpm.open_model("models:/nothing@champion")
+    with pytest.raises(WrongInput, match="images: there are none to show"):
+        ddpm.show(torch.zeros(0, 3, 8, 8, dtype=torch.uint8))
+    assert {"open_model", "evaluate", "show"} <= set(dir(ddpm))
     with pytest.raises(AttributeError, match="module 'ddpm' has no attribute 'nothing'"):
         _ = ddpm.nothing
+
+
+def test_what_one_registers_is_measured_anew(example, place, model, digits_uri, capsys):
+    """Its code may have changed since: no stored report stands for it."""
+
+    def differs(said):
+        return float(said.split("brightness differs by ")[1].split(";")[0])
+
+    first = differs(example("own_metric", model, digits_uri, "report.html"))
+    changed = place / "changed.py"
+    text = (ROOT / "examples" / "own_metric.py").read_text()
+    changed.write_text(text.replace("return Value(float(", "return Value(0.5 + float("))
+    FIGURES.pop("brightness")
+    runpy.run_path(str(changed), run_name="__main__")
+    assert differs(capsys.readouterr().out) == pytest.approx(first + 0.5, abs=2e-3)

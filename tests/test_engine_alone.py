@@ -34,6 +34,8 @@ trained = Trainer(
     model, TrainSettings(epochs=1, batch_size=16), data, sys.argv[1], World(torch.device("cpu"))
 ).run(NoObserver(), Quiet())
 drawn = load_model(trained["checkpoint"]).draw([0, 1])
+import ddpm
+assert ddpm.show(ddpm.open_model(trained["checkpoint"]).draw([0, 1])).size[0] > 0 and ddpm.open_dataset
 print(tuple(drawn.shape), drawn.dtype, sorted({"mlflow", "optuna", "kfp", "boto3", "scipy"} & set(sys.modules)))
 """
 

@@ -80,3 +80,10 @@ def test_what_is_imported_is_declared(folder):
         if not {maker.lower().replace("_", "-") for maker in makers.get(name, [])} & declared
     }
     assert undeclared == {}
+
+
+def test_the_contract_between_steps_names_them_all():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (named,) = (set(c["modules"]) for c in contracts if c["name"] == "no step imports a step")
+    there = {f"ddpm.steps.{path.stem}" for path in (ROOT / "ddpm" / "steps").glob("*.py")}
+    assert named == there - {"ddpm.steps.__init__", "ddpm.steps.task"}

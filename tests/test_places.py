@@ -1,9 +1,12 @@
 """Where things are kept when nobody says so."""
 
+import os
+import tempfile
+
 import pytest
 
 from ddpm.errors import WrongInput
-from ddpm.places import default_places, fill_places
+from ddpm.places import cache_folder, default_places, fill_places
 
 
 def test_empty_places_are_the_environments(monkeypatch):
@@ -31,3 +34,19 @@ def test_on_one_machine_all_is_below_var(monkeypatch, tmp_path):
     }  # fmt: skip
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
     assert default_places()["tracking_uri"] == "http://mlflow:5000"
+
+
+def test_the_cache_is_where_one_says_or_at_home_or_among_the_temporary_files(monkeypatch, tmp_path):
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "told"))
+    assert cache_folder() == tmp_path / "told"
+    monkeypatch.setenv("DDPM_CACHE", "")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_folder() == tmp_path / "home" / ".cache" / "ddpm"
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    temporary = tmp_path / "tmp" / f"ddpm-cache-{os.getuid()}"
+    monkeypatch.setattr(os, "access", lambda place, mode: False)  # root may write everywhere
+    assert cache_folder() == temporary
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.setattr(os, "access", lambda place, mode: True)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: "")
+    assert cache_folder() == temporary

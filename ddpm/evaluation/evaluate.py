@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from ddpm.data.dataset import PictureSet
 from ddpm.device import pick_device, threads_for
+from ddpm.evaluation.extractors.table import is_own as is_own_extractor
 from ddpm.evaluation.figures.coverage import EXAMPLES
 from ddpm.evaluation.figures.memorisation import CopySearch, levels
 from ddpm.evaluation.figures.table import added
@@ -27,6 +29,7 @@ from ddpm.evaluation.measure import SHOWN, Clock, Measured, measure
 from ddpm.evaluation.reference import Reference, open_reference
 from ddpm.evaluation.report import Coverage, Generation, Report
 from ddpm.model.model import Model
+from ddpm.model.sampling import is_own
 from ddpm.model.strips import FRAMES, denoising_strip, noising_strip, watchable
 from ddpm.pictures import grid, png
 from ddpm.progress import Progress
@@ -51,8 +54,12 @@ def evaluate(
     # Opened before anything is drawn: it refuses what cannot be measured, and its digests name the report.
     with clock.during("reference"):
         reference = open_reference(settings, data, store, str(device), progress)
-    if source.model:
-        key = _key(reference, source.generation(), source.n)
+    own = [*added(), *(name for name in (settings.extractor,) if is_own_extractor(name))]
+    own += [drawing.sampler] if source.model and is_own(drawing.sampler) else []
+    # What somebody registered may do something else tomorrow: a report of it is of this one evaluation.
+    extra = [*own, uuid.uuid4().hex] if own else []
+    if source.model and not own:
+        key = _key(reference, source.generation(), source.n, extra)
         if store.exists(f"{key}.json"):
             progress.say("evaluated before under the same protocol: the report is in the store")
             return json.loads(store.read(f"{key}.json"))
@@ -62,12 +69,12 @@ def evaluate(
             _ = side.statistics, side.radii
     measured = measure(reference, source.draws, copying, clock)
     generation = source.generation()
-    key = _key(reference, generation, source.n)
+    key = _key(reference, generation, source.n, extra)
     report = measured.report
     report["levels"], report["key"] = None, key
     if source.model:
-        with clock.during("levels"), threads_for(source.model.settings.base_channels, device):
-            report["levels"] = levels(source.model.denoiser(), reference, device)
+        with clock.during("levels"), threads_for(source.model.settings.base_channels, source.model.place):
+            report["levels"] = levels(source.model.denoiser(), reference, source.model.place)
         for row, first in zip(
             report["seeds"], range(settings.sample_seed, generation["seeds"][1], source.n), strict=True
         ):
@@ -113,9 +120,9 @@ def _examples(coverage: Coverage, train: Tensor) -> Tensor:
     return sheet.flatten(0, 1)
 
 
-def _key(reference: Reference, generation: Generation, n: int) -> str:
-    """Where a report lies: figures of one's own make it another one."""
-    identity = [REPORT_VERSION, generation, reference.base, n, *added()]
+def _key(reference: Reference, generation: Generation, n: int, extra: list[str]) -> str:
+    """Where a report lies."""
+    identity = [REPORT_VERSION, generation, reference.base, n, *extra]
     return f"reports/{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()}"
 
 

@@ -19,11 +19,11 @@ BESIDE = ("metric", "n", "noise_floor", "excess")  # what `compare` shows of a r
 
 
 class Change(TypedDict):
-    """One report's figure less another's, and its 95% interval."""
+    """One report's figure less another's, and its 95% interval: None where nobody knows it."""
 
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 class Judged(Change):
@@ -64,6 +64,8 @@ def difference(a: Report, b: Report, name: str) -> Change | None:
     if one is None or other is None:
         return None
     value = float(other) - float(one)
+    if FIGURES[name].interval is Interval.NONE:
+        return {"difference": value, "low": None, "high": None}
     if FIGURES[name].interval is Interval.STD:
         stds = number_in(a, f"{name}_std"), number_in(b, f"{name}_std")
         if stds[0] is None or stds[1] is None:
@@ -96,7 +98,8 @@ def compare(a: Report, b: Report) -> Compared:
 
 
 def _judged(change: Change, higher_is_better: bool) -> Judged:
-    risen, fallen = change["low"] > 0, change["high"] < 0
+    low, high = change["low"], change["high"]
+    risen, fallen = low is not None and low > 0, high is not None and high < 0
     better = "neither" if not (risen or fallen) else "b" if risen == higher_is_better else "a"
     return {**change, "better": better}
 
@@ -108,7 +111,8 @@ def table(found: Compared) -> str:
     for name in (name for name in FIGURES if name in found):
         change: Judged = found[name]
         better = {"a": "A", "b": "B"}.get(change["better"], "neither")
-        between = f"{change['low']:+.3g} to {change['high']:+.3g}"
+        low, high = change["low"], change["high"]
+        between = "not known" if low is None or high is None else f"{low:+.3g} to {high:+.3g}"
         rows.append((name, f"{a[name]:.4g}", f"{b[name]:.4g}", f"{change['difference']:+.3g}", between, better))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

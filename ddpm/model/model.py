@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from ddpm.model.diffusion import Denoiser, Diffusion, to_uint8
 from ddpm.model.sampling import SAMPLERS, PictureNoise, Watch, evaluations
 from ddpm.settings import DrawSettings, ModelSettings, require_drawable
 
+AUTOCAST = {"cuda"}  # kinds of device on which the network draws in bf16
 BATCH = 16  # pictures at once where nobody asks for more: few enough for a request of one, on a CPU too
 
 
@@ -38,6 +40,17 @@ def suited(settings: ModelSettings) -> DrawSettings:
     return DrawSettings(sampler="ddim", sampling_steps=most, sample_batch=BATCH)
 
 
+def whole_numbers(seeds: Iterable[SupportsIndex]) -> list[int]:
+    """Seeds as Python's own numbers: numpy's and torch's mean the same picture. Raises WrongInput for what is no seed."""
+    try:
+        found = [operator.index(seed) for seed in seeds]
+    except TypeError:
+        raise WrongInput(f"seeds: {seeds!r} will not do; give whole numbers, as in range(16) or [3, 7]") from None
+    if found and min(found) < 0:
+        raise WrongInput(f"seeds: {min(found)} will not do; seeds are whole numbers from 0")
+    return found
+
+
 @dataclass(frozen=True)
 class Model:
     """A network with its weights, and all that one must know to draw pictures from it.
@@ -50,7 +63,17 @@ class Model:
     image_size: int
     drawing: DrawSettings
     origin: Origin = Origin()
-    device: torch.device | None = None  # where it draws; None: pick_device()
+    device: torch.device | str | None = None  # where it draws; None: pick_device()
+
+    @property
+    def place(self) -> torch.device:
+        """Where it draws."""
+        return torch.device(self.device or pick_device())
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How it draws, as versions that release 0.1 registered ask for it: they carry that question."""
+        return dataclasses.asdict(self.drawing)
 
     def drawing_with(self, **given: Any) -> DrawSettings:
         """Its own way of drawing, but for what is given and not None. Churn belongs to its sampler, and goes with it."""
@@ -65,14 +88,16 @@ class Model:
         most = steps if self.settings.objective == "edm" else min(steps, self.settings.timesteps)
         return DrawSettings(sampler="dpm-solver++", sampling_steps=most, sample_batch=sample_batch)
 
-    def draw(self, seeds: Sequence[int], drawing: DrawSettings | None = None, label: int | None = None) -> Tensor:
+    def draw(
+        self, seeds: Iterable[SupportsIndex], drawing: DrawSettings | None = None, label: int | None = None
+    ) -> Tensor:
         """Pictures uint8 [n, 3, image_size, image_size] on the CPU, one for each seed; see `draw_batches`."""
         batches = list(self.draw_batches(seeds, drawing, label))
         return torch.cat(batches) if batches else torch.zeros(0, 3, self.image_size, self.image_size, dtype=torch.uint8)
 
     def draw_batches(
         self,
-        seeds: Sequence[int],
+        seeds: Iterable[SupportsIndex],
         drawing: DrawSettings | None = None,
         label: int | None = None,
         watch: Watch | None = None,
@@ -84,14 +109,15 @@ class Model:
         network with classes a seed's picture is of class `label`, or, without one, of class seed mod classes. `watch` sees
         each step's state (see `ddpm.model.sampling`), of padded batches too.
 
-        Raises WrongInput where the model cannot draw so, or has no such class.
+        Raises WrongInput where the model cannot draw so, has no such class, or a seed is no whole number from 0.
         """
         drawing = drawing or self.drawing
+        wanted = whole_numbers(seeds)
         require_drawable(self.settings, drawing)
         if label is not None and not 0 <= label < self.settings.classes:
             has = f"classes 0 to {self.settings.classes - 1}" if self.settings.classes else "no classes"
             raise WrongInput(f"label: {label} will not do; the model has {has}")
-        return self._batches(seeds, drawing, label, watch)
+        return self._batches(wanted, drawing, label, watch)
 
     def evaluations(self, drawing: DrawSettings | None = None) -> int:
         """Network evaluations a picture (NFE); guidance asks twice each time."""
@@ -103,16 +129,16 @@ class Model:
 
     def denoiser(self, labels: Tensor | None = None, guidance: float = 1.0) -> Denoiser:
         """The network as D(x, sigma) on the model's device, in the precision in which pictures are drawn there."""
-        device = self.device or pick_device()
+        device = self.place
         net = self.net.to(device).eval()
-        return Denoiser(net, Diffusion(self.settings).to(device), device.type == "cuda", labels, guidance)
+        return Denoiser(net, Diffusion(self.settings).to(device), device.type in AUTOCAST, labels, guidance)
 
     @torch.inference_mode()
     def _batches(
         self, seeds: Sequence[int], drawing: DrawSettings, label: int | None, watch: Watch | None
     ) -> Iterator[Tensor]:
         """The samplers branch on sigma, which stays on the CPU so that they need not wait for the device."""
-        device, classes, batch = self.device or pick_device(), self.settings.classes, drawing.sample_batch
+        device, classes, batch = self.place, self.settings.classes, drawing.sample_batch
         keep_memory(device)
         row = SAMPLERS[drawing.sampler]
         solve = partial(row.solve, churn=drawing.churn) if row.churns else row.solve

@@ -10,15 +10,16 @@ beginning of each step. A new sampler is one such function and its row in SAMPLE
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddpm import settings
 from ddpm.randomness import generator
+from ddpm.settings import ModelSettings
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 Draw = Callable[[], Tensor]
@@ -110,6 +111,12 @@ SAMPLERS: dict[str, Sampler] = {
     "dpm-solver++": Sampler(dpm_solver_pp),
     "heun": Sampler(heun, evaluations=2, churns=True),
 }
+_OURS = tuple(SAMPLERS)
+
+
+def is_own(name: str) -> bool:
+    """Whether somebody registered it: what it does may change from one process to the next."""
+    return name not in _OURS
 
 
 def register(name: str, sampler: Sampler) -> None:
@@ -120,6 +127,17 @@ def register(name: str, sampler: Sampler) -> None:
     settings.SAMPLERS.append(name)
     if sampler.churns:
         settings.CHURNING.append(name)
+
+
+def generate(
+    net: nn.Module, model: ModelSettings, image_size: int, seeds: Sequence[int], sampler: str, steps: int, batch: int,
+    device: torch.device, *, churn: float = 0.0, guidance: float = 1.0,
+) -> Iterator[Tensor]:  # fmt: skip
+    """`Model.draw_batches` by the name under which versions that release 0.1 registered call it: they carry that call."""
+    from ddpm.model.model import Model  # which draws by this file
+
+    drawing = settings.DrawSettings(sampler, steps, churn, guidance, batch)
+    return Model(net, model, image_size, drawing, device=device).draw_batches(seeds)
 
 
 def evaluations(sampler: str, steps: int) -> int:

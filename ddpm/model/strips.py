@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ddpm.errors import WrongInput
 from ddpm.model.diffusion import Diffusion, to_uint8, to_unit
 from ddpm.model.model import Model
 from ddpm.model.sampling import PictureNoise
@@ -38,6 +39,8 @@ def denoising_strip(model: Model, seeds: Sequence[int], drawing: DrawSettings, f
     The last of a row is the picture that the model draws. The others are shown in DDPM's coordinates, in which they stay
     within a picture's range of values.
     """
+    if not seeds:
+        raise WrongInput("seeds: none are given; a strip needs one at least")
     states: list[Tensor] = []
 
     def watch(x: Tensor, sigma: Tensor) -> None:

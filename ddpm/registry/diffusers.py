@@ -7,6 +7,7 @@ diffusers itself is not needed to write its format.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import torch
@@ -17,12 +18,15 @@ from ddpm.errors import WrongInput
 from ddpm.model.diffusion import Diffusion
 from ddpm.model.model import Model
 from ddpm.model.unet import CHANNELS
-from ddpm.registry.version import as_json
 from ddpm.settings import ModelSettings, parse_mults
 
 DIFFUSERS_VERSION = "0.42.1"  # whose names and formulas these are; from_pretrained only compares it with its own
 MAX_BETA = 0.999
 PREDICTION_TYPES = {"epsilon": "epsilon", "v": "v_prediction"}
+
+
+def as_json(facts: dict[str, Any]) -> bytes:
+    return (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode()
 
 
 def diffusers_files(model: Model) -> dict[str, bytes]:

@@ -43,11 +43,13 @@ def decide(candidate: Report, champion: Report | None, copying_gate: float = 1.0
     for figure in (FIGURES[name] for name in DECISIVE):
         change = difference(champion, candidate, figure.name)
         assert change, "measurement_of has seen that both have it"
+        low, high = change["low"], change["high"]
+        assert low is not None and high is not None, "figures that decide have intervals"
         words.append(
             f"{figure.title} {number_in(candidate, figure.name):.4g} against {number_in(champion, figure.name):.4g} "
-            f"(difference {change['difference']:+.3g}, 95% from {change['low']:+.3g} to {change['high']:+.3g})"
+            f"(difference {change['difference']:+.3g}, 95% from {low:+.3g} to {high:+.3g})"
         )
-        risen, fallen = change["low"] > 0, change["high"] < 0
+        risen, fallen = low > 0, high < 0
         if risen or fallen:
             (better if risen == figure.higher_is_better else worse).append(figure.title)
     if worse:

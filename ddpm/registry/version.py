@@ -21,7 +21,6 @@ from typing import Any, TypedDict
 
 from ddpm.errors import WrongInput
 from ddpm.evaluation.figures.table import DECISIVE
-from ddpm.evaluation.protocol import measurement_of
 from ddpm.evaluation.report import Generation, Report, number_in
 from ddpm.model.model import Model, Origin, suited
 from ddpm.settings import FORMAT_VERSION, DrawSettings, ModelSettings, pick, require_name
@@ -59,6 +58,7 @@ def register(
     """
     from mlflow.exceptions import MlflowException
 
+    from ddpm.evaluation.protocol import measurement_of  # it needs more than the engine has
     from ddpm.store import open_store
 
     require_name("model_name", name)
@@ -102,7 +102,7 @@ def register(
         "checkpoint": uri,
         WEIGHTS_TAG: sha256,
     }
-    contents = {"weights.safetensors": weights, "settings.json": as_json(settings), "report.json": as_json(report)}
+    contents = {"weights.safetensors": weights, "settings.json": _as_json(settings), "report.json": _as_json(report)}
     with _model_folder(contents) as folder:
         client.log_artifacts(run_id, str(folder), f"model-{sha256[:12]}")
     source = f"{client.get_run(run_id).info.artifact_uri}/model-{sha256[:12]}"
@@ -113,7 +113,7 @@ def register(
     return {"name": name, "version": int(created.version), "new": True}
 
 
-def as_json(facts: Mapping[str, Any]) -> bytes:
+def _as_json(facts: Mapping[str, Any]) -> bytes:
     return json.dumps(facts, indent=1, sort_keys=True).encode()
 
 
@@ -230,7 +230,13 @@ def load_files(folder: Path, name: str) -> Model:
 
     from ddpm.model.unet import UNet
 
-    known = json.loads((folder / "settings.json").read_text())
+    try:
+        known = json.loads((folder / "settings.json").read_text())
+        _ = known["settings"], known["image_size"], known[WEIGHTS_TAG], known.get("format_version")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise WrongInput(
+            f"model: {name} is damaged: its settings.json is not what was written; register or export it again"
+        ) from None
     if known.get("format_version") != FORMAT_VERSION:
         raise WrongInput(
             f"model: {name} has format_version {known.get('format_version')}; this release reads {FORMAT_VERSION}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm.errors import Refused, WrongInput
+from ddpm.extensions import load_extensions
 from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Progress, open_progress
 from ddpm.run import Run
@@ -50,6 +51,7 @@ def perform(step: str, work: Callable[[Progress], tuple[Run, Facts]], output: st
     began = time.monotonic()
     signal.signal(signal.SIGTERM, _stop)  # the end of a run: leave contexts as after Ctrl-C, so that MLflow knows
     try:
+        load_extensions()
         run, facts = work(progress)
         before = run.facts(key or step)  # it was done already: what counts is how long that took
         facts = {**facts, "seconds": before["seconds"] if before else round(time.monotonic() - began, 2)}

@@ -1,10 +1,14 @@
 """A model that draws: its own way and others, what it refuses, and the strips that are made of its steps."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 
 from ddpm import settings
 from ddpm.errors import WrongInput
+from ddpm.model.diffusion import Denoiser
 from ddpm.model.model import Model, suited
 from ddpm.model.sampling import SAMPLERS, Sampler, ddim, register
 from ddpm.model.strips import denoising_strip
@@ -79,17 +83,43 @@ def test_a_strip_ends_with_the_picture(sampler):
     assert len({frame.numpy().tobytes() for frame in strip}) == 8
 
 
-def test_a_strip_is_drawn_in_the_precision_of_pictures(monkeypatch):
-    """On a GPU both go through the network in bf16."""
+def test_a_strip_is_drawn_as_pictures_are(monkeypatch):
+    """By the same denoiser: in the same precision (bf16 on a GPU), with the same classes and guidance."""
     asked = []
-    denoiser = Model.denoiser
-    monkeypatch.setattr(Model, "denoiser", lambda model, *given: asked.append(given) or denoiser(model, *given))
+    init = Denoiser.__init__
+
+    def noted(self, net, diffusion, autocast=False, labels=None, guidance=1.0):
+        asked.append((autocast, labels.tolist(), guidance))
+        init(self, net, diffusion, autocast, labels, guidance)
+
+    monkeypatch.setattr(Denoiser, "__init__", noted)
+    monkeypatch.setattr("ddpm.model.model.AUTOCAST", {"cpu"})
     model = model_of(classes=3)
     drawing = DrawSettings(sampling_steps=3, sample_batch=2, guidance=2.0)
     denoising_strip(model, [4, 9], drawing, frames=2)
     model.draw([4, 9], drawing)
-    (labels, guidance), (others, same) = asked
-    assert torch.equal(labels, others) and guidance == same == 2.0
+    assert asked == [(True, [1, 0], 2.0)] * 2
+
+
+def test_seeds_of_every_kind_of_whole_number():
+    model = model_of()
+    drawing = DrawSettings(sampling_steps=2, sample_batch=4)
+    expected = model.draw([0, 1, 2], drawing)
+    for seeds in (range(3), np.arange(3), torch.arange(3), (n for n in range(3)), [np.int64(0), 1, torch.tensor(2)]):
+        assert torch.equal(model.draw(seeds, drawing), expected)
+    for wrong, said in (
+        ([0.5], "give whole numbers"),
+        ("ab", "give whole numbers"),
+        (3, "give whole numbers"),
+        ([-1], "-1 will not do"),
+    ):
+        with pytest.raises(WrongInput, match=f"seeds: .*{said}"):
+            model.draw(wrong, drawing)
+
+
+def test_a_device_may_be_a_name():
+    assert model_of().place == torch.device("cpu")
+    assert dataclasses.replace(model_of(), device="meta").place == torch.device("meta")
 
 
 def test_samplers_of_settings_are_those_that_there_are():
@@ -105,15 +135,29 @@ def _known_samplers():
     settings.SAMPLERS[:] = known
 
 
-@pytest.mark.usefixtures("_known_samplers")
-def test_a_sampler_of_ones_own(monkeypatch):
-    monkeypatch.setattr("ddpm.model.sampling.SAMPLERS", dict(SAMPLERS))
+@pytest.fixture
+def forgotten():
+    """What a test registers is forgotten again."""
+    known, names, churning = dict(SAMPLERS), list(settings.SAMPLERS), list(settings.CHURNING)
+    yield
+    SAMPLERS.clear()
+    SAMPLERS.update(known)
+    settings.SAMPLERS[:], settings.CHURNING[:] = names, churning
+
+
+def test_a_sampler_of_ones_own(forgotten):
+    churned = []
+
+    def churns(denoise, x, sigmas, draw, watch=None, churn=0.0):
+        churned.append(churn)
+        return ddim(denoise, x, sigmas, draw, watch)
+
     with pytest.raises(WrongInput, match="sampler: 'mine' will not do"):
         DrawSettings(sampler="mine")
-    monkeypatch.setattr("ddpm.model.model.SAMPLERS", SAMPLERS | {"mine": Sampler(ddim)})
-    register("mine", Sampler(ddim))
+    register("mine", Sampler(churns, evaluations=3, churns=True))
     model = model_of()
-    same = [model.draw([5], DrawSettings(sampler=name, sampling_steps=4)) for name in ("mine", "ddim")]
-    assert torch.equal(*same)
+    mine = DrawSettings(sampler="mine", sampling_steps=4, churn=1.5)
+    assert torch.equal(model.draw([5], mine), model.draw([5], DrawSettings(sampling_steps=4)))
+    assert churned == [1.5] and model.evaluations(mine) == 3 * 3 + 1
     with pytest.raises(ValueError, match="there is a sampler named 'mine' already"):
         register("mine", Sampler(ddim))

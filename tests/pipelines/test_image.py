@@ -109,8 +109,8 @@ def test_every_step_runs_as_the_images_user_with_its_data_in_s3(run_step):
 
 
 @pytest.mark.docker
-def test_a_user_without_a_home_has_his_cache_in_the_temporary_folder(run_step):
-    """As where HOME is empty, and nobody says where the cache is."""
+def test_where_the_home_cannot_be_written_the_cache_is_a_temporary_folder(run_step):
+    """As where HOME is empty, and nobody says where the cache is: Docker then takes the one of the password file."""
     run, configure = run_step
     plan = configure()
     nowhere = {"HOME": "", "DDPM_CACHE": ""}

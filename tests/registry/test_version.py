@@ -11,7 +11,7 @@ import pytest
 
 from ddpm.errors import WrongInput
 from ddpm.progress import Quiet
-from ddpm.registry.version import figures, register, resolve
+from ddpm.registry.version import PYFUNC, figures, register, resolve
 from ddpm.steps.sample import sample
 from ddpm.tracking import open_client
 from ddpm.workplace import Workplace
@@ -106,8 +106,15 @@ def test_a_model_that_is_not_ours_is_refused(place, tmp_path):
         resolve("models:/foreign/1", place)
 
 
-def test_mlflows_own_server_format_draws_the_same_pictures(checkpoints, place, report_of, tmp_path):
-    """As `mlflow models serve` does it, in a process that may not unpickle: load the pyfunc, and predict."""
+@pytest.mark.parametrize("code_of", [PYFUNC, Path(__file__).parent / "release_0_1" / "pyfunc.py"], ids=["now", "0.1"])
+def test_mlflows_own_server_format_draws_the_same_pictures(
+    checkpoints, place, report_of, tmp_path, monkeypatch, code_of
+):
+    """As `mlflow models serve` does it, in a process that may not unpickle: load the pyfunc, and predict.
+
+    A version carries its release's own code for good, which calls this package by the names of then.
+    """
+    monkeypatch.setattr("ddpm.registry.version.PYFUNC", code_of)
     register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {})
     code = (
         "import json, mlflow, pandas, sys\n"

@@ -18,6 +18,14 @@ Open = Callable[[EvaluateSettings, PictureSet, Store, str, Progress], Opened]  #
 EXTRACTORS: dict[str, Open] = {"inception": open_inception, "classifier": open_classifier}
 
 
+_OURS = tuple(EXTRACTORS)
+
+
+def is_own(name: str) -> bool:
+    """Whether somebody registered it: what it does may change from one process to the next."""
+    return name not in _OURS
+
+
 def register(name: str, open: Open) -> None:
     """Make an extractor of one's own known by a name, which settings then take. Raises ValueError for one that is taken."""
     if name in EXTRACTORS:

@@ -141,6 +141,8 @@ def register(figure: Figure) -> None:
     """
     if figure.name in FIGURES or figure.name in Report.__annotations__:
         raise ValueError(f"there is {figure.name!r} in a report already; give another name")
+    if figure.name.endswith("_std"):
+        raise ValueError(f"{figure.name}: the ending _std is that of a figure's standard deviation; give another name")
     if figure.measure is None or figure.distance:
         raise ValueError(
             f"{figure.name}: give `measure`, and leave `distance` to FID and KID, whose noise floor is known"
