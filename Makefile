@@ -45,8 +45,8 @@ bench: $(DEV) ## against the peers, in one run, into var/bench.json: make bench 
 	@exec .venv/bin/python -m bench $(BENCH) $(foreach pair,$(SET),--set "$(pair)")
 
 lock: uv ## the exact versions anew, from pyproject.toml
-	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline pyproject.toml -o requirements.lock
-	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline --extra bench --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline --extra serve pyproject.toml -o requirements.lock
+	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline --extra serve --extra bench --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 lint: $(DEV) ## ruff, whether all is formatted, and whether imports point down (pyproject.toml, importlinter)
 	@.venv/bin/ruff check .
