@@ -27,7 +27,7 @@ override DATA := $(value DATA)
 export PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE
 OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME"
 
-.PHONY: help run ui test bench lock lint format types check-compiled compile image submit clean
+.PHONY: help run ui page test bench lock lint format types check-compiled compile image submit clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ run: $(VENV) ## the whole pipeline here: make run [PRESET=quick] [DATA=/class/fo
 
 ui: $(VENV) ## MLflow's pages, with all runs: make ui [PORT=5000]
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" exec sh mlflow/serve.sh
+
+page: $(VENV) ## a run's page, made anew: make page [RUN_NAME=…] (otherwise the last run's)
+	@exec .venv/bin/ddpm page --run-name="$$RUN_NAME"
 
 test: $(DEV) ## the tests, on two cores: make test [TESTS='tests/pipelines -k local']
 	@.venv/bin/python -m pytest -n 2 $(TESTS)

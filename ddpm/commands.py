@@ -302,6 +302,21 @@ def rank(arguments: argparse.Namespace, place: Workplace) -> Facts:
     return {"best": ranked[0].candidate.model, "why": explain(ranked), "ranking": rows}
 
 
+@command(
+    "the page of a run: pictures, verdict, trials, figures, time, and how to go on",
+    flag("--run-name", default="", metavar="NAME", help="the run (default: the one that ended last)"),
+    flag("--out", metavar="FOLDER", help="where index.html, samples.png and report.html go (default: var/runs/NAME)"),
+    places("store"),
+)
+def page(arguments: argparse.Namespace, place: Workplace) -> Facts:
+    from ddpm.run import Run
+    from ddpm.run_page.folder import last_run, write_page
+
+    name = arguments.run_name or last_run(arguments.store)
+    written = write_page(Run.named(name, arguments.store), Path(arguments.out or f"var/runs/{name}"))
+    return {"run": name, "page": str(written)}
+
+
 # -- the registry ----------------------------------------------------------------------------------------------------
 
 

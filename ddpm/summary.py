@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, TypedDict
 
 from ddpm.evaluation.report import NoiseFloor, Protocol, Recognisable
@@ -59,6 +60,7 @@ class Summary(TypedDict, total=False):
 
     run_name: str
     state: str  # SUCCEEDED or FAILED
+    ended: str  # when, as "2026-01-31 12:00 UTC"
     error: str
     dataset: SummedDataset
     trials: list[SummedTrial]
@@ -76,6 +78,7 @@ def gather(run: Run, succeeded: bool, error: str = "") -> Summary:
     """The summary of what the run's steps have left so far."""
     facts = {step: known for step in STEPS if (known := run.facts(step))}
     summary: Summary = {"run_name": run.name, "state": "SUCCEEDED" if succeeded else "FAILED", "seconds": {}}
+    summary["ended"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     if error:
         summary["error"] = error
     if dataset := facts.get("ingest"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ddpm.evaluation.report import number_in
-from ddpm.places import default_places
 from ddpm.plan import Plan
+from ddpm.run_page.going_on import going_on
 from ddpm.summary import Summary
 
 
@@ -28,12 +27,12 @@ def number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}g}"
 
 
-def show(summary: Summary, plan: Plan, anew: str) -> None:
+def show(summary: Summary, plan: Plan, anew: str, page: Path) -> None:
     """Print the summary (`var/last-run.json`) on standard output. `anew` is the command for another such run."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print()
     console.print(trials_table(summary))
-    for line in lines(summary, plan, anew):
+    for line in [*lines(summary, plan, anew), "", f"[bold]look at it[/]  {escape(page.as_uri())}"]:
         console.print(line, soft_wrap=True)
 
 
@@ -57,12 +56,6 @@ def trials_table(summary: Summary) -> Table:
     return table
 
 
-def _flag(plan: Plan, place: str) -> str:
-    """What a command must be told of a place that is not where it would look."""
-    where = getattr(plan, place)
-    return "" if where == default_places()[place] else f" --{place.replace('_', '-')} {shlex.quote(where)}"
-
-
 def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
     """What stands below the table."""
     from ddpm.evaluation.figures.table import DECISIVE, FIGURES  # it imports torch
@@ -75,7 +68,6 @@ def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
         for figure in (FIGURES[name] for name in DECISIVE)
     )
     aliases = ", ".join(model["aliases"]) or "no alias"
-    reference = f"{model['name']}@{model['aliases'][0]}" if model["aliases"] else f"{model['name']}/{model['version']}"
     measured = ", ".join(
         f"{name} {measurement[name]}" for name in ("extractor", "layer", "n") if measurement.get(name) is not None
     )
@@ -97,19 +89,13 @@ def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
         text.append(
             f"seen       the classifier is sure of {shares['generated']:.0%} of the pictures, and of {shares['real']:.0%} of real held-out ones"
         )
-    if summary.get("grid"):
-        text.append(f"pictures   {short(summary['grid'])}")
-    if summary.get("page"):
-        text.append(f"report     {short(summary['page'])}")
     seconds = summary["seconds"]
     text.append("seconds    " + ", ".join(f"{step} {value:.0f}" for step, value in seconds.items()))
-    tracking, store = _flag(plan, "tracking_uri"), _flag(plan, "store")
     text += [
         "",
         "to go on",
         "  make ui   # all runs, figures and pictures in MLflow",
-        f"  .venv/bin/ddpm sample --model models:/{reference} --n 16 --seed 0 --out var/samples{tracking}",
-        f"  .venv/bin/ddpm history --model-name {model['name']}{store}",
+        *(f"  {command.line}" for command in going_on(summary, plan)),
         f"  {anew}   # once more: the data set is recognised, and the new version meets the champion",
     ]
     return [escape(line) for line in text]

@@ -36,6 +36,8 @@ from ddpm.places import default_places
 from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Bars, Progress, open_progress
 from ddpm.run import Run
+from ddpm.run_page.folder import write_page
+from ddpm.run_page.going_on import Command
 from ddpm.store import FileStore
 from ddpm.summary import Summary
 from pipelines import closing, containers, request
@@ -238,7 +240,12 @@ def run(plan: Plan, workers: list[int], place: Place, again: str, anew: str) -> 
                 progress.close()
             shutil.rmtree(folder / "tmp", ignore_errors=True)
         log.write(f"=== ended with status {status}\n")
-    return finish(plan, place.var, anew) if status == 0 else report_failure(seen, status, log_path, again)
+    if status == 0:
+        return finish(plan, place.var, anew)
+    if Run(plan).facts("configure"):
+        page = write_page(Run(plan), folder, [Command(again, "carry this run on, once what was wrong is mended")])
+        print(f"\npage: {closing.short(page)}", file=sys.stderr)
+    return report_failure(seen, status, log_path, again)
 
 
 def report_failure(seen: Watched, status: int, log_path: Path, again: str) -> int:
@@ -259,14 +266,15 @@ def report_failure(seen: Watched, status: int, log_path: Path, again: str) -> in
 
 
 def finish(plan: Plan, var: Path, anew: str) -> int:
-    """Copy the run's summary to var/last-run.json, and print it."""
+    """Copy the run's summary to var/last-run.json and its page to its folder, and print both."""
     run = Run(plan)
     summary: Summary | None = run.facts("summary")  # type: ignore[assignment]
     if summary is None:
         print(f"the run ended well, but left no summary in {run.folder.root}", file=sys.stderr)
         return 1
     FileStore(var).write("last-run.json", json.dumps(summary, indent=1).encode())
-    closing.show(summary, plan, anew)
+    page = write_page(run, var / "runs" / plan.run_name, [Command(anew, "once more, and meet this champion")])
+    closing.show(summary, plan, anew, page)
     return 0
 
 

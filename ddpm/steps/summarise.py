@@ -1,4 +1,4 @@
-"""The exit task: gathers what a run's steps left, whether it succeeded or not."""
+"""The exit task: gathers what a run's steps left, and makes their page, whether it succeeded or not."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import json
 from ddpm.errors import WrongInput
 from ddpm.places import fill_places
 from ddpm.run import Run
+from ddpm.run_page.render import PAGE, page_of
 from ddpm.summary import Summary, gather
 
 UNSUCCESSFUL = ("FAILED", "CANCELED", "CANCELLED", "CANCELING")
 
 
 def summarise(run_name: str, store: str, state: str, error: str = "") -> Summary:
-    """Write the run's summary, and close its run in MLflow. Raises Missing for an unknown run.
+    """Write the run's summary and its page, and close its run in MLflow. Raises Missing for an unknown run.
 
     Args:
         state: KFP's word for how the run ended. Success has several (SUCCEEDED; COMPLETE or RUNNING where the server
@@ -22,9 +23,15 @@ def summarise(run_name: str, store: str, state: str, error: str = "") -> Summary
     run = Run.named(run_name, store)
     succeeded = run.facts("promote") is not None and state not in UNSUCCESSFUL
     summary = gather(run, succeeded, error)
+    before = run.facts("summary") or {}
+    if {**before, "ended": summary["ended"]} == summary:  # done again: it ended when it ended
+        summary["ended"] = before.get("ended", summary["ended"])
     run.keep("summary", summary)
+    page = page_of(run).encode()
+    run.folder.write(PAGE, page)
     with run.tracker.parent() as tracked:
         tracked.file("summary.json", json.dumps(summary, indent=1).encode())
+        tracked.file(PAGE, page)
         tracked.finish("FINISHED" if succeeded else "FAILED")
     return summary
 

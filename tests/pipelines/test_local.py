@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ddpm.cli import main
 from ddpm.data.dataset import open_dataset
 from ddpm.registry.promotion import entries
 from ddpm.search.ranking import Candidate, rank
@@ -120,7 +122,7 @@ def test_what_a_person_reads(finished):
         "chosen",
         "noise floor",
         "ddpm-digits 1 (champion)",
-        "pictures",
+        "look at it  file://",
         "make ui",
         "make run PRESET=digits SET=",
         "ddpm sample --model",
@@ -128,6 +130,34 @@ def test_what_a_person_reads(finished):
         assert words in again.stdout, words
     assert "executor" not in again.stderr + again.stdout, "kfp's own output is in the log"
     assert "{" not in again.stderr
+
+
+def test_a_run_ends_in_one_page_that_holds_all_of_itself(finished):
+    var, again = finished
+    (link,) = [line.split()[-1] for line in again.stdout.splitlines() if line.startswith("look at it")]
+    folder = var / "runs" / "one"
+    assert link == (folder / "index.html").as_uri()
+    page, summary = (folder / "index.html").read_text(), json.loads((var / "last-run.json").read_text())
+    for words in (
+        "Run one", "digits, 1,605 training and 192 held-out pictures at 8×8", "ddpm-digits, version 1: champion", "Verdict",
+        summary["best_why"], "1-2-3-6", "FID_classifier", "ddpm sample --model models:/ddpm-digits@champion", "make run PRESET=digits",
+        'href="report.html"', 'href="samples.png"',
+    ):  # fmt: skip
+        assert words in page, words
+    assert page.count('src="data:image/png;base64,') == 3, "samples, denoising, closest pairs"
+    assert not re.search(r"""(src|href)=["'](https?:|//|/)""", page)
+    assert (folder / "samples.png").read_bytes() == Path(summary["grid"]).read_bytes()
+    assert (folder / "report.html").read_bytes() == Path(summary["page"]).read_bytes()
+    kept = (var / "store" / "runs" / "one" / "index.html").read_text()
+    assert "Verdict" in kept and "href=" not in kept, "nothing lies beside the store's own"
+
+
+def test_the_page_can_be_made_anew(finished, tmp_path):
+    var, _ = finished
+    made = main(["page", "--store", str(var / "store"), "--out", str(tmp_path / "page"), "--json"])
+    assert made == 0
+    assert sorted(path.name for path in (tmp_path / "page").iterdir()) == ["index.html", "report.html", "samples.png"]
+    assert "Run one" in (tmp_path / "page" / "index.html").read_text()
 
 
 def test_what_a_person_is_told_to_try_works(finished, tmp_path):
