@@ -38,9 +38,9 @@ class Choice(TypedDict):
     ranking: list[TrialRanks]  # of the completed ones, the best first
 
 
-def choose(run: Run) -> Choice:
+def choose(run: Run, progress: Progress | None = None) -> Choice:
     """The best of the run's trials, by mean rank. Raises Refused while one is unfinished, or where none was completed."""
-    study = open_study(run.plan.study_storage, run.name, run.plan.search)
+    study = open_study(run.plan.study_storage, run.name, run.plan.search, progress=progress)
     trials = study.get_trials(deepcopy=False)
     unfinished = [trial.number for trial in trials if not trial.state.is_finished()]
     if unfinished:

@@ -33,7 +33,7 @@ def search(run: Run, dataset_uri: str, worker: int, progress: Progress, world: W
     """
     world, plan = world or World(pick_device()), run.plan
     reference = open_reference(plan.evaluate, open_dataset(dataset_uri), run.store, str(world.device), progress)
-    study = open_study(plan.study_storage, plan.run_name, plan.search, worker)
+    study = open_study(plan.study_storage, plan.run_name, plan.search, worker, progress)
     ran = []
     for trial in take_trials(study, run.claims, worker):
         run_trial(run, trial, reference, world, progress)
