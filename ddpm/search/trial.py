@@ -22,6 +22,7 @@ from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.randomness import key
 from ddpm.run import Run
+from ddpm.search.ranking import plus_minus
 from ddpm.search.recorder import Recorder
 from ddpm.search.space import Point, suggest
 from ddpm.settings import ModelSettings, TrainSettings
@@ -38,6 +39,8 @@ class TrialRow(TypedDict):
     state: str  # the name of Optuna's
     fid: float | None  # None unless completed, and so is kid
     kid: float | None
+    fid_std: float | None  # None too of trials from before it was kept, and so is kid_std
+    kid_std: float | None
     seconds: float | None  # of the process that ended it
     images_seen: int | None
     parameters: int | None  # of the network
@@ -54,6 +57,8 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         "state": trial.state.name,
         "fid": known["fid"] if done else None,
         "kid": known["kid"] if done else None,
+        "fid_std": known.get("fid_std") if done else None,
+        "kid_std": known.get("kid_std") if done else None,
         "seconds": known.get("seconds"),
         "images_seen": known.get("images_seen"),
         "parameters": known.get("parameters"),
@@ -78,13 +83,13 @@ def trial_settings(plan: Plan, point: Point) -> tuple[ModelSettings, TrainSettin
     return model, dataclasses.replace(train, epochs=plan.search.trial_epochs, decay_fraction=0.0, patience=0)
 
 
-def quick_scores(plan: Plan, reference: Reference, model: Model, first_seed: int = 0) -> Scores:
+def quick_scores(plan: Plan, reference: Reference, model: Model, first_seed: int = 0, intervals: bool = True) -> Scores:
     """Scores of `score_n` pictures of the seeds from `first_seed` on, in few steps: enough to compare models by.
 
     Raises Refused where a figure is not finite.
     """
     quick = model.quick(plan.search.score_steps, plan.draw.sample_batch)
-    return score(reference, model.draw(range(first_seed, first_seed + plan.search.score_n), quick))
+    return score(reference, model.draw(range(first_seed, first_seed + plan.search.score_n), quick), intervals)
 
 
 def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World, progress: Progress) -> None:
@@ -124,10 +129,11 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
         trial.study.tell(trial, state=TrialState.PRUNED)
         progress.say(f"{task}: pruned after {trained['epochs']:g} epochs")
         return
-    trial.set_user_attr("fid", scores.fid)
-    trial.set_user_attr("kid", scores.kid)
+    for figure in ("fid", "kid", "fid_std", "kid_std"):
+        trial.set_user_attr(figure, getattr(scores, figure))
     trial.study.tell(trial, scores.fid)
-    progress.say(f"{task}: FID {scores.fid:.4g}  KID {scores.kid:.4g}  ({scores.metric}, {scores.n} pictures)")
+    fid, kid = plus_minus(scores.fid, scores.fid_std), plus_minus(scores.kid, scores.kid_std, 3)
+    progress.say(f"{task}: FID {fid}  KID {kid}  ({scores.metric}, {scores.n} pictures)")
 
 
 class Pruner:
@@ -144,7 +150,7 @@ class Pruner:
         search = self.plan.search
         if not search.prune_every or epoch % search.prune_every or epoch >= search.trial_epochs:
             return False
-        scores = quick_scores(self.plan, self.reference, model)
+        scores = quick_scores(self.plan, self.reference, model, intervals=False)
         self.recorder.metrics({"interim_fid": scores.fid, "interim_kid": scores.kid}, images_seen)
         self.trial.report(scores.fid, epoch)
         return self.trial.should_prune()

@@ -64,7 +64,7 @@ def run(tmp_path, monkeypatch):
     run = Run(plan)
     run.__dict__["tracker"] = Heard()
     monkeypatch.setattr(room, "Trainer", FakeTrainer)
-    monkeypatch.setattr(room, "quick_scores", lambda *_: Scores("fid_classifier", 12.5, 0.1, 0.25, 0.01, 64))
+    monkeypatch.setattr(room, "quick_scores", lambda *_, **__: Scores("fid_classifier", 12.5, 0.1, 0.25, 0.01, 64))
     return run
 
 
