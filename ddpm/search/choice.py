@@ -98,7 +98,9 @@ def choose_average(run: Run, uri: str, dataset_uri: str, tracked: TrackedRun | N
     scores = {}
     for half_life in half_lives:
         model = checkpoint.load_model(f"{uri}#{half_life}")
-        scores[half_life] = quick_scores(plan, reference, model, AVERAGES_SEED)
+        scores[half_life] = quick_scores(
+            plan, reference, model, progress, f"averaged weights, half-life {half_life}", AVERAGES_SEED
+        )
         tracked.metrics({f"fid_ema_{half_life}": scores[half_life].fid}, 0)
     best = min(scores, key=lambda half_life: scores[half_life].fid)
     checkpoint.choose_average(uri, best)

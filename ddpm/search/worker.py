@@ -9,7 +9,7 @@ from ddpm.data.dataset import PictureSet, open_dataset
 from ddpm.device import pick_device
 from ddpm.errors import Refused
 from ddpm.evaluation.reference import open_reference
-from ddpm.progress import Progress, Quiet
+from ddpm.progress import Progress, Quiet, Within
 from ddpm.run import Run
 from ddpm.search.study import open_study, take_trials
 from ddpm.search.trial import TrialRow, run_trial, trial_row
@@ -32,7 +32,9 @@ def search(run: Run, dataset_uri: str, worker: int, progress: Progress, world: W
     In a world of several processes rank 0 alone calls this; the others `follow`.
     """
     world, plan = world or World(pick_device()), run.plan
-    reference = open_reference(plan.evaluate, open_dataset(dataset_uri), run.store, str(world.device), progress)
+    own = Within(progress, f"worker {worker}")
+    reference = open_reference(plan.evaluate, open_dataset(dataset_uri), run.store, str(world.device), own)
+    reference.prepare()  # here: the first trials' seconds are to be their own
     study = open_study(plan.study_storage, plan.run_name, plan.search, worker, progress)
     ran = []
     for trial in take_trials(study, run.claims, worker):

@@ -99,7 +99,7 @@ def test_a_trial_is_scored_on_the_way_and_a_hopeless_one_ends(run):
     recorder = SimpleNamespace(looked=lambda *_: False, metrics=lambda values, _: told.append(values))
     told, reported = [], []
     trial = SimpleNamespace(report=lambda fid, epoch: reported.append(epoch), should_prune=lambda: reported[-1] == 4)
-    pruner = Pruner(trial, run.plan, None, recorder)
+    pruner = Pruner(trial, run.plan, None, recorder, Quiet(), "its score")
     assert [pruner.looked(epoch, 100 * epoch, None) for epoch in range(1, 7)] == [
         False,
         False,
