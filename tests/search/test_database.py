@@ -13,6 +13,7 @@ from ddpm.progress import Quiet
 from ddpm.search.space import suggest
 from ddpm.search.study import create_study, open_storage, open_study, take_trials
 from ddpm.settings import SearchSettings
+from ddpm.steps.configure import configure
 from ddpm.store import open_store
 
 SETTINGS = SearchSettings(trials=4, mults_choices="1-2 1-2-4", founding_lr=7e-5)
@@ -130,3 +131,21 @@ def test_a_study_whose_making_was_cut_off_by_a_restart_has_the_asked_trials(post
 def test_a_database_or_user_that_is_not_there_is_wrong_input_at_once(postgres, wrong):
     with pytest.raises(WrongInput, match="study_storage: the database cannot be used .*does not exist"):
         open_storage(f"postgresql+psycopg://{wrong.format(port=postgres.port)}", Quiet())
+
+
+def test_a_run_waits_for_its_database_only_once_it_is_open(postgres, tmp_path, monkeypatch):
+    """Whoever mistyped a URL hears of it at once; a run that carries on meets an outage."""
+    parameters = {
+        "run_name": "open", "store": str(tmp_path / "store"), "tracking_uri": f"sqlite:///{tmp_path}/mlflow.db",
+        "study_storage": postgres.url, "source": "digits", "trials": 1, "extractor": "classifier",
+    }  # fmt: skip
+    monkeypatch.setenv(outages.VARIABLE, "0.2")
+    postgres.down()
+    with pytest.raises(Outage) as problem:
+        configure(parameters, Heard())
+    assert "waited" not in str(problem.value) and not (tmp_path / "store" / "runs").exists()
+    postgres.up()
+    configure(parameters, Heard())
+    postgres.down()
+    with pytest.raises(Outage, match="waited 0.2 s"):
+        configure(parameters, Heard())
