@@ -188,7 +188,7 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
         run = configure(parameters, place.progress) if opens else join(parameters, place.progress, SECONDS_TO_OPEN)
         ran = search(run, arguments.dataset, arguments.worker, place.progress, world)
     try:
-        return choose(run)
+        return choose(run, place.progress)
     except Refused as unfinished:
         place.progress.say(str(unfinished))
         return ran

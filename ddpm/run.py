@@ -4,6 +4,7 @@ STORE/runs/RUN_NAME/plan.json       its settings, written once
                     opened.json     its MLflow run and its study are there
                     STEP.json       each step's facts, with its seconds; search-WORKER.json of each worker
                     claims/         which worker has which trial
+                    leases/         which worker is at work
                     trials/NNN/     the checkpoints of a trial
                     final/          those of the final training
                     summary.json    all of it, written at its end

@@ -20,7 +20,7 @@ class SummedDataset(TypedDict):
 
 
 class SummedTrial(TypedDict):
-    """A row of the study; figures are None unless it was completed."""
+    """A row of the study; figures are None unless it was completed, their deviations too where they were not kept."""
 
     number: int
     channel_mults: str | None
@@ -28,6 +28,8 @@ class SummedTrial(TypedDict):
     state: str  # Optuna's
     fid: float | None
     kid: float | None
+    fid_std: float | None
+    kid_std: float | None
     seconds: float | None
     images_seen: int | None
 
@@ -66,12 +68,16 @@ class Summary(TypedDict, total=False):
     trials: list[SummedTrial]
     best: int  # a trial's number
     best_why: str
+    tied: list[int]  # trials that chance may have put behind it
     final: SummedFinal
     protocol: Protocol
     grid: str  # URIs, as is the page
     page: str
     model: SummedModel
     seconds: dict[str, float]  # by step
+
+
+NOT_KEPT = {"fid_std": None, "kid_std": None}  # by runs from before trials had intervals
 
 
 def gather(run: Run, succeeded: bool, error: str = "") -> Summary:
@@ -84,8 +90,9 @@ def gather(run: Run, succeeded: bool, error: str = "") -> Summary:
     if dataset := facts.get("ingest"):
         summary["dataset"] = _part(SummedDataset, dataset)
     if trained := facts.get("train"):
-        summary["trials"] = [_part(SummedTrial, row) for row in trained["trials"]]
+        summary["trials"] = [_part(SummedTrial, {**NOT_KEPT, **row}) for row in trained["trials"]]
         summary["best"], summary["best_why"] = trained["best"], trained["best_why"]
+        summary["tied"] = trained.get("tied", [])
         summary["final"] = _part(SummedFinal, trained)
     if report := facts.get("evaluate"):
         from ddpm.evaluation.figures.table import measured  # it imports torch

@@ -13,6 +13,7 @@ from rich.table import Table
 from ddpm.evaluation.report import number_in
 from ddpm.plan import Plan
 from ddpm.run_page.going_on import going_on
+from ddpm.search.ranking import plus_minus
 from ddpm.summary import Summary
 
 
@@ -27,6 +28,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}g}"
 
 
+def with_interval(value: float | None, std: float | None, digits: int = 4) -> str:
+    """A figure with half its 95% interval."""
+    return number(value, digits) if value is None else plus_minus(value, std, digits)
+
+
 def show(summary: Summary, plan: Plan, anew: str, page: Path) -> None:
     """Print the summary (`var/last-run.json`) on standard output. `anew` is the command for another such run."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
@@ -37,7 +43,7 @@ def show(summary: Summary, plan: Plan, anew: str, page: Path) -> None:
 
 
 def trials_table(summary: Summary) -> Table:
-    """The study, one row a trial; the chosen one marked."""
+    """The study, one row a trial; the chosen one marked, and those that it is in a tie with."""
     title = f"{len(summary['trials'])} trials of run {summary['run_name']}"
     table = Table(title=escape(title), title_justify="left", title_style="bold")
     table.add_column("")
@@ -47,10 +53,10 @@ def trials_table(summary: Summary) -> Table:
         table.add_column(name, justify="right")
     table.add_column("state")
     for trial in summary["trials"]:
-        best = trial["number"] == summary["best"]
+        best, tied = trial["number"] == summary["best"], trial["number"] in summary.get("tied", ())
         table.add_row(
-            "★" if best else "", str(trial["number"]), str(trial["channel_mults"] or "–"), number(trial["lr"], 3),
-            number(trial["fid"]), number(trial["kid"], 3), number(trial["images_seen"], 7), number(trial["seconds"], 3),
+            "★" if best else "≈" if tied else "", str(trial["number"]), str(trial["channel_mults"] or "–"), number(trial["lr"], 3),
+            with_interval(trial["fid"], trial.get("fid_std")), with_interval(trial["kid"], trial.get("kid_std"), 3), number(trial["images_seen"], 7), number(trial["seconds"], 3),
             trial["state"].lower(), style="bold" if best else None,
         )  # fmt: skip
     return table

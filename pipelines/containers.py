@@ -20,6 +20,7 @@ PASSED_ON = (
     "AWS_",
     "DDPM_EXTENSIONS",
     "DDPM_JUDGE_KEY",
+    "DDPM_PATIENCE",
     "MLFLOW_TRACKING_",
     "PGPASSWORD",
     "HF_",

@@ -19,12 +19,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
@@ -34,14 +33,17 @@ from ddpm.evaluation.extractors.weights import check_weights
 from ddpm.extensions import load_extensions
 from ddpm.places import default_places
 from ddpm.plan import Plan
-from ddpm.progress import EVENT_MARK, Bars, Progress, open_progress
+from ddpm.progress import Bars, open_progress
 from ddpm.run import Run
 from ddpm.run_page.folder import write_page
 from ddpm.run_page.going_on import Command
 from ddpm.store import FileStore
 from ddpm.summary import Summary
 from pipelines import closing, containers, request
+from pipelines.estimate import Estimate
+from pipelines.log import Log
 from pipelines.runner import Job
+from pipelines.watching import Watched, watch
 
 ROOT = Path(__file__).absolute().parent.parent
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # each ends the run
@@ -50,23 +52,6 @@ SECONDS_TO_END = 3.0
 
 class Stopped(BaseException):
     """A signal asked for the end."""
-
-
-@dataclass
-class Failure:
-    """Why a step failed, in its own words."""
-
-    step: str
-    words: str
-    status: int
-
-
-@dataclass
-class Watched:
-    """What came through from the runner so far."""
-
-    failures: list[Failure] = field(default_factory=list)
-    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=8))
 
 
 @dataclass(frozen=True)
@@ -178,58 +163,23 @@ def _lives(process: subprocess.Popen[str]) -> bool:
         return False
 
 
-def watch(lines: Iterable[str], progress: Progress, log: IO[str]) -> Watched:
-    """Show the runner's events, and keep all else in the log, until it ends."""
-    seen = Watched()
-    for line in lines:
-        if not line.startswith(EVENT_MARK):
-            log.write(line)
-            if line.strip():
-                seen.last_lines.append(line.rstrip())
-            continue
-        event: dict[str, Any] = json.loads(line[len(EVENT_MARK) :])
-        if "task" in event:
-            progress.update(event["task"], event["done"], event["total"], event.get("note", ""))
-            continue
-        text = words_for(event)
-        log.write(f"--- {text}\n")
-        if "error" in event:
-            seen.failures.append(Failure(event["step"], event["error"], event["status"]))
-        if event.get("state") != "failed":  # its error has been shown
-            progress.say(text)
-    return seen
-
-
-def words_for(event: dict[str, Any]) -> str:
-    """An event of a step as a line."""
-    if "error" in event:
-        return f"✗ {event['step']}: {event['error']}"
-    if "say" in event:
-        return f"  {event['say']}"
-    return {
-        "started": f"▸ {event['step']}",
-        "done": f"✓ {event['step']}  {event.get('seconds', 0):.1f} s",
-        "failed": f"✗ {event['step']} failed",
-    }[event["state"]]
-
-
 def run(plan: Plan, workers: list[int], place: Place, again: str, anew: str) -> int:
     """Run the plan and show it; the exit status. `again` carries this run on, `anew` makes another such run."""
     folder = place.var / "runs" / plan.run_name
     log_path = folder / "log.txt"
     job = make_job(plan, workers, place, folder)
-    with locked(folder), open(log_path, "a", buffering=1) as log:
-        log.write(f"=== {time.strftime('%Y-%m-%d %H:%M:%S')}  {again}\n")
+    with locked(folder), Log(log_path) as log:
+        log.write(f"=== {time.strftime('%Y-%m-%d %H:%M:%S')}  {again}")
         print(f"run {plan.run_name}   log {closing.short(log_path)}", file=sys.stderr)
         print(f"if it is stopped, it carries on with: {again}", file=sys.stderr, flush=True)
         process = start(job, folder)
         progress = open_progress()
         try:
             assert process.stdout is not None
-            seen = watch(process.stdout, progress, log)
+            seen = watch(process.stdout, progress, log, Estimate(plan))
             status = process.wait()
         except Stopped:
-            log.write("=== stopped\n")
+            log.write("=== stopped")
             progress.say("stopping")
             raise
         finally:
@@ -239,7 +189,7 @@ def run(plan: Plan, workers: list[int], place: Place, again: str, anew: str) -> 
             if isinstance(progress, Bars):
                 progress.close()
             shutil.rmtree(folder / "tmp", ignore_errors=True)
-        log.write(f"=== ended with status {status}\n")
+        log.write(f"=== ended with status {status}")
     if status == 0:
         return finish(plan, place.var, anew)
     if Run(plan).facts("configure"):

@@ -18,6 +18,7 @@ from ddpm.data.dataset import PictureSet
 from ddpm.data.packing import Unusable, decode
 from ddpm.errors import WrongInput
 from ddpm.evaluation.report import Generation
+from ddpm.model.drawing import draw_told
 from ddpm.model.model import Model
 from ddpm.progress import Progress
 from ddpm.settings import DrawSettings, EvaluateSettings, require_drawable
@@ -89,12 +90,8 @@ def _of_model(
 
 
 def _draw(model: Model, drawing: DrawSettings, seeds: range, progress: Progress) -> Iterator[Tensor]:
-    drawn, n = 0, len(seeds)
-    for batch in model.draw_batches(seeds, drawing):
-        drawn += len(batch)
-        note = f"{drawn:,} of {n:,} pictures  {drawing.sampler} {drawing.sampling_steps} steps"
-        progress.update("sampling", drawn, n, note)
-        yield batch
+    yield from draw_told(model, seeds, drawing, progress, "drawing pictures")
+    progress.drop("drawing pictures")
 
 
 # -- a folder of pictures --------------------------------------------------------------------------------------------

@@ -111,11 +111,12 @@ class Side:
         pieces = images.split(PIECE)
         names = [f"{self._name}/{split}/{number:05d}.safetensors" for number in range(len(pieces))]
         order = torch.randperm(len(pieces), generator=generator("cpu", os.getpid())).tolist()
-        for done, number in enumerate(order, 1):
+        task, note = "features of real pictures", f"{self.extractor.name}, {split}"
+        for done, number in enumerate(order):
             if not self._store.exists(names[number]):
+                self._progress.update(task, done, len(order), note)
                 self._store.create(names[number], save_tensors({"features": self.extractor.features(pieces[number])}))
-                note = f"{self.extractor.name}, {split}"
-                self._progress.update("features of real pictures", done, len(order), note)
+        self._progress.drop(task)
         return torch.cat([load_tensors(self._store.read(name))["features"] for name in names])
 
 
@@ -129,6 +130,11 @@ class Reference:
     data: PictureSet
     base: Measurement  # but for n
     knows_classes: bool  # whether logits are of the data set's own classes
+
+    def prepare(self) -> None:
+        """Make, or find in the store, what every FID and KID goes by: the real pictures' features and their statistics."""
+        for side in self.sides:
+            _ = side.statistics
 
     def subset(self, n: int) -> int:
         """The size of KID's subsets for n generated pictures."""

@@ -31,12 +31,13 @@ def configure(parameters: dict[str, Any], progress: Progress) -> Run:
 
         check_judge(plan.judge, plan.ingest.image_size)
     open_client(plan.tracking_uri)  # the places first: a run is bound to its plan once that is written
-    open_storage(plan.study_storage)
     run = Run(plan)
+    # Whoever mistyped it should not have to wait; one that this run has been opened with is away for a while.
+    open_storage(plan.study_storage, progress, seconds=None if run.is_open else 0)
     if not run.write_plan():
         progress.say(f"carrying on with run {run.name}")
     run.tracker.open(plan.parameters())
-    create_study(plan.study_storage, run.name, plan.search)
+    create_study(plan.study_storage, run.name, plan.search, progress)
     run.mark_open()
     return run
 

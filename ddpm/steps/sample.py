@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 import torch
 
 from ddpm.errors import WrongInput
+from ddpm.model.drawing import draw_told
 from ddpm.pictures import grid, png
 from ddpm.registry.version import resolve
 from ddpm.store import FileStore
@@ -41,11 +42,8 @@ def sample(
     began = time.monotonic()
     loaded = resolve(model, place.tracking_uri)
     how = loaded.drawing_with(**drawing)
-    batches = []
-    for batch in loaded.draw_batches(range(seed, seed + n), how, label):
-        batches.append(batch)
-        place.progress.update("sampling", sum(map(len, batches)), n, f"{how.sampler}, {how.sampling_steps} steps")
-    images = torch.cat(batches)
+    images = torch.cat(list(draw_told(loaded, range(seed, seed + n), how, place.progress, "drawing pictures", label)))
+    place.progress.drop("drawing pictures")
     folder = FileStore(out)
     files = []
     for number, picture in enumerate(images.permute(0, 2, 3, 1).numpy()):

@@ -61,7 +61,7 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts) -> FinalFac
 
     Raises Refused where there is no choice yet.
     """
-    plan, chosen = run.plan, choose(run)
+    plan, chosen = run.plan, choose(run, progress)
     winner = chosen["trials"][chosen["best"]]
     progress.say(f"chosen: {chosen['best_why']}")
     model, settings = winner_settings(plan, winner)

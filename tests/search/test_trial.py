@@ -64,7 +64,7 @@ def run(tmp_path, monkeypatch):
     run = Run(plan)
     run.__dict__["tracker"] = Heard()
     monkeypatch.setattr(room, "Trainer", FakeTrainer)
-    monkeypatch.setattr(room, "quick_scores", lambda *_: Scores("fid_classifier", 12.5, 0.1, 0.25, 0.01, 64))
+    monkeypatch.setattr(room, "quick_scores", lambda *_, **__: Scores("fid_classifier", 12.5, 0.1, 0.25, 0.01, 64))
     return run
 
 
@@ -99,7 +99,7 @@ def test_a_trial_is_scored_on_the_way_and_a_hopeless_one_ends(run):
     recorder = SimpleNamespace(looked=lambda *_: False, metrics=lambda values, _: told.append(values))
     told, reported = [], []
     trial = SimpleNamespace(report=lambda fid, epoch: reported.append(epoch), should_prune=lambda: reported[-1] == 4)
-    pruner = Pruner(trial, run.plan, None, recorder)
+    pruner = Pruner(trial, run.plan, None, recorder, Quiet(), "its score")
     assert [pruner.looked(epoch, 100 * epoch, None) for epoch in range(1, 7)] == [
         False,
         False,

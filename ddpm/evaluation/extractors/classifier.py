@@ -42,6 +42,7 @@ FOLDS = 2
 EPOCHS = 16
 BATCH = 64
 MIN_ACCURACY = 0.95
+TASK = "classifier"  # as people are told of its fitting
 VERSION = 1  # of the architecture and its fitting: part of the published name
 
 
@@ -113,7 +114,7 @@ def open_classifier(
     try:
         published = json.loads(store.read(key))
     except Missing:
-        store.create(key, json.dumps(_fit_all(data, store)).encode())
+        store.create(key, json.dumps(_fit_all(data, store, progress)).encode())
         published = json.loads(store.read(key))
     accuracy = min(published["accuracy"])
     if accuracy < MIN_ACCURACY:
@@ -135,23 +136,24 @@ def open_classifier(
     return Opened("fid_classifier", sides, facts, knows_classes=True)
 
 
-def _fit_all(data: PictureSet, store: Store) -> dict[str, list[str] | list[float]]:
+def _fit_all(data: PictureSet, store: Store, progress: Progress) -> dict[str, list[str] | list[float]]:
     fold = fold_of(data.train)
     digests, accuracies = [], []
     for number in range(FOLDS):
         seen = fold != number  # network k is shown fold k's pictures later, and trains on the others
         with threads_for(WIDTH, torch.device("cpu")):
-            network = _fit(data.train.images[seen], data.train.labels[seen], len(data.classes), number)
+            network = _fit(data.train.images[seen], data.train.labels[seen], len(data.classes), number, progress)
         unseen = torch.cat([data.train.images[~seen], data.held_out.images])
         labels = torch.cat([data.train.labels[~seen], data.held_out.labels])
         accuracies.append(accuracy_of(network, unseen, labels))
         weights = save_tensors(dict(network.state_dict()))
         digests.append(hashlib.sha256(weights).hexdigest())
         store.create(f"classifiers/{digests[-1]}.safetensors", weights)
+    progress.drop(TASK)
     return {"sha256": digests, "accuracy": accuracies}
 
 
-def _fit(images: Tensor, labels: Tensor, classes: int, number: int) -> Classifier:
+def _fit(images: Tensor, labels: Tensor, classes: int, number: int, progress: Progress) -> Classifier:
     """Adam with a rate that falls to zero, and shifts by up to an eighth of the side as augmentation."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(number)  # initial weights
@@ -161,7 +163,9 @@ def _fit(images: Tensor, labels: Tensor, classes: int, number: int) -> Classifie
     steps = EPOCHS * -(-len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     reach = max(1, images.shape[-1] // 8)
-    for _ in range(EPOCHS):
+    for epoch in range(EPOCHS):
+        note = f"network {number + 1} of {FOLDS}, epoch {epoch + 1}/{EPOCHS}"
+        progress.update(TASK, number * EPOCHS + epoch, FOLDS * EPOCHS, note)
         order = torch.randperm(len(images), generator=draw)
         for start in range(0, len(images), BATCH):
             chosen = order[start : start + BATCH]
