@@ -13,6 +13,8 @@ import sys
 import time
 from typing import Protocol
 
+from ddpm.legible import legible, tell
+
 EVENT_MARK = "@ddpm "  # begins a line that is an event, in the output of a pipeline task
 SECONDS_BETWEEN = {"events": 0.5, "lines": 10.0, "bars": 0.1}
 
@@ -52,7 +54,7 @@ class Lines:
         self.say(f"{task}  {math.floor(100 * done / max(total, 1e-9)):3d}%  {note}".rstrip())
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        tell(text)
 
 
 class Bars:
@@ -64,18 +66,19 @@ class Bars:
         from rich.progress import Progress as RichProgress
 
         self._bars = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:3.0f}%"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=Console(stderr=True),
         )
         self._tasks: dict[str, int] = {}
         self._bars.start()
 
     def update(self, task: str, done: float, total: float, note: str = "") -> None:
+        task, note = legible(task), legible(note)
         if task not in self._tasks:
             self._tasks[task] = self._bars.add_task(task, total=total, note=note)
         self._bars.update(self._tasks[task], completed=done, total=total, note=note)  # type: ignore[arg-type]
@@ -84,7 +87,7 @@ class Bars:
             self.say(f"✓ {task}  {note}".rstrip())
 
     def say(self, text: str) -> None:
-        self._bars.console.print(text, markup=False, highlight=False)
+        self._bars.console.print(legible(text), markup=False, emoji=False, highlight=False)
 
     def close(self) -> None:
         self._bars.stop()

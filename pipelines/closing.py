@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ddpm.evaluation.report import number_in
+from ddpm.legible import legible
 from ddpm.places import default_places
 from ddpm.plan import Plan
 from ddpm.summary import Summary
@@ -30,7 +31,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 def show(summary: Summary, plan: Plan, anew: str) -> None:
     """Print the summary (`var/last-run.json`) on standard output. `anew` is the command for another such run."""
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False, emoji=False)
     console.print()
     console.print(trials_table(summary))
     for line in lines(summary, plan, anew):
@@ -40,7 +41,7 @@ def show(summary: Summary, plan: Plan, anew: str) -> None:
 def trials_table(summary: Summary) -> Table:
     """The study, one row a trial; the chosen one marked."""
     title = f"{len(summary['trials'])} trials of run {summary['run_name']}"
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    table = Table(title=escape(legible(title)), title_justify="left", title_style="bold")
     table.add_column("")
     table.add_column("trial", justify="right")
     table.add_column("channel_mults")
@@ -50,7 +51,7 @@ def trials_table(summary: Summary) -> Table:
     for trial in summary["trials"]:
         best = trial["number"] == summary["best"]
         table.add_row(
-            "★" if best else "", str(trial["number"]), str(trial["channel_mults"] or "–"), number(trial["lr"], 3),
+            "★" if best else "", str(trial["number"]), escape(legible(trial["channel_mults"] or "–")), number(trial["lr"], 3),
             number(trial["fid"]), number(trial["kid"], 3), number(trial["images_seen"], 7), number(trial["seconds"], 3),
             trial["state"].lower(), style="bold" if best else None,
         )  # fmt: skip
@@ -112,4 +113,4 @@ def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
         f"  .venv/bin/ddpm history --model-name {model['name']}{store}",
         f"  {anew}   # once more: the data set is recognised, and the new version meets the champion",
     ]
-    return [escape(line) for line in text]
+    return [escape(legible(line)) for line in text]

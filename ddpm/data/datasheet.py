@@ -26,6 +26,7 @@ from torch import Tensor
 from ddpm.data.dataset import PictureSet, open_dataset
 from ddpm.data.manifest import Quarantined
 from ddpm.errors import WrongInput
+from ddpm.legible import on_page
 from ddpm.progress import Progress
 from ddpm.store import open_object
 
@@ -72,7 +73,7 @@ def render(data: PictureSet) -> bytes:
     import jinja2
 
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=on_page
     )
     template = environment.from_string(Path(__file__).with_name("datasheet.html").read_text())
     manifest = data.manifest
