@@ -12,6 +12,8 @@ from ddpm.data import sources
 from ddpm.errors import WrongInput
 from ddpm.plan import Plan
 from ddpm.presets import load_preset
+from ddpm.run import Run
+from ddpm.store import FileStore, Missing, open_store
 
 WORKERS = "search_workers"
 
@@ -64,7 +66,7 @@ def gather(
         changes["weights"] = str(Path(changes["weights"]).expanduser().absolute())  # a task has a folder of its own
     settings: dict[str, Any] = load_preset(preset)
     if data:
-        settings.update(_from_data(data))
+        settings.update(_kept_names(_from_data(data), run_name, changes.get("store") or places["store"]))
     return Plan.from_parameters({**places, **settings, **changes, "run_name": run_name}), workers
 
 
@@ -72,6 +74,22 @@ def _from_data(data: str) -> dict[str, str]:
     """The source, and names for its data set and its model: another source must not go by the preset's names."""
     spec = sources.parse(data)
     return {"source": spec.absolute(), "dataset_name": spec.name, "model_name": f"ddpm-{spec.name}"}
+
+
+def _kept_names(derived: dict[str, str], run_name: str, store: str) -> dict[str, str]:
+    """The same, with the names that a run of this name and source has already: another release may have derived others.
+
+    A store that is not on this machine is not asked: whoever submits may not reach it.
+    """
+    if not isinstance(open_store(store), FileStore):
+        return derived
+    try:
+        plan = Run.named(run_name, store).plan
+    except Missing:
+        return derived
+    if plan.ingest.source != derived["source"]:
+        return derived
+    return {**derived, "dataset_name": plan.ingest.dataset_name, "model_name": plan.registry.model_name}
 
 
 def words_of(preset: str, data: str, run_name: str, changes: dict[str, str], runner: str) -> str:

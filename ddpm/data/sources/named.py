@@ -188,6 +188,7 @@ class Named(Spec):
     known_as: str
     path: Path | None = None
     revision: str = ""
+    has_name = True
 
     @classmethod
     def recognise(cls, source: str) -> Named | None:
@@ -213,7 +214,7 @@ class Named(Spec):
         return NAMED[self.known_as](self.path, self.revision)
 
     def title(self) -> str:
-        return self.known_as
+        return f"{self.known_as}-{self.revision}" if self.revision else self.known_as
 
     def absolute(self) -> str:
         if self.path is not None:
