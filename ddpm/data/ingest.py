@@ -87,6 +87,7 @@ def ingest(settings: IngestSettings, store: Store, progress: Progress, workers: 
     key = f"datasets/{settings.dataset_name}/{digest}.json"
     reused = reused and store.exists(key)
     publish(store, key, data)
+    store.renew(key)  # so that the latest of a name is the one that was ingested last
     return _facts(store.uri(key), manifest, reused)
 
 

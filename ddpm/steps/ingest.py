@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ddpm.data import ingest as publishing
 from ddpm.data import sources
+from ddpm.data.catalogue import SHORT
 from ddpm.data.datasheet import keep_datasheet
 from ddpm.data.ingest import DatasetFacts
 from ddpm.progress import Progress
@@ -18,6 +19,7 @@ class IngestFacts(DatasetFacts):
     """What the step leaves."""
 
     datasheet: str | None  # the page's URI, or None where it cannot be kept
+    dataset: str  # how commands are told of it: NAME@DIGEST, its beginning; of another store, its URI
 
 
 def ingest(place: Workplace, settings: IngestSettings, workers: int = 0) -> IngestFacts:
@@ -25,7 +27,9 @@ def ingest(place: Workplace, settings: IngestSettings, workers: int = 0) -> Inge
     if sources.parse(settings.source).published() is None and (instead := place.store.probe()):
         place.progress.say(instead)
     facts = publishing.ingest(settings, place.store, place.progress, workers)
-    return {**facts, "datasheet": keep_datasheet(facts["uri"], place.progress)}
+    here = facts["uri"].startswith(place.store.root + "/")
+    dataset = f"{facts['name']}@{facts['digest'][:SHORT]}" if here else facts["uri"]
+    return {**facts, "datasheet": keep_datasheet(facts["uri"], place.progress), "dataset": dataset}
 
 
 @task("ingest")
