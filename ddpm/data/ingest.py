@@ -74,6 +74,8 @@ def ingest(settings: IngestSettings, store: Store, progress: Progress, workers: 
         return _published(settings, manifest)
     progress.say(f"looking at {settings.source}")
     source = spec.open()
+    if remark := spec.remark(source):
+        progress.say(remark)
     if source.passed_over:
         progress.say(f"{source.passed_over:,} files are passed over: their names do not end like a picture's")
     pictures = _chosen(source.pictures, settings.max_pictures)

@@ -50,6 +50,10 @@ class Spec(ABC):
     def absolute(self) -> str:
         """The source as one writes it in any folder of this machine."""
 
+    def remark(self, source: Source) -> str:
+        """What a person should know of what was opened, in a line; empty where there is nothing to say."""
+        return ""
+
     def local_paths(self) -> tuple[Path, ...]:
         """Absolute paths of this machine that whoever opens it must see; the cache of downloads is not among them."""
         return ()
