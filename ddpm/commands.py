@@ -184,6 +184,7 @@ def gc(arguments: argparse.Namespace, place: Workplace) -> Facts:
 )
 def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     from ddpm.data.dataset import open_dataset
+    from ddpm.steps.ingest import unused_classes
     from ddpm.steps.train import train
     from ddpm.training.world import join_world
 
@@ -191,6 +192,8 @@ def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     model, training = pick(ModelSettings, chosen), pick(TrainSettings, chosen)
     with join_world() as world:
         data = open_dataset(dataset_of(arguments, place))
+        if world.leads and (unused := unused_classes(len(data.classes), model.classes)):
+            place.progress.say(f"{unused}; --classes {len(data.classes)} tells the network of them")
         facts = train(place, model, training, data, arguments.out, arguments.start, world=world)
         return facts if world.leads else None
 
@@ -207,6 +210,7 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     from ddpm.search.choice import choose
     from ddpm.search.worker import follow, search
     from ddpm.steps.configure import configure, join
+    from ddpm.steps.ingest import unused_classes
     from ddpm.training.world import join_world
 
     if arguments.worker < 0:
@@ -223,6 +227,8 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
         # One process opens the run: several at once would each queue all trials.
         opens = arguments.worker == 0
         run = configure(parameters, place.progress) if opens else join(parameters, place.progress, SECONDS_TO_OPEN)
+        if opens and (unused := unused_classes(len(data.classes), run.plan.model.classes)):
+            place.progress.say(f"{unused}; --classes {len(data.classes)} tells the network of them")
         ran = search(run, uri, arguments.worker, place.progress, world)
     try:
         return choose(run)

@@ -285,7 +285,7 @@ class TrackedRun:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         source = json.dumps({"uri": facts["uri"]})
-        profile = json.dumps({key: facts[key] for key in ("n", "held_out", "classes") if key in facts})
+        profile = json.dumps({key: facts[key] for key in ("n", "held_out", "classes", "taken") if key in facts})
         kind = urlsplit(facts["uri"]).scheme or "local"
         entity = Dataset(facts["name"], facts["digest"][:36], kind, source, profile=profile)  # 36: MLflow's limit
         self.client.log_inputs(self.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", context)])])

@@ -84,7 +84,8 @@ def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
     text = [
         f"chosen     {summary['best_why']}",
         f"final      {figures}   {measured}",
-        f"data set   {dataset['name']}, {dataset['n']:,} pictures, {dataset['digest'][:12]}",
+        f"data set   {dataset['name']}, {dataset['n']:,} pictures, {dataset['digest'][:12]}"
+        + (f"; {dataset['taken']}" if "taken" in dataset else ""),
         f"version    {model['name']} {model['version']} ({aliases}{'' if model['new'] else '; the same weights were registered before'})"
         + (f": {model['decision']}" if model.get("decision") else ""),
     ]

@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import NamedTuple, TypedDict
 
 from ddpm.data import sources
-from ddpm.data.manifest import read_manifest
+from ddpm.data.manifest import read_manifest, taken
 from ddpm.errors import WrongInput
 from ddpm.legible import legible
 from ddpm.progress import Progress
@@ -53,6 +53,7 @@ class Listed(TypedDict):
     classes: int | None  # their number
     ingested: str  # when it was, last, in UTC
     source: str  # where its pictures are from, or why nobody knows
+    taken: str  # where there are more: "600 of 8,189 pictures (max_pictures)"
 
 
 def published(store: Store) -> list[Published]:
@@ -86,7 +87,7 @@ def _listed(store: Store, one: Published, reference: str) -> Listed:
     listed: Listed = {
         "dataset": reference, "name": one.name, "digest": one.digest, "uri": store.uri(one.key),
         "image_size": None, "n": None, "held_out": None, "classes": None,
-        "ingested": datetime.fromtimestamp(one.modified, UTC).strftime("%Y-%m-%d %H:%M"), "source": "",
+        "ingested": datetime.fromtimestamp(one.modified, UTC).strftime("%Y-%m-%d %H:%M"), "source": "", "taken": "",
     }  # fmt: skip
     try:
         manifest = read_manifest(store.uri(one.key))[1]
@@ -96,6 +97,7 @@ def _listed(store: Store, one: Published, reference: str) -> Listed:
     return {
         **listed, "image_size": manifest["image_size"], "n": manifest["n"], "held_out": manifest["held_out"],
         "classes": len(manifest["classes"]), "source": str(source.get("origin") or source.get("kind") or "not recorded"),
+        "taken": taken(manifest),
     }  # fmt: skip
 
 
@@ -159,7 +161,7 @@ def table(rows: Sequence[Listed]) -> str:
 
     heads = ("data set", "size", "training", "held out", "classes", "ingested (UTC)", "source")
     cells = [heads] + [
-        (row["dataset"], f"{count(row['image_size'])} px", count(row["n"]), count(row["held_out"]), count(row["classes"]), row["ingested"], legible(row["source"]))
+        (row["dataset"], f"{count(row['image_size'])} px", count(row["n"]), count(row["held_out"]), count(row["classes"]), row["ingested"], legible("; ".join(filter(None, (row["source"], row["taken"])))))
         for row in rows
     ]  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

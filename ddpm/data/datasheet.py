@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm.data.dataset import PictureSet, open_dataset
-from ddpm.data.manifest import Quarantined
+from ddpm.data.manifest import Quarantined, taken
 from ddpm.errors import WrongInput
 from ddpm.legible import on_page
 from ddpm.progress import Progress
@@ -87,7 +87,7 @@ def render(data: PictureSet) -> bytes:
         quarantined=manifest.get("quarantined", []), shown=NAMES_SHOWN,
         shards=[(side, len(shards), _size(sum(shard["bytes"] for shard in shards))) for side, shards in sorted(manifest["shards"].items(), reverse=True)],
         label_width=min(14, max(map(len, names), default=0) + 1),
-        dropped=manifest.get("duplicates_dropped", False),
+        dropped=manifest.get("duplicates_dropped", False), taken=taken(manifest),
     ).encode()  # fmt: skip
 
 

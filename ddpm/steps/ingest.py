@@ -32,14 +32,24 @@ def ingest(place: Workplace, settings: IngestSettings, workers: int = 0) -> Inge
     return {**facts, "datasheet": keep_datasheet(facts["uri"], place.progress), "dataset": dataset}
 
 
+def unused_classes(found: int, told: int) -> str:
+    """What is said of a data set's classes where the network is told of none; empty where it is, or there are none."""
+    return f"{found:,} {'class' if found == 1 else 'classes'} found, not used" if found and not told else ""
+
+
 @task("ingest")
 def in_pipeline(run: Run, progress: Progress) -> IngestFacts:
     facts = ingest(run.workplace(progress), run.plan.ingest)
     how = "found published, not ingested again" if facts["reused"] else "ingested"
     progress.say(
         f"data set {facts['name']}: {facts['n']:,} training and {facts['held_out']:,} held-out pictures, {how}"
+        + (f"; {facts['taken']}" if "taken" in facts else "")
     )
-    if facts["datasheet"]:
-        with run.tracker.parent() as tracked:
+    if unused := unused_classes(facts["classes"], run.plan.model.classes):
+        progress.say(f"{unused}; SET='classes={facts['classes']}' tells the network of them")
+    with run.tracker.parent() as tracked:
+        if "taken" in facts:
+            tracked.tag("dataset_taken", facts["taken"])
+        if facts["datasheet"]:
             tracked.file("datasheet.html", read_object(facts["datasheet"]))
     return facts

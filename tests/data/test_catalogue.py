@@ -85,7 +85,7 @@ def test_the_list_shows_each_and_what_cannot_be_read(store):
     broken, roses = datasets(store)
     assert roses == {
         "dataset": f"roses@{digest[:8]}", "name": "roses", "digest": digest, "uri": uri, "image_size": 8, "n": 1605, "held_out": 192,
-        "classes": 2, "ingested": "2025-11-24 16:00", "source": "place 192",
+        "classes": 2, "ingested": "2025-11-24 16:00", "source": "place 192", "taken": "",
     }  # fmt: skip
     assert broken["n"] is None
     assert "is damaged" in broken["source"]
