@@ -19,6 +19,7 @@ from ddpm.arguments import (
     settings_flags,
 )
 from ddpm.errors import Refused, WrongInput
+from ddpm.places import kept_tracking
 from ddpm.plan import PLACES, SEARCHED
 from ddpm.settings import (
     DrawSettings,
@@ -180,10 +181,18 @@ def gc(arguments: argparse.Namespace, place: Workplace) -> Facts:
     flag("--out", required=True, metavar="URI", help="where checkpoints go"),
     flag("--start", metavar="URI", help="a checkpoint to go on from"),
     places("store"),
+    lambda parser: parser.add_argument(
+        "--tracking-uri",
+        "--tracking_uri",
+        metavar="URI",
+        default=kept_tracking(),
+        help="MLflow's records, told of the curves and previews that OUT has as files [default: $MLFLOW_TRACKING_URI, or var/mlflow/mlflow.db, where there is one]",
+    ),
     settings(ModelSettings, TrainSettings),
 )
 def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     from ddpm.data.dataset import open_dataset
+    from ddpm.records import CURVES, records_of
     from ddpm.steps.ingest import unused_classes
     from ddpm.steps.train import train
     from ddpm.training.world import join_world
@@ -194,8 +203,14 @@ def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
         data = open_dataset(dataset_of(arguments, place))
         if world.leads and (unused := unused_classes(len(data.classes), model.classes)):
             place.progress.say(f"{unused}; --classes {len(data.classes)} tells the network of them")
-        facts = train(place, model, training, data, arguments.out, arguments.start, world=world)
-        return facts if world.leads else None
+        if not world.leads:
+            train(place, model, training, data, arguments.out, arguments.start, world=world)
+            return None
+        params = {**dataclasses.asdict(model), **dataclasses.asdict(training)}
+        dataset = {"name": data.name, "digest": data.digest, "uri": data.uri, "n": len(data.train)}
+        with records_of(arguments.out, place.tracking_uri, params, dataset) as records:
+            facts = train(place, model, training, data, arguments.out, arguments.start, records, world=world)
+        return {**facts, "curves": records.store.uri(CURVES)}
 
 
 @command(
