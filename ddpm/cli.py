@@ -13,6 +13,7 @@ import sys
 from ddpm.commands import COMMANDS, TEXT, Facts
 from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.extensions import load_extensions
+from ddpm.legible import tell
 from ddpm.progress import Bars, open_progress
 from ddpm.workplace import Workplace
 
@@ -32,25 +33,26 @@ def parser() -> argparse.ArgumentParser:
 
 def _print(facts: Facts, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(facts))
+        tell(json.dumps(facts), sys.stdout)
         return
     if list(facts) == [TEXT]:
-        print(facts[TEXT])
+        tell(facts[TEXT], sys.stdout, layout=True)
         return
     for name, value in facts.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            print(f"{name}:")
+            tell(f"{name}:", sys.stdout)
             for row in value:
-                print("   " + "  ".join(f"{key} {cell}" for key, cell in row.items()))
+                tell("   " + "  ".join(f"{key} {cell}" for key, cell in row.items()), sys.stdout)
         else:
-            print(f"{name}: {json.dumps(value) if isinstance(value, (dict, list)) else value}")
+            plain = isinstance(value, (dict, list))
+            tell(f"{name}: {json.dumps(value, ensure_ascii=False) if plain else value}", sys.stdout)
 
 
 def main(argv: list[str] | None = None) -> int:
     try:
         load_extensions()
     except WrongInput as problem:
-        print(f"ddpm: {problem}", file=sys.stderr)
+        tell(f"ddpm: {problem}")
         return 2
     arguments = parser().parse_args(argv)
     progress = open_progress()
@@ -73,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     if facts is not None:
         _print(facts, arguments.json)
     if status:
-        print(f"ddpm: {problem_line}", file=sys.stderr)
+        tell(f"ddpm: {problem_line}")
     return status
 
 

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from ddpm.errors import WrongInput
+from ddpm.legible import legible
 
 # MLflow would unpickle what a registered model names; ours are safetensors and JSON.
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
@@ -191,7 +192,7 @@ class Tracker:
     def _log_params(self, run: Any, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        new = [Param(key, str(value)) for key, value in params.items() if key not in run.data.params]
+        new = [Param(key, legible(value)) for key, value in params.items() if key not in run.data.params]
         for start in range(0, len(new), PARAMS_PER_BATCH):
             self._client.log_batch(run.info.run_id, params=new[start : start + PARAMS_PER_BATCH])
 
@@ -277,14 +278,14 @@ class TrackedRun:
             self.client.log_artifact(self.run_id, str(path))
 
     def tag(self, name: str, value: str) -> None:
-        self.client.set_tag(self.run_id, name, value)
+        self.client.set_tag(self.run_id, name, legible(value))
 
     def dataset(self, facts: Mapping[str, Any], context: str = "training") -> None:
         """The data set as the run's input: name, digest, URI and numbers of pictures (what `ddpm ingest` returns)."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         source = json.dumps({"uri": facts["uri"]})
-        profile = json.dumps({key: facts[key] for key in ("n", "held_out", "classes") if key in facts})
+        profile = json.dumps({key: facts[key] for key in ("n", "held_out", "classes", "taken") if key in facts})
         kind = urlsplit(facts["uri"]).scheme or "local"
         entity = Dataset(facts["name"], facts["digest"][:36], kind, source, profile=profile)  # 36: MLflow's limit
         self.client.log_inputs(self.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", context)])])

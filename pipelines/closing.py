@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ddpm.evaluation.report import number_in
+from ddpm.legible import legible
 from ddpm.plan import Plan
 from ddpm.run_page.going_on import going_on
 from ddpm.search.ranking import plus_minus
@@ -35,7 +36,7 @@ def with_interval(value: float | None, std: float | None, digits: int = 4) -> st
 
 def show(summary: Summary, plan: Plan, anew: str, page: Path) -> None:
     """Print the summary (`var/last-run.json`) on standard output. `anew` is the command for another such run."""
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False, emoji=False)
     console.print()
     console.print(trials_table(summary))
     for line in [*lines(summary, plan, anew), "", f"[bold]look at it[/]  {escape(page.as_uri())}"]:
@@ -45,7 +46,7 @@ def show(summary: Summary, plan: Plan, anew: str, page: Path) -> None:
 def trials_table(summary: Summary) -> Table:
     """The study, one row a trial; the chosen one marked, and those that it is in a tie with."""
     title = f"{len(summary['trials'])} trials of run {summary['run_name']}"
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    table = Table(title=escape(legible(title)), title_justify="left", title_style="bold")
     table.add_column("")
     table.add_column("trial", justify="right")
     table.add_column("channel_mults")
@@ -55,7 +56,7 @@ def trials_table(summary: Summary) -> Table:
     for trial in summary["trials"]:
         best, tied = trial["number"] == summary["best"], trial["number"] in summary.get("tied", ())
         table.add_row(
-            "★" if best else "≈" if tied else "", str(trial["number"]), str(trial["channel_mults"] or "–"), number(trial["lr"], 3),
+            "★" if best else "≈" if tied else "", str(trial["number"]), escape(legible(trial["channel_mults"] or "–")), number(trial["lr"], 3),
             with_interval(trial["fid"], trial.get("fid_std")), with_interval(trial["kid"], trial.get("kid_std"), 3), number(trial["images_seen"], 7), number(trial["seconds"], 3),
             trial["state"].lower(), style="bold" if best else None,
         )  # fmt: skip
@@ -81,7 +82,8 @@ def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
     text = [
         f"chosen     {summary['best_why']}",
         f"final      {figures}   {measured}",
-        f"data set   {dataset['name']}, {dataset['n']:,} pictures, {dataset['digest'][:12]}",
+        f"data set   {dataset['name']}, {dataset['n']:,} pictures, {dataset['digest'][:12]}"
+        + (f"; {dataset['taken']}" if "taken" in dataset else ""),
         f"version    {model['name']} {model['version']} ({aliases}{'' if model['new'] else '; the same weights were registered before'})"
         + (f": {model['decision']}" if model.get("decision") else ""),
     ]
@@ -104,4 +106,4 @@ def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
         *(f"  {command.line}" for command in going_on(summary, plan)),
         f"  {anew}   # once more: the data set is recognised, and the new version meets the champion",
     ]
-    return [escape(line) for line in text]
+    return [escape(legible(line)) for line in text]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.data.manifest import taken
 from ddpm.errors import Refused
 from ddpm.evaluation.extractors.features import BATCH
 from ddpm.evaluation.figures import classes
@@ -272,6 +273,8 @@ def _warnings(reference: Reference, n: int, n_real: int, extrapolated: bool, no_
         found.append(f"the noise floor of FID is extrapolated: there are too few real pictures to measure it at {n}")
     if no_infinity:
         found.append(f"{n} pictures are too few to extrapolate FID to infinitely many: {4 * dimension} would do")
+    if limited := taken(reference.data.manifest):
+        found.append(f"the data set holds {limited}")
     held_out = len(reference.data.held_out)
     if held_out < 100:
         found.append(f"{held_out} held-out pictures are few to tell copying by")

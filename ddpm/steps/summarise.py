@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 
 from ddpm.errors import WrongInput
+from ddpm.legible import tell
 from ddpm.places import fill_places
 from ddpm.run import Run
 from ddpm.run_page.render import PAGE, page_of
@@ -41,4 +43,4 @@ def in_pipeline(run_name: str, store: str, state: str, error: str | None) -> Non
         summarise(run_name, fill_places({"store": store})["store"], state, error or "")
     except WrongInput as problem:
         # The run was refused before it had a plan: its own task has said why, and there is nothing to gather.
-        print(f"nothing to summarise: {problem}", flush=True)
+        tell(f"nothing to summarise: {problem}", sys.stdout)

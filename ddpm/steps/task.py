@@ -12,6 +12,7 @@ from typing import Any
 
 from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.extensions import load_extensions
+from ddpm.legible import tell
 from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Progress, open_progress
 from ddpm.run import Run
@@ -60,7 +61,7 @@ def perform(step: str, work: Callable[[Progress], tuple[Run, Facts]], output: st
         Path(output).write_text(json.dumps(facts, indent=1))
     except (WrongInput, Refused, Outage) as problem:
         status = 2 if isinstance(problem, WrongInput) else 3 if isinstance(problem, Refused) else 1
-        print(EVENT_MARK + json.dumps({"error": str(problem), "status": status, "step": step}), flush=True)
+        tell(EVENT_MARK + json.dumps({"error": str(problem), "status": status, "step": step}), sys.stdout)
         sys.exit(status)
 
 

@@ -12,7 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from ddpm.data.catalogue import datasets, table
 from ddpm.data.dataset import open_dataset
+from ddpm.data.datasheet import render
 from ddpm.data.ingest import ingest
 from ddpm.data.manifest import read_manifest
 from ddpm.data.verify import verify
@@ -316,3 +318,19 @@ def test_sizes_as_they_came_are_counted(tmp_path):
     )
     _, manifest = read_manifest(facts["uri"])
     assert manifest["original_sizes"] == [[16, 16, 1], [20, 30, 1], [30, 20, 2]]
+
+
+def test_fewer_pictures_than_there_are_is_said_wherever_their_number_is(tmp_path):
+    """And a set of which all were taken has the manifest, and so the digest, that it always had."""
+    folder = photographs(tmp_path / "in")
+    few = publish(folder, tmp_path / "store", max_pictures=30)
+    said = "30 of 40 pictures (max_pictures)"
+    assert (few["taken"], few["n"] + few["held_out"]) == (said, 30)
+    assert publish(folder, tmp_path / "store", max_pictures=30)["digest"] == few["digest"]
+    assert publish(few["uri"], tmp_path / "store")["taken"] == said, "used as it is"
+    assert said in table(datasets(open_store(str(tmp_path / "store"))))
+    assert said in render(open_dataset(few["uri"])).decode()
+    for limit in (0, 40, 50):
+        all_of_them = publish(folder, tmp_path / "store", max_pictures=limit)
+        assert "taken" not in all_of_them
+        assert "available" not in read_manifest(all_of_them["uri"])[1]

@@ -31,7 +31,7 @@ from ddpm.data.sources.source import (
     printable,
     within_limit,
 )
-from ddpm.data.sources.spec import Spec, path_after, plain_path
+from ddpm.data.sources.spec import Spec, path_after, plain_path, telling
 from ddpm.data.sources.spool import Spool, read_at
 from ddpm.errors import WrongInput
 
@@ -69,7 +69,8 @@ class Archive(Spec):
         return from_archive(self.path)
 
     def title(self) -> str:
-        return re.sub(r"(\.tar)?\.[a-z0-9]+$", "", self.path.name)
+        stem = re.sub(r"(\.tar)?\.[a-z0-9]+$", "", self.path.name, flags=re.IGNORECASE)
+        return telling((*self.path.absolute().parent.parts, stem))
 
     def absolute(self) -> str:
         return f"archive:{self.path.absolute()}"

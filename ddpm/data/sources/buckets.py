@@ -15,7 +15,7 @@ from ddpm.data.sources.source import (
     printable,
     within_limit,
 )
-from ddpm.data.sources.spec import Spec
+from ddpm.data.sources.spec import Spec, telling
 from ddpm.errors import WrongInput
 from ddpm.store import Damaged, Missing, Store, open_store
 
@@ -41,7 +41,7 @@ class Bucket(Spec):
         return from_bucket(self.uri)
 
     def title(self) -> str:
-        return self.uri.rstrip("/").rpartition("/")[2]
+        return telling(self.uri.removeprefix("s3://").split("/"))
 
     def absolute(self) -> str:
         return self.uri

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddpm.data.sources.source import PICTURE_ENDINGS, Content, Source, by_folders, is_picture, printable
-from ddpm.data.sources.spec import Spec, path_after, plain_path
+from ddpm.data.sources.spec import Spec, path_after, plain_path, telling
 from ddpm.errors import WrongInput
 
 
@@ -34,7 +34,7 @@ class Folder(Spec):
         return from_folder(self.path)
 
     def title(self) -> str:
-        return self.path.name
+        return telling(self.path.absolute().parts)
 
     def absolute(self) -> str:
         return str(self.path.absolute())

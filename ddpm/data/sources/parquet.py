@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm.data.sources.source import NO_CLASS, Picture, Source, printable, within_limit
-from ddpm.data.sources.spec import Spec, path_after
+from ddpm.data.sources.spec import Spec, path_after, telling
 from ddpm.data.sources.spool import Spool
 from ddpm.errors import WrongInput
 
@@ -42,14 +42,19 @@ class Parquet(Spec):
         return from_parquet(require_parquet(str(self.pattern)))
 
     def title(self) -> str:
-        return self.pattern.parent.name
+        return telling(_literal(self.pattern.absolute().parent).parts)
 
     def absolute(self) -> str:
         return f"parquet:{self.pattern.absolute()}"
 
     def local_paths(self) -> tuple[Path, ...]:
         """The file, or, of a pattern, the folder that all it may match lies below."""
-        return (Path(*takewhile(lambda part: glob.escape(part) == part, self.pattern.absolute().parts)),)
+        return (_literal(self.pattern.absolute()),)
+
+
+def _literal(pattern: Path) -> Path:
+    """As much of a pattern as matches itself alone."""
+    return Path(*takewhile(lambda part: glob.escape(part) == part, pattern.parts))
 
 
 def require_parquet(pattern: str) -> list[Path]:

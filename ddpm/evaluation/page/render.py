@@ -18,6 +18,7 @@ from ddpm.evaluation.page.facts import cost_facts, judge_facts, protocol_facts
 from ddpm.evaluation.page.tables import copying_rows, figure_rows, widest
 from ddpm.evaluation.page.verdict import verdict
 from ddpm.evaluation.report import Generation, Levels, Protocol, Report
+from ddpm.legible import on_page
 from ddpm.store import Store, read_object
 
 PICTURES = {  # by the report's name: a heading, and what one sees
@@ -61,6 +62,7 @@ def render(report: Report, pictures: dict[str, bytes]) -> str:
     coverage = report.get("coverage")
     page = Environment(
         loader=PackageLoader("ddpm.evaluation.page", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=on_page,
     )  # fmt: skip
     return page.get_template("report.html.j2").render(
         title=_title(report),
