@@ -13,7 +13,6 @@ from ddpm.arguments import (
     chosen_settings,
     group_flags,
     place_flags,
-    read_candidates,
     read_json,
     required_flag,
     settings_flags,
@@ -289,9 +288,14 @@ def compare(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
 @command(
     "the best of several models by the mean of their ranks by FID and KID",
-    flag("file", metavar="FILE.csv", help="columns model, fid, kid and, if you like, parameters"),
+    flag(
+        "file",
+        metavar="FILE.csv",
+        help="columns model, fid, kid and, if you like, parameters; between them commas, semicolons or tabs",
+    ),
 )
 def rank(arguments: argparse.Namespace, place: Workplace) -> Facts:
+    from ddpm.search.candidates import read_candidates
     from ddpm.search.ranking import explain, rank
 
     ranked = rank(read_candidates(Path(arguments.file)))
