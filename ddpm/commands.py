@@ -237,6 +237,7 @@ def export(arguments: argparse.Namespace, place: Workplace) -> Facts:
 )
 def evaluate(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.evaluation.page.render import publish
+    from ddpm.evaluation.printed import printed
     from ddpm.steps.evaluate import evaluate
 
     if arguments.html and not Path(arguments.html).absolute().parent.is_dir():
@@ -253,7 +254,7 @@ def evaluate(arguments: argparse.Namespace, place: Workplace) -> Facts:
     page, report["page"] = publish(report, place.store)
     if arguments.html:
         Path(arguments.html).write_text(page)
-    return report
+    return report if arguments.json else {TEXT: printed(report)}
 
 
 @command(
@@ -280,10 +281,11 @@ def judge(arguments: argparse.Namespace, place: Workplace) -> Facts:
     flag("b", metavar="B.json", help="and of the other"),
 )
 def compare(arguments: argparse.Namespace, place: Workplace) -> Facts:
-    from ddpm.evaluation.protocol import compare, table
+    from ddpm.evaluation.printed import side_by_side
+    from ddpm.evaluation.protocol import compare
 
     found = compare(read_json(arguments.a), read_json(arguments.b))
-    return found if arguments.json else {TEXT: table(found)}
+    return found if arguments.json else {TEXT: side_by_side(found)}
 
 
 @command(

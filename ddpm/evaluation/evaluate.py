@@ -36,7 +36,7 @@ from ddpm.progress import Progress
 from ddpm.settings import DrawSettings, EvaluateSettings
 from ddpm.store import Entry, Store
 
-REPORT_VERSION = 4  # of what a report holds: another one is made anew
+REPORT_VERSION = 5  # of what a report holds: another one is made anew
 STRIPS = 4  # pictures that are shown appearing
 
 

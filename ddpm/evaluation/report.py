@@ -70,6 +70,19 @@ class Excess(TypedDict, total=False):
     kid_interval: list[float]
 
 
+class BesideNoise(TypedDict):
+    """How far generated pictures are from real ones, in shares of how far noise is: 0 as real ones, 1 as noise.
+
+    By KID, less its noise floor. `kid` is that of `n` pictures of noise. The share and its interval are None where the
+    extractor itself does not tell noise from real pictures.
+    """
+
+    kid: float
+    n: int
+    share: float | None
+    interval: list[float] | None
+
+
 class InceptionScore(TypedDict, total=False):
     """`of` the extractor whose classes it is of; None, and `why`, where it knows none."""
 
@@ -261,6 +274,7 @@ class Report(TypedDict, total=False):
     noise_floor: NoiseFloor
     extrapolated: bool
     excess: Excess
+    noise: BesideNoise
     inception_score: InceptionScore
     recognisable: Recognisable | None
     held_out: HeldOut | None

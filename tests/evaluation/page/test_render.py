@@ -21,6 +21,7 @@ REPORT = {
     "key": "reports/abc", "metric": "fid_classifier", "fid": 2.5, "fid_std": 0.1, "kid": 0.01, "kid_std": 0.001, "n": 100,
     "noise_floor": {"fid": 0.5, "kid": -0.001, "extrapolated": True}, "extrapolated": True,
     "excess": {"fid": 2.0, "fid_interval": [1.8, 2.2], "kid": 0.011, "kid_interval": [0.01, 0.012]},
+    "noise": {"kid": 0.2, "n": 64, "share": 0.05, "interval": [-0.01, 0.11]},
     "precision": 0.8, "recall": 0.7, "inception_score": {"mean": 8.1, "std": 0.1, "of": "classifier", "why": ""},
     "intervals": {"fid": [2.3, 2.7], "kid": [0.008, 0.012], "precision": [0.7, 0.9], "recall": [0.6, 0.8]},
     "recognisable": {"generated": 0.7, "real": 0.95},
@@ -86,7 +87,7 @@ def test_the_page_says_it_all():
     page = Page(render(REPORT, ALL))
     assert page.open == []
     for words in (
-        "2.5", "FID_classifier", "KID_classifier", "2.3 to 2.7", "0.5 (extrapolated)", "against 50 of either; difference 0.5 (95%: 0.1 to 0.9): it fits what it has seen", "2 above that (95%: 1.8 to 2.2)", "70.0%", "FID at infinite n", "1.5", "100 pictures are few & far between",
+        "2.5", "fid_classifier (n=100)", "kid_classifier (n=100)", "2.3 to 2.7", "0.5 (extrapolated)", "100 pictures against 50 of either; difference 0.5 (95%: 0.1 to 0.9): it fits what it has seen", "2 above that (95%: 1.8 to 2.2)", "70.0%", "fid_classifier at infinite n", "fid_classifier, held-out pictures", "By KID 5% of the way from real pictures to noise (95%: 0% to 11%)", "1.5", "100 pictures are few & far between",
         "Drawn less than half as often as they should be: <seven>", "3.20 of 5", "AUC 0.99", "How much?", "1 min 15 s", "1 h 1 min", "0.0123", "eye", "[0, 100]",
     ):  # fmt: skip
         assert words in page.text, words
@@ -157,7 +158,7 @@ def test_the_verdict_follows_the_figures():
 
     assert levels() == {"Likeness": "fair", "Copying": "good", "Coverage": "bad", "Judge": "fair"}
     assert levels(fid=50.0)["Likeness"] == "bad"
-    same = {"fid": 0.1, "fid_interval": [-0.1, 0.3]}
+    same = {**REPORT["excess"], "fid": 0.1, "fid_interval": [-0.1, 0.3]}
     assert levels(fid=0.6, excess=same)["Likeness"] == "good"
     copied = {"share": 0.4, "share_held_out": 0.01, "excess_low": 0.3}
     assert levels(copying=copied)["Copying"] == "bad"
