@@ -293,19 +293,21 @@ def compare(arguments: argparse.Namespace, place: Workplace) -> Facts:
     flag(
         "file",
         metavar="FILE.csv",
-        help="columns model, fid, kid and, if you like, parameters; between them commas, semicolons or tabs",
+        help="columns model, fid, kid (or fid_768, kid_768 …) and, if you like, parameters and n; between them commas, semicolons or tabs",
     ),
 )
 def rank(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.search.candidates import read_candidates
     from ddpm.search.ranking import explain, rank
 
-    ranked = rank(read_candidates(Path(arguments.file)))
+    table = read_candidates(Path(arguments.file))
+    ranked = rank(table.models)
     rows = [
         {"model": r.candidate.model, "fid_rank": r.fid_rank, "kid_rank": r.kid_rank, "mean_rank": r.mean_rank}
         for r in ranked
     ]
-    return {"best": ranked[0].candidate.model, "why": explain(ranked), "ranking": rows}
+    by = f"{table.fid} and {table.kid}"
+    return {"best": ranked[0].candidate.model, "why": explain(ranked), "by": by, "ranking": rows}
 
 
 # -- the registry ----------------------------------------------------------------------------------------------------

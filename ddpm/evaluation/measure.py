@@ -22,6 +22,7 @@ from ddpm.evaluation.figures.distances import fid, kid_with_std
 from ddpm.evaluation.figures.held_out import held_out
 from ddpm.evaluation.figures.memorisation import CopySearch
 from ddpm.evaluation.figures.noise import beside_noise
+from ddpm.evaluation.figures.numbers import distance_name
 from ddpm.evaluation.figures.sample import Drawn, Value, samples
 from ddpm.evaluation.figures.table import FIGURES, Interval, measured
 from ddpm.evaluation.figures.uncertainty import bootstrap_fid, interval, is_biased
@@ -70,6 +71,10 @@ class Scores:
     kid: float
     kid_std: float
     n: int
+
+    def named(self, figure: str) -> str:
+        """fid_768 (n=128): what "fid" or "kid" of these is called."""
+        return distance_name(figure, self.metric, self.n)
 
 
 @dataclass

@@ -87,13 +87,14 @@ def choose_average(run: Run, uri: str, dataset_uri: str, tracked: TrackedRun | N
     if len(half_lives) == 1:
         return half_lives[0]
     reference = open_reference(plan.evaluate, open_dataset(dataset_uri), run.store, str(pick_device()), progress)
-    fids = {}
+    fids, name = {}, "FID"
     for half_life in half_lives:
         model = checkpoint.load_model(f"{uri}#{half_life}")
-        fids[half_life] = quick_scores(plan, reference, model, AVERAGES_SEED).fid
+        scores = quick_scores(plan, reference, model, AVERAGES_SEED)
+        fids[half_life], name = scores.fid, scores.named("fid")
         tracked.metrics({f"fid_ema_{half_life}": fids[half_life]}, 0)
     best = min(fids, key=lambda half_life: fids[half_life])
     checkpoint.choose_average(uri, best)
     found = "  ".join(f"{half_life}: {fid:.4g}" for half_life, fid in fids.items())
-    progress.say(f"averaged weights: FID by half-life  {found}  → {best}")
+    progress.say(f"averaged weights: {name} by half-life  {found}  → {best}")
     return best

@@ -127,7 +127,7 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
     trial.set_user_attr("fid", scores.fid)
     trial.set_user_attr("kid", scores.kid)
     trial.study.tell(trial, scores.fid)
-    progress.say(f"{task}: FID {scores.fid:.4g}  KID {scores.kid:.4g}  ({scores.metric}, {scores.n} pictures)")
+    progress.say(f"{task}: {scores.named('fid')} {scores.fid:.4g}  {scores.named('kid')} {scores.kid:.4g}")
 
 
 class Pruner:

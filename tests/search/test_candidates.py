@@ -2,7 +2,7 @@
 
 import pytest
 
-from ddpm.errors import WrongInput
+from ddpm.errors import Refused, WrongInput
 from ddpm.search.candidates import read_candidates
 from ddpm.search.ranking import Candidate
 
@@ -14,7 +14,7 @@ TABS = PLAIN.replace(",", "\t")
 
 def table(folder, data):
     (folder / "table.csv").write_bytes(data if isinstance(data, bytes) else data.encode())
-    return read_candidates(folder / "table.csv")
+    return read_candidates(folder / "table.csv").models
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,27 @@ def test_however_it_was_saved(tmp_path, data):
 )
 def test_what_is_no_such_table_is_refused_by_its_row(tmp_path, data, words):
     with pytest.raises(WrongInput, match=words):
+        table(tmp_path, data)
+
+
+def test_figures_are_called_by_their_features_and_their_number_of_pictures(tmp_path):
+    table(tmp_path, "model,FID_768,KID_768,n\na,1,0.1,128\nb,2,0.2,128\n")
+    found = read_candidates(tmp_path / "table.csv")
+    assert (found.fid, found.kid) == ("fid_768 (n=128)", "kid_768 (n=128)")
+    table(tmp_path, PLAIN)
+    assert read_candidates(tmp_path / "table.csv").fid == "fid", "nobody knows of how many"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("model,fid,kid,n\na,1,0.1,64\nb,2,0.2,128\n", "of 64 and of 128 pictures do not compare"),
+        ("model,fid,kid,n\na,1,0.1,\nb,2,0.2,128\n", "of an unknown number and of 128 pictures"),
+        ("model,fid_768,kid_2048\na,1,0.1\n", "different features"),
+    ],
+)
+def test_figures_that_do_not_compare_are_refused(tmp_path, data, words):
+    with pytest.raises(Refused, match=words):
         table(tmp_path, data)
 
 
