@@ -69,8 +69,9 @@ def evaluate(
             _ = side.statistics, side.radii
     measured = measure(reference, source.draws, copying, clock)
     generation = source.generation()
-    key = _key(reference, generation, source.n, extra)
+    key = _key(reference, generation, source.n, [*extra, *source.warnings])
     report = measured.report
+    report["warnings"] = [*source.warnings, *report["warnings"]]
     report["levels"], report["key"] = None, key
     if source.model:
         with clock.during("levels"), threads_for(source.model.settings.base_channels, source.model.place):
