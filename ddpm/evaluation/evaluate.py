@@ -12,6 +12,7 @@ import math
 import re
 import uuid
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ def evaluate(
     key = _key(reference, generation, source.n, [*extra, *source.warnings])
     report = measured.report
     report["warnings"] = [*source.warnings, *report["warnings"]]
-    report["levels"], report["key"] = None, key
+    report["levels"], report["key"], report["made"] = None, key, datetime.now(UTC).date().isoformat()
+    report["dataset"] = {"name": data.name, "pictures": len(data.train), "held_out": len(data.held_out)}
     if source.model:
         with clock.during("levels"), threads_for(source.model.settings.base_channels, source.model.place):
             report["levels"] = levels(source.model.denoiser(), reference, source.model.place)

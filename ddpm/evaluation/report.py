@@ -258,10 +258,28 @@ class Verdict(TypedDict):
     protocol: dict[str, str | int]
 
 
+class MeasuredAgainst(TypedDict):
+    """The data set, as a person calls it; its digest is in the measurement."""
+
+    name: str
+    pictures: int  # of its training split
+    held_out: int
+
+
+class Subject(TypedDict, total=False):
+    """Whose pictures they are, as a person calls it: a model's name, its version where it has one, the run."""
+
+    model: str
+    version: int | None
+    run: str
+
+
 class Report(TypedDict, total=False):
     """Figures of generated pictures, how far to trust them, copying, and the protocol."""
 
     key: str  # reports/KEY, where it lies in the store
+    made: str  # the day, as 2026-11-25 (UTC)
+    dataset: MeasuredAgainst
     metric: str  # what FID is called by its extractor: fid_768
     fid: float
     fid_std: float
@@ -291,7 +309,8 @@ class Report(TypedDict, total=False):
     grid: str | None
     cost: Cost
     protocol: Protocol
-    judge: Verdict | None  # what follows is a run's, and in no stored report
+    subject: Subject  # what follows is of one asking, and in no stored report
+    judge: Verdict | None
     training: dict[str, list[tuple[int, float]]]  # losses over images seen
     run_seconds: dict[str, float]  # by step
     page: str
