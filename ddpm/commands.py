@@ -13,7 +13,6 @@ from ddpm.arguments import (
     chosen_settings,
     group_flags,
     place_flags,
-    read_candidates,
     read_json,
     required_flag,
     settings_flags,
@@ -296,6 +295,7 @@ def export(arguments: argparse.Namespace, place: Workplace) -> Facts:
 )
 def evaluate(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.evaluation.page.render import publish
+    from ddpm.evaluation.printed import printed
     from ddpm.steps.evaluate import evaluate
 
     if arguments.html and not Path(arguments.html).absolute().parent.is_dir():
@@ -313,7 +313,7 @@ def evaluate(arguments: argparse.Namespace, place: Workplace) -> Facts:
     page, report["page"] = publish(report, place.store)
     if arguments.html:
         Path(arguments.html).write_text(page)
-    return report
+    return report if arguments.json else {TEXT: printed(report)}
 
 
 @command(
@@ -340,25 +340,33 @@ def judge(arguments: argparse.Namespace, place: Workplace) -> Facts:
     flag("b", metavar="B.json", help="and of the other"),
 )
 def compare(arguments: argparse.Namespace, place: Workplace) -> Facts:
-    from ddpm.evaluation.protocol import compare, table
+    from ddpm.evaluation.printed import side_by_side
+    from ddpm.evaluation.protocol import compare
 
     found = compare(read_json(arguments.a), read_json(arguments.b))
-    return found if arguments.json else {TEXT: table(found)}
+    return found if arguments.json else {TEXT: side_by_side(found)}
 
 
 @command(
     "the best of several models by the mean of their ranks by FID and KID",
-    flag("file", metavar="FILE.csv", help="columns model, fid, kid and, if you like, parameters"),
+    flag(
+        "file",
+        metavar="FILE.csv",
+        help="columns model, fid, kid (or fid_768, kid_768 …) and, if you like, parameters and n; between them commas, semicolons or tabs",
+    ),
 )
 def rank(arguments: argparse.Namespace, place: Workplace) -> Facts:
+    from ddpm.search.candidates import read_candidates
     from ddpm.search.ranking import explain, rank
 
-    ranked = rank(read_candidates(Path(arguments.file)))
+    table = read_candidates(Path(arguments.file))
+    ranked = rank(table.models)
     rows = [
         {"model": r.candidate.model, "fid_rank": r.fid_rank, "kid_rank": r.kid_rank, "mean_rank": r.mean_rank}
         for r in ranked
     ]
-    return {"best": ranked[0].candidate.model, "why": explain(ranked), "ranking": rows}
+    by = f"{table.fid} and {table.kid}"
+    return {"best": ranked[0].candidate.model, "why": explain(ranked), "by": by, "ranking": rows}
 
 
 @command(

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ddpm.evaluation.report import number_in
+from ddpm.evaluation.figures.numbers import distance_name
+from ddpm.evaluation.report import Report, number_in
 from ddpm.legible import legible
 from ddpm.plan import Plan
 from ddpm.run_page.going_on import going_on
@@ -38,19 +39,20 @@ def show(summary: Summary, plan: Plan, anew: str, page: Path) -> None:
     """Print the summary (`var/last-run.json`) on standard output. `anew` is the command for another such run."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False, emoji=False)
     console.print()
-    console.print(trials_table(summary))
+    console.print(trials_table(summary, plan.search.score_n))
     for line in [*lines(summary, plan, anew), "", f"[bold]look at it[/]  {escape(page.as_uri())}"]:
         console.print(line, soft_wrap=True)
 
 
-def trials_table(summary: Summary) -> Table:
-    """The study, one row a trial; the chosen one marked, and those that it is in a tie with."""
+def trials_table(summary: Summary, score_n: int) -> Table:
+    """The study, one row a trial, scored by so many pictures each; the chosen one marked, and those it is in a tie with."""
     title = f"{len(summary['trials'])} trials of run {summary['run_name']}"
     table = Table(title=escape(legible(title)), title_justify="left", title_style="bold")
     table.add_column("")
     table.add_column("trial", justify="right")
     table.add_column("channel_mults")
-    for name in ("lr", "FID", "KID", "images seen", "seconds"):
+    fid, kid = (distance_name(name, summary["final"].get("metric"), score_n) for name in ("fid", "kid"))
+    for name in ("lr", fid, kid, "images seen", "seconds"):
         table.add_column(name, justify="right")
     table.add_column("state")
     for trial in summary["trials"]:
@@ -69,8 +71,9 @@ def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
 
     final, model, dataset = summary["final"], summary["model"], summary["dataset"]
     floor, measurement = final["noise_floor"], summary["protocol"]["measurement"]
+    named_by = Report(metric=final.get("metric", "fid"), n=measurement.get("n", 0))
     figures = "   ".join(
-        f"{figure.title} {number(number_in(final, figure.name), figure.digits)} "
+        f"{figure.named(named_by)} {number(number_in(final, figure.name), figure.digits)} "
         f"(noise floor {number(number_in(floor, figure.name), figure.digits)}{', extrapolated' * bool(figure.floor_note(floor))})"
         for figure in (FIGURES[name] for name in DECISIVE)
     )

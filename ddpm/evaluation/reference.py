@@ -26,7 +26,7 @@ from ddpm.data.dataset import PictureSet
 from ddpm.errors import Refused
 from ddpm.evaluation.extractors.features import Extractor
 from ddpm.evaluation.extractors.table import EXTRACTORS
-from ddpm.evaluation.figures.fidelity import KID_SUBSETS, Statistics, frechet, kid_subset, statistics
+from ddpm.evaluation.figures.fidelity import KID_SUBSETS, Statistics, frechet, kid, kid_subset, statistics
 from ddpm.evaluation.figures.precision_recall import NEIGHBOURS, radii
 from ddpm.evaluation.figures.uncertainty import Floor, noise_floor
 from ddpm.evaluation.report import Measurement, NoiseFloor
@@ -36,6 +36,7 @@ from ddpm.settings import EvaluateSettings
 from ddpm.store import Missing, Store
 
 PIECE = 256  # real pictures whose features make one object of the store
+NOISE = 64  # pictures of noise that are measured beside the generated ones
 VERSION = 2  # of how features are taken and kept: part of their name
 
 
@@ -95,6 +96,16 @@ class Side:
             **json.loads(self._kept(f"floor-{n}.json", lambda: json.dumps(asdict(noise_floor(self.real, n))).encode()))
         )
 
+    @cached_property
+    def noise_kid(self) -> float:
+        """KID of pictures of noise: what nothing tells from noise has no less."""
+
+        def make() -> bytes:
+            found = self.extractor.features(uniform_noise(NOISE, self._data.image_size, "noise"))
+            return json.dumps({"kid": kid(found, self.real, kid_subset(NOISE, len(self.rows)))[0]}).encode()
+
+        return float(json.loads(self._kept(f"noise-{NOISE}.json", make))["kid"])
+
     def _kept(self, name: str, make: Callable[[], bytes]) -> bytes:
         """The object from the store; made and put there where it is not."""
         at = f"{self._name}/{name}"
@@ -153,6 +164,11 @@ class Reference:
         return {"fid": fid, "fid_std": known, "kid": kid, "n": measured, "extrapolated": measured < n}
 
     @cached_property
+    def noise_kid(self) -> float:
+        """KID of pictures of noise."""
+        return float(np.mean([side.noise_kid for side in self.sides]))
+
+    @cached_property
     def held_out_logits(self) -> list[Tensor]:
         """Each side's logits of the held-out pictures."""
         found = [side.extractor.features_and_logits(self.data.held_out.images)[1] for side in self.sides]
@@ -181,6 +197,12 @@ def open_reference(
     return Reference(settings.extractor, opened.metric, sides, data, cast(Measurement, base), opened.knows_classes)
 
 
+def uniform_noise(n: int, image_size: int, *purpose: int | str) -> Tensor:
+    """Pictures uint8 [n,3,h,w] each of whose values is drawn by itself, from 0 to 255."""
+    draw = np.random.default_rng(key(*purpose))
+    return torch.from_numpy(draw.integers(0, 256, (n, 3, image_size, image_size), dtype=np.uint8))
+
+
 def _require_order(sides: list[Side], data: PictureSet, store: Store) -> None:
     """Raise Refused unless damage moves the figures as it should: floor < classes missing < blurred and noise.
 
@@ -207,9 +229,7 @@ def _controls(sides: list[Side], data: PictureSet) -> dict[str, float]:
         one, other = order[::2], order[1::2]
         shown = images[one]
         kept = labels[one] >= math.ceil(len(data.classes) / 5)
-        noise = torch.from_numpy(
-            np.random.default_rng(key("controls", number)).integers(0, 256, shown.shape, dtype=np.uint8)
-        )
+        noise = uniform_noise(len(shown), data.image_size, "controls", number)
         blurred = F.avg_pool2d(shown.float(), 3, 1, 1, count_include_pad=False).round().to(torch.uint8)
         rest = statistics(side.real[other])
         for control, pictures in (

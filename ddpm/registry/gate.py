@@ -46,7 +46,7 @@ def decide(candidate: Report, champion: Report | None, copying_gate: float = 1.0
         low, high = change["low"], change["high"]
         assert low is not None and high is not None, "figures that decide have intervals"
         words.append(
-            f"{figure.title} {number_in(candidate, figure.name):.4g} against {number_in(champion, figure.name):.4g} "
+            f"{figure.named(candidate)} {number_in(candidate, figure.name):.4g} against {number_in(champion, figure.name):.4g} "
             f"(difference {change['difference']:+.3g}, 95% from {low:+.3g} to {high:+.3g})"
         )
         risen, fallen = low > 0, high < 0

@@ -165,6 +165,12 @@ def resolve_or_folder(reference: str, tracking_uri: str) -> Model | Path:
     return resolve(reference, tracking_uri)
 
 
+def named_version(reference: str) -> tuple[str, int] | None:
+    """Name and number, of models:/NAME/VERSION; None for any other reference."""
+    parts = _REFERENCE.fullmatch(reference)
+    return (parts["name"], int(parts["version"])) if parts and parts["version"] else None
+
+
 def _is_exported(folder: Path) -> bool:
     return all((folder / file).is_file() for file in ENGINE_FILES)
 

@@ -104,7 +104,7 @@ def choose_average(run: Run, uri: str, dataset_uri: str, tracked: TrackedRun | N
         tracked.metrics({f"fid_ema_{half_life}": scores[half_life].fid}, 0)
     best = min(scores, key=lambda half_life: scores[half_life].fid)
     checkpoint.choose_average(uri, best)
-    progress.say(f"averaged weights: FID by half-life  {averages_found(scores, best)}")
+    progress.say(f"averaged weights: {scores[best].named('fid')} by half-life  {averages_found(scores, best)}")
     return best
 
 

@@ -151,7 +151,7 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
         trial.set_user_attr(figure, getattr(scores, figure))
     trial.study.tell(trial, scores.fid)
     fid, kid = plus_minus(scores.fid, scores.fid_std), plus_minus(scores.kid, scores.kid_std, 3)
-    progress.say(f"{said}: FID {fid}  KID {kid}  ({scores.metric}, {scores.n} pictures)")
+    progress.say(f"{said}: {scores.named('fid')} {fid}  {scores.named('kid')} {kid}")
 
 
 class Pruner:

@@ -13,8 +13,9 @@ from ddpm.evaluation.figures.table import DECISIVE, FIGURES, logged
 from ddpm.evaluation.page.render import publish
 from ddpm.evaluation.report import Report, number_in
 from ddpm.judge.controls import judge_with_controls
+from ddpm.model.model import Model
 from ddpm.progress import Progress
-from ddpm.registry.version import resolve_or_folder
+from ddpm.registry.version import named_version, resolve_or_folder
 from ddpm.run import FINAL, Run
 from ddpm.settings import DrawSettings, EvaluateSettings
 from ddpm.steps.task import task
@@ -27,7 +28,10 @@ def evaluate(
 ) -> Report:
     """The report on pictures of a folder, a checkpoint or a model reference (ddpm/evaluation/evaluate.py)."""
     data, found = open_dataset(dataset_uri), resolve_or_folder(generated, place.tracking_uri)
-    return evaluation.evaluate(found, data, settings, drawing, place.store, place.progress)
+    report = evaluation.evaluate(found, data, settings, drawing, place.store, place.progress)
+    if isinstance(found, Model) and (named := named_version(found.origin.reference)):
+        report["subject"] = {"model": named[0], "version": named[1]}
+    return report
 
 
 @task("evaluate")
@@ -39,6 +43,7 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, trained: Tr
         verdict = judge_with_controls(model, checkpoint, data, plan.evaluate, plan.draw, plan.judge, store, progress)
         report["judge"], score = verdict, verdict["score"]
         progress.say(f"the judge: {score['mean'] if score else verdict['why']}")
+    report["subject"] = {"model": plan.registry.model_name, "version": None, "run": run.name}
     progress.say(_in_words(report))
     with run.tracker.child(FINAL, {}, {}) as tracked:
         tracked.metrics({name: number_in(report, name) for name in DECISIVE}, trained["images_seen"])
