@@ -99,7 +99,7 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
     params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
     tags = {"kind": "trial", "trial": str(trial.number), "device": device_name(world.device)}
     try:
-        with run.tracker.child(name, params, tags) as tracked:
+        with run.tracker.child(name, params, tags, training=True) as tracked:
             tracked.dataset({"name": data.name, "digest": data.digest, "uri": data.uri, "n": len(data.train)})
             out = run.trial(trial.number)
             world.broadcast({"settings": params, "out": out})

@@ -70,7 +70,7 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts) -> FinalFac
         parent.dataset(dataset)
         parent.tag("device", device)
     tags = {"kind": "final", "trial": str(winner["number"]), "device": device}
-    with run.tracker.child(FINAL, params, tags) as tracked:
+    with run.tracker.child(FINAL, params, tags, training=True) as tracked:
         tracked.dataset(dataset)
         trained = train(
             run.workplace(progress), model, settings, open_dataset(dataset["uri"]), run.final, winner["checkpoint"], tracked,
