@@ -70,6 +70,7 @@ class Summary(TypedDict, total=False):
     page: str
     model: SummedModel
     seconds: dict[str, float]  # by step
+    runs_page: str  # where MLflow's pages show it, from the # of their address on
 
 
 def gather(run: Run, succeeded: bool, error: str = "") -> Summary:

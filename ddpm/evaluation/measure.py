@@ -22,7 +22,7 @@ from ddpm.evaluation.figures.distances import fid, kid_with_std
 from ddpm.evaluation.figures.held_out import held_out
 from ddpm.evaluation.figures.memorisation import CopySearch
 from ddpm.evaluation.figures.sample import Drawn, Value, samples
-from ddpm.evaluation.figures.table import FIGURES, Interval, measured
+from ddpm.evaluation.figures.table import DECISIVE, FIGURES, Interval, measured
 from ddpm.evaluation.figures.uncertainty import bootstrap_fid, interval
 from ddpm.evaluation.reference import Reference
 from ddpm.evaluation.report import Excess, NoiseFloor, Report, number_in
@@ -69,6 +69,10 @@ class Scores:
     kid: float
     kid_std: float
     n: int
+
+    def by_key(self) -> dict[str, float]:
+        """FID and KID by the names under which they meet those of other protocols: fid_768."""
+        return {FIGURES[name].key(self.metric): getattr(self, name) for name in DECISIVE}
 
 
 @dataclass

@@ -90,8 +90,9 @@ def choose_average(run: Run, uri: str, dataset_uri: str, tracked: TrackedRun | N
     fids = {}
     for half_life in half_lives:
         model = checkpoint.load_model(f"{uri}#{half_life}")
-        fids[half_life] = quick_scores(plan, reference, model, AVERAGES_SEED).fid
-        tracked.metrics({f"fid_ema_{half_life}": fids[half_life]}, 0)
+        scores = quick_scores(plan, reference, model, AVERAGES_SEED)
+        fids[half_life] = scores.fid
+        tracked.metrics({f"{scores.metric}_ema_{half_life}": scores.fid}, 0)
     best = min(fids, key=lambda half_life: fids[half_life])
     checkpoint.choose_average(uri, best)
     found = "  ".join(f"{half_life}: {fid:.4g}" for half_life, fid in fids.items())

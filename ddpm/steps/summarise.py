@@ -22,7 +22,9 @@ def summarise(run_name: str, store: str, state: str, error: str = "") -> Summary
     run = Run.named(run_name, store)
     succeeded = run.facts("promote") is not None and state not in UNSUCCESSFUL
     summary = gather(run, succeeded, error)
+    summary["runs_page"] = run.tracker.runs_page()
     run.keep("summary", summary)
+    run.tracker.end_children("KILLED")  # nobody works on the run any more
     with run.tracker.parent() as tracked:
         tracked.file("summary.json", json.dumps(summary, indent=1).encode())
         tracked.finish("FINISHED" if succeeded else "FAILED")

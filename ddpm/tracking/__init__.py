@@ -7,6 +7,7 @@
     machine.py   how the machine is doing while a network trains
     origin.py    which code, packages and process made a run
     pages.py     what its pages show, and where
+    ui.py        `make ui`
 
 Only this room and `registry/` know MLflow. Runs are found again by their names, kept as tags, so that a step that was
 killed and started again goes on in its own run.

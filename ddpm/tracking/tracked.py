@@ -155,6 +155,14 @@ class TrackedRun:
 
         self._do(log)
 
+    def has_picture(self, name: str, step: int) -> bool:
+        """Whether a series has a picture at this step already; false where that cannot be known just now."""
+        try:
+            return self._has_picture(self.client.at_once, fit.image_name(name), fit.step(step))
+        except Exception as problem:
+            self._say(f"MLflow cannot be asked for pictures: {' '.join(str(problem).split())[:200]}")
+            return False
+
     def _has_picture(self, client: Client, name: str, step: int) -> bool:
         if not self._resumed:
             return False
@@ -268,6 +276,9 @@ class NoTrackedRun:
     def flush(self) -> None: ...
 
     def picture(self, name: str, picture: np.ndarray, step: int | None = None) -> None: ...
+
+    def has_picture(self, name: str, step: int) -> bool:
+        return True  # none is wanted
 
     def file(self, name: str, data: bytes) -> None: ...
 

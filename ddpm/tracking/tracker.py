@@ -9,6 +9,7 @@ from typing import Any
 from ddpm.tracking import fit
 from ddpm.tracking.client import Client, open_client, open_experiment
 from ddpm.tracking.origin import code_version, has_gone, package_versions, process_name, session_name, user_name
+from ddpm.tracking.pages import runs_page
 from ddpm.tracking.tracked import TrackedRun
 
 RUN_NAME, CHILD, PROCESS = "ddpm.run_name", "ddpm.child", "ddpm.process"
@@ -27,11 +28,6 @@ class Tracker:
             self._client = open_client(self.tracking_uri)
             self._experiment_id = open_experiment(self._client, self.tracking_uri, self.experiment)
         return self._client
-
-    @property
-    def experiment_id(self) -> str:
-        self._open()
-        return self._experiment_id
 
     def open(self, params: Mapping[str, Any]) -> str:
         """The parent run's id: found by the run's name, or begun, with params, code version and packages."""
@@ -63,6 +59,10 @@ class Tracker:
             self._claim(run, process_name())
             self._claim(whole, session_name())
         return TrackedRun(client, run.info.run_id, resumed, parent, training=training)
+
+    def runs_page(self) -> str:
+        """Where MLflow's pages show the experiment's runs, from the `#` of their address on."""
+        return runs_page(self._open(), self._experiment_id)
 
     def end_children(self, status: str) -> None:
         """End the nested runs that still stand as running: whoever ran them is gone."""
