@@ -3,6 +3,7 @@
     client.py    the way to MLflow: opened once, patient in an outage
     tracker.py   a pipeline run's place in it
     tracked.py   one run: what is recorded there, and when that fails
+    moved.py     a database whose folder was moved
     fit.py       names, texts and figures, made fit for it
     machine.py   how the machine is doing while a network trains
     origin.py    which code, packages and process made a run

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from ddpm.errors import WrongInput
 from ddpm.outages import wait_out
 from ddpm.progress import Events, Lines
 from ddpm.tracking import fit
+from ddpm.tracking.moved import ARTIFACTS, follow
 
 # MLflow would unpickle what a registered model names; ours are safetensors and JSON.
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
@@ -72,7 +74,7 @@ def away(problem: BaseException, tracking_uri: str) -> str:
 
     for link in _chain(problem):
         text = " ".join(str(link).split())
-        if isinstance(link, (OperationalError, InterfaceError)):
+        if isinstance(link, (OperationalError, InterfaceError, sqlite3.OperationalError)):
             locked = "locked" in text  # a full disk, say, is no outage of a file
             return _short(text) if locked or not tracking_uri.startswith("sqlite:") else ""
         if type(link).__module__ == "requests.exceptions" and type(link).__name__ in UNREACHED:
@@ -147,7 +149,13 @@ def open_client(tracking_uri: str) -> Client:
 
     try:
         inner = patiently(tracking_uri, connect) if tracking_uri in _answered else connect()
-    except (MlflowException, SQLAlchemyError, ImportError, OSError) as problem:  # ImportError: a driver not there
+    except (
+        MlflowException,
+        SQLAlchemyError,
+        ImportError,
+        OSError,
+        sqlite3.Error,
+    ) as problem:  # ImportError: a driver not there
         words = away(problem, tracking_uri) or " ".join(str(problem).split())[:160]
         raise WrongInput(
             f"tracking_uri: MLflow at {without_password(tracking_uri)} cannot be used ({words}); start it, or give another"
@@ -168,7 +176,7 @@ def _reach_database(tracking_uri: str) -> None:
 
 @contextlib.contextmanager
 def _migrating(tracking_uri: str) -> Iterator[None]:
-    """Holds a lock beside a SQLite database while it is opened; nothing for a server."""
+    """Holds a lock beside a SQLite database while it is opened, and follows it where it was moved; nothing for a server."""
     if not tracking_uri.startswith("sqlite:"):
         yield
         return
@@ -176,12 +184,19 @@ def _migrating(tracking_uri: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "opening.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if moved := follow(_sqlite_file(tracking_uri)):
+            tell(moved)
         yield
 
 
 def sqlite_folder(tracking_uri: str) -> Path:
+    """The folder of a SQLite database, beside which artifacts lie."""
+    return _sqlite_file(tracking_uri).parent
+
+
+def _sqlite_file(tracking_uri: str) -> Path:
     """SQLAlchemy's rule: three slashes, then the path, so that an absolute one makes four."""
-    return Path(tracking_uri.removeprefix("sqlite:///")).absolute().parent
+    return Path(tracking_uri.removeprefix("sqlite:///")).absolute()
 
 
 def open_experiment(client: Client, tracking_uri: str, name: str) -> str:
@@ -192,7 +207,7 @@ def open_experiment(client: Client, tracking_uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         beside = tracking_uri.startswith("sqlite:")
-        location = (sqlite_folder(tracking_uri) / "artifacts" / name).as_uri() if beside else None
+        location = (sqlite_folder(tracking_uri) / ARTIFACTS / name).as_uri() if beside else None
         try:
             return client.create_experiment(name, artifact_location=location)
         except MlflowException:  # another process was first
