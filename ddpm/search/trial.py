@@ -105,7 +105,7 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
             world.broadcast({"settings": params, "out": out})
             trainer = Trainer(model, settings, data, out, world)
             recorder = Recorder(tracked, run.plan.search.score_steps)
-            recorder.begins(trainer.images_seen, trainer.averaged)
+            recorder.begins(trainer.averaged)
             trained = trainer.run(Pruner(trial, run.plan, reference, recorder), progress, task)
             scores = quick_scores(run.plan, reference, trainer.averaged) if trained["spent_budget"] else None
             if scores:

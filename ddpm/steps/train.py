@@ -47,7 +47,7 @@ def train(
         f"{title}: {model.channel_mults}, {trainer.learner.parameters:,} parameters, on {device_name(world.device)}"
     )
     recorder = Recorder(tracked, grid_steps)
-    recorder.begins(trainer.images_seen, trainer.averaged)
+    recorder.begins(trainer.averaged)
     trained = trainer.run(recorder, place.progress, title)
     shown = data.train.images[: len(STRIP_SEEDS)]
     tracked.picture("noising", grid(noising_strip(shown, model), columns=FRAMES))
