@@ -109,6 +109,10 @@ class Run:
             before = json.loads(self.folder.read(PLAN))
         except Missing:
             return
+        if before.get("store") != self.plan.store:
+            raise WrongInput(
+                f"run_name: run {self.name} was made in {before.get('store')}, which is {self.plan.store} now; its data set and its versions are found as before, but to carry on give another run_name, or move the folder back"
+            )
         for name, value in self.plan.parameters().items():
             if before.get(name) != value:
                 raise WrongInput(

@@ -81,6 +81,7 @@ class Summary(TypedDict, total=False):
     page: str
     model: SummedModel
     seconds: dict[str, float]  # by step
+    runs_page: str  # where MLflow's pages show it, from the # of their address on
 
 
 NOT_KEPT = {"fid_std": None, "kid_std": None}  # by runs from before trials had intervals

@@ -65,6 +65,12 @@ def trials_table(summary: Summary, score_n: int) -> Table:
     return table
 
 
+def runs_link(summary: Summary, plan: Plan) -> str:
+    """Where MLflow shows the run: on its server, or, once `make ui` is started, on this machine."""
+    server = plan.tracking_uri.rstrip("/") if plan.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+    return f"{server}/{summary.get('runs_page', '')}"
+
+
 def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
     """What stands below the table."""
     from ddpm.evaluation.figures.table import DECISIVE, FIGURES  # it imports torch
@@ -105,7 +111,7 @@ def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
     text += [
         "",
         "to go on",
-        "  make ui   # all runs, figures and pictures in MLflow",
+        f"  make ui   # all runs, figures and pictures in MLflow, at {runs_link(summary, plan)}",
         *(f"  {command.line}" for command in going_on(summary, plan)),
         f"  {anew}   # once more: the data set is recognised, and the new version meets the champion",
     ]

@@ -25,7 +25,7 @@ from ddpm.evaluation.figures.memorisation import CopySearch
 from ddpm.evaluation.figures.noise import beside_noise
 from ddpm.evaluation.figures.numbers import distance_name
 from ddpm.evaluation.figures.sample import Drawn, Value, samples
-from ddpm.evaluation.figures.table import FIGURES, Interval, measured
+from ddpm.evaluation.figures.table import DECISIVE, FIGURES, Interval, measured
 from ddpm.evaluation.figures.uncertainty import bootstrap_fid, interval, is_biased
 from ddpm.evaluation.reference import Reference
 from ddpm.evaluation.report import Excess, NoiseFloor, Report, number_in
@@ -76,6 +76,10 @@ class Scores:
     def named(self, figure: str) -> str:
         """fid_768 (n=128): what "fid" or "kid" of these is called."""
         return distance_name(figure, self.metric, self.n)
+
+    def by_key(self) -> dict[str, float]:
+        """FID and KID by the names under which they meet those of other protocols: fid_768."""
+        return {FIGURES[name].key(self.metric): getattr(self, name) for name in DECISIVE}
 
 
 @dataclass

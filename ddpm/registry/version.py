@@ -121,14 +121,9 @@ def _as_json(facts: Mapping[str, Any]) -> bytes:
 def _model_folder(contents: dict[str, bytes]) -> Iterator[Path]:
     """A temporary folder in MLflow's model format: our files as artifacts, the pyfunc as code."""
     import mlflow.pyfunc
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import Array
 
-    signature = ModelSignature(
-        inputs=Schema([ColSpec("long", "n"), ColSpec("long", "seed")]),
-        outputs=Schema([ColSpec("long", "seed"), ColSpec(Array(DataType.string), "images_png_b64")]),
-    )
+    from ddpm.registry.generator import signature  # it needs pandas
+
     with tempfile.TemporaryDirectory() as temporary:
         files = FileStore(Path(temporary, "files"))
         for file, data in contents.items():
@@ -138,7 +133,7 @@ def _model_folder(contents: dict[str, bytes]) -> Iterator[Path]:
             warnings.filterwarnings("ignore", message=".*input example")  # the signature is given above
             mlflow.pyfunc.save_model(
                 str(folder), python_model=str(PYFUNC), artifacts={file: str(files.path(file)) for file in contents},
-                signature=signature, pip_requirements=["ddpm"],
+                signature=signature(), pip_requirements=["ddpm"],
             )  # fmt: skip
         yield folder
 

@@ -16,7 +16,7 @@ from ddpm.run import Run
 from ddpm.search.study import create_study, open_storage
 from ddpm.steps.task import Facts, perform
 from ddpm.store import open_store
-from ddpm.tracking import open_client
+from ddpm.tracking import expect, open_client
 
 
 def configure(parameters: dict[str, Any], progress: Progress) -> Run:
@@ -38,6 +38,8 @@ def configure(parameters: dict[str, Any], progress: Progress) -> Run:
         from ddpm.judge.controls import check_judge  # it imports torch
 
         check_judge(plan.judge, plan.ingest.image_size)
+    if Run(plan).is_open:
+        expect(plan.tracking_uri)  # it has answered this run before
     open_client(plan.tracking_uri)  # the places first: a run is bound to its plan once that is written
     run = Run(plan)
     # Whoever mistyped it should not have to wait; one that this run has been opened with is away for a while.

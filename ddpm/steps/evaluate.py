@@ -45,8 +45,9 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, trained: Tr
         progress.say(f"the judge: {score['mean'] if score else verdict['why']}")
     report["subject"] = {"model": plan.registry.model_name, "version": None, "run": run.name}
     progress.say(_in_words(report))
-    with run.tracker.child(FINAL, {}, {}) as tracked:
-        tracked.metrics({name: number_in(report, name) for name in DECISIVE}, trained["images_seen"])
+    with run.tracker.child(FINAL, {"n": report["n"]}, {}) as tracked:
+        decisive = {FIGURES[name].key(report["metric"]): number_in(report, name) for name in DECISIVE}
+        tracked.metrics(decisive, trained["images_seen"])
         training = {name: tracked.history(name) for name in ("loss", "held_out_loss")}
     spent = {step: facts["seconds"] for step in ("ingest", "train") if (facts := run.facts(step))}
     text, report["page"] = publish({**report, "training": training, "run_seconds": spent}, store)

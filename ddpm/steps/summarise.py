@@ -25,12 +25,14 @@ def summarise(run_name: str, store: str, state: str, error: str = "") -> Summary
     run = Run.named(run_name, store)
     succeeded = run.facts("promote") is not None and state not in UNSUCCESSFUL
     summary = gather(run, succeeded, error)
+    summary["runs_page"] = run.tracker.runs_page()
     before = run.facts("summary") or {}
     if {**before, "ended": summary["ended"]} == summary:  # done again: it ended when it ended
         summary["ended"] = before.get("ended", summary["ended"])
     run.keep("summary", summary)
     page = page_of(run).encode()
     run.folder.write(PAGE, page)
+    run.tracker.end_children("KILLED")  # nobody works on the run any more
     with run.tracker.parent() as tracked:
         tracked.file("summary.json", json.dumps(summary, indent=1).encode())
         tracked.file(PAGE, page)

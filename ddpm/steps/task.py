@@ -16,6 +16,7 @@ from ddpm.legible import tell
 from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Progress, open_progress
 from ddpm.run import Run
+from ddpm.tracking import expect
 
 Facts = Mapping[str, Any]
 
@@ -34,6 +35,7 @@ def task(step: str, numbered: str = "") -> Callable[[Callable[..., Facts]], Call
         def called(plan: str, *artifacts: str, output: str, **more: Any) -> None:
             def opened(progress: Progress) -> tuple[Run, Facts]:
                 run = Run(Plan.from_json(json.dumps(read_pointer(plan)["plan"])))
+                expect(run.plan.tracking_uri)  # it answered when the run was configured
                 return run, work(run, progress, *map(read_pointer, artifacts), **more)
 
             perform(step, opened, output, f"{step}-{more[numbered]}" if numbered else step)

@@ -67,8 +67,12 @@ class Ledger:
         self.out.write("training.json", json.dumps(self.identity, indent=1).encode())
 
     def finished(self) -> Trained | None:
-        """What a training that has ended here returned; None where none has."""
-        return self._read("done.json")
+        """What a training that has ended here returned; None where none has. Its checkpoints are where `out` is now."""
+        facts: Trained | None = self._read("done.json")
+        if facts is not None:
+            for name in ("checkpoint", "last_checkpoint"):
+                facts[name] = self.out.uri("/".join(facts[name].split("/")[-2:]))  # the folder may have been moved
+        return facts
 
     def finish(self, facts: Trained) -> None:
         self.out.write("done.json", json.dumps(facts, indent=1).encode())

@@ -70,6 +70,10 @@ class Figure:
             return distance_name(self.name, metric, report.get("n"))
         return self.title.replace("FID", distance_name("fid", metric)) if self.of_fid else self.title
 
+    def key(self, metric: str | None) -> str:
+        """fid_768, kid_classifier: its name where figures of several protocols meet, as in MLflow."""
+        return distance_name(self.name, metric) if self.distance else self.name
+
     def reading(self, report: Report) -> Reading | None:
         """What a report says of it; None where it has no place for it."""
         if self.read:
@@ -170,10 +174,18 @@ def measured() -> Iterator[tuple[Figure, Callable[[Sample], Value]]]:
 
 
 def logged(report: Report) -> Mapping[str, float | None]:
-    """What MLflow is told of a report: what was measured, the noise floors, copies, and the judge's score (None: none)."""
-    found = {figure.name: number_in(report, figure.name) for figure, _ in measured()}
+    """What MLflow is told of a report: what was measured, the noise floors, copies, and the judge's score (None: none).
+
+    Distances carry the name of their features: fid_768.
+    """
+    metric = report.get("metric")
+    found = {figure.key(metric): number_in(report, figure.name) for figure, _ in measured()}
     floor = report.get("noise_floor") or NoiseFloor()
-    floors = {f"noise_floor_{name}": number_in(floor, name) for name, figure in FIGURES.items() if figure.distance}
+    floors = {
+        f"noise_floor_{figure.key(metric)}": number_in(floor, name)
+        for name, figure in FIGURES.items()
+        if figure.distance
+    }
     judge = report.get("judge")
     score = judge["score"] if judge else None
     copies = (report.get("copying") or Copying()).get("share")
