@@ -9,6 +9,8 @@ MARKS = {
     b"\xff\x0a": f"JPEG XL, {CONVERT}",
     b"\0\0\0\x0cJXL ": f"JPEG XL, {CONVERT}",
     b"\0\0\0\x0cjP  ": f"JPEG 2000, {CONVERT}",
+    b"II*\0": f"damaged, or a TIFF of a kind {CONVERT}",
+    b"MM\0*": f"damaged, or a TIFF of a kind {CONVERT}",
     b"8BPS": f"a Photoshop file, {CONVERT}",
     b"\x76\x2f\x31\x01": f"OpenEXR, {CONVERT}",
     b"\0\0\x01\0": f"an icon, {CONVERT}",
