@@ -34,12 +34,10 @@ from ddpm.data.sources.source import (
     within_limit,
 )
 from ddpm.data.sources.spec import Spec, path_after, plain_path, telling
-from ddpm.data.sources.spool import Spool, read_at
+from ddpm.data.sources.spool import Spool, read_at, require_bounded
 from ddpm.errors import WrongInput
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-EXPANSION = 100  # times its own size, and
-ALWAYS_ALLOWED = 2**30  # bytes: what an archive may unpack to; more is taken for a bomb
 # What the readers raise on damaged files; the last four come out of zipfile's own parsing of a damaged directory.
 DAMAGE = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile,
@@ -131,7 +129,7 @@ def _of_zip(file: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, Conten
         said = zips.name_as_text(entry)
         name = _plain_name(file, entry.filename if said is None else said)
         total += entry.file_size
-        _require_bounded(file, total)
+        require_bounded(file, total)
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise _refused(file, entry.filename, "is a link")
         if entry.is_dir() or (said or "").endswith("\\"):
@@ -190,7 +188,7 @@ def _plain(file: Path) -> IO[bytes]:
     try:
         with opened, opener(file) as unpacked:
             while piece := unpacked.read(2**20):
-                _require_bounded(file, len(spool) + len(piece))
+                require_bounded(file, len(spool) + len(piece))
                 spool.add(piece)
     except OSError as problem:  # bz2's way to say that it is damaged
         raise EOFError(str(problem)) from None
@@ -221,12 +219,3 @@ def _plain_name(file: Path, name: str) -> str:
 def _require_new(file: Path, name: str, found: dict[str, Content]) -> None:
     if name in found:
         raise _refused(file, name, "is there twice")
-
-
-def _require_bounded(file: Path, unpacked: int) -> None:
-    packed = file.stat().st_size
-    if unpacked > max(ALWAYS_ALLOWED, EXPANSION * packed):
-        raise WrongInput(
-            f"source: {file} is refused: its {packed:,} bytes unpack to more than {max(ALWAYS_ALLOWED, EXPANSION * packed):,}, "
-            "taken for a bomb; unpack it by hand if you trust it, and give the folder"
-        )
