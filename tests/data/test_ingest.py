@@ -307,10 +307,10 @@ def waiting(file, **more):
 Image.open = waiting
 """)
     monkeypatch.setenv("PYTHONPATH", str(site))
-    monkeypatch.setattr("ddpm.data.workers.LONGEST", 2.0)
+    monkeypatch.setattr("ddpm.data.workers.LONGEST", 1.0)
     facts = publish(tmp_path / "in", tmp_path / "store", quarantine_limit=0.5)
     assert facts["quarantined"] == [
-        {"name": "a/001.png", "reason": "takes longer than 2 s"}, {"name": "a/log.png", "reason": "empty file"},
+        {"name": "a/001.png", "reason": "takes longer than 1 s"}, {"name": "a/log.png", "reason": "empty file"},
     ]  # fmt: skip
     assert facts["n"] + facts["held_out"] == 5
 

@@ -192,3 +192,12 @@ def test_folders_deeper_than_pythons_stack_are_walked(tmp_path):
         os.unlink(f"{deep[-1]}/0.png")
         for path in reversed(deep[1:]):
             os.rmdir(path)
+
+
+def test_what_is_no_archive_is_named_and_what_has_no_size_is_not_read(tmp_path):
+    (tmp_path / "a.zip").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(WrongInput, match=r"a\.zip is a Git LFS pointer .*`git lfs pull`"):
+        parse(f"{tmp_path}/a.zip").check()
+    (tmp_path / "b.zip").symlink_to("/proc/self/mountinfo")  # has bytes, and says that it has none
+    with pytest.raises(WrongInput, match=r"b\.zip is empty"):
+        parse(f"{tmp_path}/b.zip").check()
