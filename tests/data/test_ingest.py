@@ -289,6 +289,32 @@ Image.open = crashing
     assert facts["n"] + facts["held_out"] == 39
 
 
+def test_a_file_that_never_ends_is_set_aside(tmp_path, monkeypatch):
+    """The kernel's own say that they have no bytes; a decoder that is held up for ever is ended, and not tried for ever."""
+    photographs(tmp_path / "in", each=3)
+    (tmp_path / "in" / "a" / "log.png").symlink_to("/proc/self/mountinfo")
+    stuck = (tmp_path / "in" / "a" / "001.png").read_bytes()
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(f"""
+import os
+from PIL import Image
+real = Image.open
+def waiting(file, **more):
+    if file.getvalue() == {stuck!r}:
+        os.read(os.pipe()[0], 1)
+    return real(file, **more)
+Image.open = waiting
+""")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.setattr("ddpm.data.workers.LONGEST", 1.0)
+    facts = publish(tmp_path / "in", tmp_path / "store", quarantine_limit=0.5)
+    assert facts["quarantined"] == [
+        {"name": "a/001.png", "reason": "takes longer than 1 s"}, {"name": "a/log.png", "reason": "empty file"},
+    ]  # fmt: skip
+    assert facts["n"] + facts["held_out"] == 5
+
+
 def test_no_room_and_no_place_are_said_in_one_line(tmp_path, monkeypatch):
     photographs(tmp_path / "in")
     (tmp_path / "file").write_text("")
