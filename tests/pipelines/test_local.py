@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from ddpm.data.dataset import open_dataset
-from ddpm.registry.promotion import entries
+from ddpm.registry.log import entries
 from ddpm.search.ranking import Candidate, rank
 from ddpm.steps.summarise import summarise
 from ddpm.store import open_store
