@@ -75,6 +75,10 @@ class Folder:
     def has(self, file: str) -> bool:
         return (self.path / file).is_file()
 
+    def lists(self, file: str) -> bool:
+        """Whether the version came with this file, be it there now or not."""
+        return file in self.sha256
+
     def _called(self, file: str) -> str:
         return f"model: {self.name} is not whole: its {file}"
 
