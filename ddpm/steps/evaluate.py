@@ -15,7 +15,8 @@ from ddpm.evaluation.report import Report, number_in
 from ddpm.judge.controls import judge_with_controls
 from ddpm.model.model import Model
 from ddpm.progress import Progress
-from ddpm.registry.version import named_version, resolve_or_folder
+from ddpm.registry.catalogue import named_version
+from ddpm.registry.version import resolve_or_folder
 from ddpm.run import FINAL, Run
 from ddpm.settings import DrawSettings, EvaluateSettings
 from ddpm.steps.task import task
