@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ddpm.legible import legible
 from ddpm.progress import EVENT_MARK, Progress
 from pipelines.estimate import Estimate
 from pipelines.log import Log
@@ -77,7 +78,7 @@ class Shown:
 
 def _tell(event: dict[str, Any], seen: Watched, progress: Progress, log: Log) -> None:
     text = words_for(event)
-    log.write(f"--- {text}")
+    log.write(f"--- {legible(text)}")
     if "error" in event:
         seen.failures.append(Failure(event["step"], event["error"], event["status"]))
     if event.get("state") != "failed":  # its error has been shown

@@ -11,9 +11,12 @@ from ddpm.cli import main
 from ddpm.data.dataset import open_dataset
 from ddpm.data.datasheet import render
 from ddpm.legible import legible, logged
+from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Bars, Lines
 from ddpm.tracking import Tracker
-from pipelines.local import watch
+from pipelines.estimate import Estimate
+from pipelines.log import Log
+from pipelines.watching import watch
 
 FORGED = "x\x1b[2K\x1b[31m\nddpm: all is well\x1b[8m\u202egnp.\u2028"
 PLAIN = r"x\x1b[2K\x1b[31m\nddpm: all is well\x1b[8m\u202egnp.\u2028"
@@ -92,14 +95,15 @@ def test_progress_shows_them_in_their_lines(kind):
     assert not any(character in shown for character in HARMFUL)
 
 
-def test_a_runs_log_and_failures_hold_them_in_their_lines():
-    log = io.StringIO()
+def test_a_runs_log_and_failures_hold_them_in_their_lines(tmp_path):
+    plan = Plan(run_name="r", store=str(tmp_path), tracking_uri="sqlite:///none.db", study_storage="none")
     event = EVENT_MARK + json.dumps({"error": FORGED, "status": 2, "step": "ingest"}) + "\n"
-    with contextlib.redirect_stderr(io.StringIO()) as err:
-        watch([event, "\x1b[34mkfp\x1b[0m\x1b]0;owned\x07\n"], Lines(), log)
-    assert PLAIN in log.getvalue()
-    assert "kfp\\x1b]0;owned\\x07\n" in log.getvalue()
-    assert not any(character in log.getvalue() + err.getvalue() for character in HARMFUL)
+    with contextlib.redirect_stderr(io.StringIO()) as err, Log(tmp_path / "log.txt") as log:
+        watch([event, "\x1b[34mkfp\x1b[0m\x1b]0;owned\x07\n"], Lines(), log, Estimate(plan))
+    logged = (tmp_path / "log.txt").read_text()
+    assert PLAIN in logged
+    assert "kfp\\x1b]0;owned\\x07\n" in logged
+    assert not any(character in logged + err.getvalue() for character in HARMFUL)
 
 
 def test_mlflow_is_told_them_so_that_they_can_be_read(tmp_path):

@@ -10,12 +10,14 @@ import base64
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 
+from ddpm.legible import on_page
+
 
 def template(package: str, name: str) -> Template:
-    """The template `name` of a package. What it is given is escaped, and a name that it lacks is an error."""
+    """The template `name` of a package. What it is given is made legible and escaped; a name that it lacks is an error."""
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("ddpm.page", ".")]),
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        autoescape=True, undefined=StrictUndefined, finalize=on_page, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     return environment.get_template(name)
 

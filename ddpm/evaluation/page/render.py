@@ -5,11 +5,9 @@ What a report does not hold is said to be not measured; it is never drawn as not
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from typing import TypedDict
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ddpm.evaluation.figures.numbers import NOT_MEASURED, distance_name
@@ -19,7 +17,7 @@ from ddpm.evaluation.page.facts import cost_facts, judge_facts, protocol_facts, 
 from ddpm.evaluation.page.tables import copying_rows, figure_rows, widest
 from ddpm.evaluation.page.verdict import verdict
 from ddpm.evaluation.report import Levels, Report
-from ddpm.legible import on_page
+from ddpm.page.render import data_uri, template
 from ddpm.store import Store, read_object
 
 PICTURES = {  # by the report's name: a heading, and what one sees
@@ -64,23 +62,19 @@ def render(report: Report, pictures: dict[str, bytes]) -> str:
     by_cluster = coverage is not None and coverage["by"] == "cluster"
     sheet = pictures.get("clusters") if by_cluster else None
     thumbnails = strips(sheet, len(coverage["rows"])) if coverage and sheet else []
-    page = Environment(
-        loader=PackageLoader("ddpm.evaluation.page", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        finalize=on_page,
-    )  # fmt: skip
-    return page.get_template("report.html.j2").render(
+    return template("ddpm.evaluation.page", "report.html.j2").render(
         title=title,
         subject=subject,
         findings=verdict(report),
         rows=figure_rows(report),
         pictures=[
-            {"heading": heading, "caption": caption, "data": _data_uri(pictures[name]) if name in pictures else None, "name": name}
+            {"heading": heading, "caption": caption, "data": data_uri(pictures[name]) if name in pictures else None, "name": name}
             for name, (heading, caption) in PICTURES.items()
             if name != "clusters" or (by_cluster and not thumbnails)
         ],
         copying=copying_rows(report),
         coverage=coverage,
-        thumbnails=[_data_uri(strip) for strip in thumbnails],
+        thumbnails=[data_uri(strip) for strip in thumbnails],
         widest=widest(report),
         charts=charts(report),
         judge=judge_facts(report),
@@ -89,10 +83,6 @@ def render(report: Report, pictures: dict[str, bytes]) -> str:
         warnings=report.get("warnings") or [],
         not_measured=NOT_MEASURED,
     )  # fmt: skip
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def charts(report: Report) -> list[Chart]:
