@@ -79,7 +79,8 @@ def ingest(settings: IngestSettings, store: Store, progress: Progress, workers: 
         raise WrongInput(f"source: {settings.source} holds no pictures; name one that does")
     if remark := spec.remark(source):
         progress.say(remark)
-    _say(source, settings, progress)
+    for line in source.remarks(settings.quarantine_limit):
+        progress.say(line)
     pictures = _chosen(source.pictures, settings.max_pictures)
     count = min(workers or _cores(), -(-len(pictures) // BATCH)) or 1
     with Workers(count, settings.image_size, settings.smallest_side) as pool:
@@ -93,20 +94,6 @@ def ingest(settings: IngestSettings, store: Store, progress: Progress, workers: 
     publish(store, key, data)
     store.renew(key)  # so that the latest of a name is the one that was ingested last
     return _facts(store.uri(key), manifest, reused)
-
-
-def _say(source: Source, settings: IngestSettings, progress: Progress) -> None:
-    """How the source was understood, and what of it is not used."""
-    for note in source.notes:
-        progress.say(note)
-    passed_over, total = len(source.passed_over), len(source.passed_over) + len(source.pictures)
-    if passed_over:
-        progress.say(f"passed over, for their names do not end like a picture's: {source.passed_over}")
-    if passed_over > settings.quarantine_limit * total:
-        progress.say(
-            f"warning: {passed_over:,} of {total:,} files are passed over, more than quarantine_limit "
-            f"{settings.quarantine_limit:.3g}; look whether pictures are among them"
-        )
 
 
 def _renew(store: Store, records: Sequence[Record]) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -71,6 +71,18 @@ class Source:
     facts: dict[str, Any]
     passed_over: PassedOver = field(default_factory=PassedOver)
     notes: Sequence[str] = ()  # lines that whoever reads it in should see: how it was understood, what is not used
+
+    def remarks(self, limit: float) -> Iterator[str]:
+        """The notes, and what is passed over: with a warning, where that is more than this share of all files."""
+        yield from self.notes
+        passed_over, total = len(self.passed_over), len(self.passed_over) + len(self.pictures)
+        if passed_over:
+            yield f"passed over, for their names do not end like a picture's: {self.passed_over}"
+        if passed_over > limit * total:
+            yield (
+                f"warning: {passed_over:,} of {total:,} files are passed over, more than quarantine_limit {limit:.3g}; "
+                "look whether pictures are among them"
+            )
 
 
 def is_picture(name: str) -> bool:

@@ -52,7 +52,8 @@ def _name_beside(extra: bytes, raw: bytes) -> str:
 
 def member(file: IO[bytes], entry: zipfile.ZipInfo) -> Callable[[], bytes]:
     """What reads the member; it raises OSError where it is damaged, or too large for a picture."""
-    return within_limit(max(entry.file_size, entry.compress_size), partial(_read, file, entry))
+    size = max(entry.file_size, entry.compress_size // 2)  # packed it may be a little more than unpacked, and not much
+    return within_limit(size, partial(_read, file, entry))
 
 
 def _read(file: IO[bytes], entry: zipfile.ZipInfo) -> bytes:
