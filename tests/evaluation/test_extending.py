@@ -105,7 +105,7 @@ def test_both_are_in_the_report_the_comparison_the_page_and_mlflow(place, regist
         run.metrics(logged(dark), 0)
         run.flush()
         assert run.history("brightness") == [(0, pytest.approx(dark["brightness"]))]
-        assert run.history("fid") == [(0, pytest.approx(dark["fid"]))]
+        assert run.history(dark["metric"]) == [(0, pytest.approx(dark["fid"]))]
 
 
 def test_a_report_with_another_figure_is_another_report(place, registered):
