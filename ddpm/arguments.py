@@ -10,7 +10,7 @@ from typing import Any
 
 from ddpm.errors import WrongInput
 from ddpm.fields import describe, plain, type_of
-from ddpm.places import default_places
+from ddpm.places import default_places, kept_tracking
 from ddpm.plan import ROOMS, places
 from ddpm.presets import load_preset, preset_names
 
@@ -58,6 +58,13 @@ def place_flags(parser: argparse.ArgumentParser, *names: str) -> None:
             default = defaults.get(field.name)
             says = f"default: {default}" if default else "required"
             add_flag(parser, field, says, default=default, required=default is None)
+
+
+def tracking_flag(parser: argparse.ArgumentParser) -> None:
+    """A flag for MLflow's place, for a command that can do without: by default that which there is, or none."""
+    (field,) = (field for field in places() if field.name == "tracking_uri")
+    says = "default: $MLFLOW_TRACKING_URI, or var/mlflow/mlflow.db, where there is one; else files alone"
+    add_flag(parser, field, says, default=kept_tracking())
 
 
 def required_flag(parser: argparse.ArgumentParser, kind: type, name: str, *aliases: str) -> None:

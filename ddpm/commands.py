@@ -16,9 +16,9 @@ from ddpm.arguments import (
     read_json,
     required_flag,
     settings_flags,
+    tracking_flag,
 )
 from ddpm.errors import Refused, WrongInput
-from ddpm.places import kept_tracking
 from ddpm.plan import PLACES, SEARCHED
 from ddpm.settings import (
     DrawSettings,
@@ -99,7 +99,7 @@ def dataset_of(arguments: argparse.Namespace, place: Workplace) -> str:
     return find_dataset(arguments.dataset, place)
 
 
-def judging(chosen: Mapping[str, Any], place: Workplace) -> JudgeSettings:
+def judging(chosen: dict[str, Any], place: Workplace) -> JudgeSettings:
     """Who is asked, with the URI of the other data set, which may be said by its name."""
     asked = pick(JudgeSettings, chosen)
     return dataclasses.replace(asked, judge_other=find_dataset(asked.judge_other, place) if asked.judge_other else "")
@@ -180,13 +180,7 @@ def gc(arguments: argparse.Namespace, place: Workplace) -> Facts:
     flag("--out", required=True, metavar="URI", help="where checkpoints go"),
     flag("--start", metavar="URI", help="a checkpoint to go on from"),
     places("store"),
-    lambda parser: parser.add_argument(
-        "--tracking-uri",
-        "--tracking_uri",
-        metavar="URI",
-        default=kept_tracking(),
-        help="MLflow's records, told of the curves and previews that OUT has as files [default: $MLFLOW_TRACKING_URI, or var/mlflow/mlflow.db, where there is one]",
-    ),
+    tracking_flag,
     settings(ModelSettings, TrainSettings),
 )
 def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:

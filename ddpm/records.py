@@ -14,7 +14,6 @@ import hashlib
 import io
 import re
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -74,11 +73,10 @@ class Records(NoTrackedRun):
     def __enter__(self) -> Records:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.flush()
-        self.run.finish("FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED")
+        problem = exception[1]
+        self.run.finish("FINISHED" if problem is None else "FAILED" if isinstance(problem, Exception) else "KILLED")
 
 
 def _file(name: str, step: int | None) -> str:
