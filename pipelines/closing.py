@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -46,19 +47,19 @@ def show(summary: Summary, plan: Plan, anew: str) -> None:
 def trials_table(summary: Summary) -> Table:
     """The study, one row a trial; the chosen one marked, and those that it is in a tie with."""
     title = f"{len(summary['trials'])} trials of run {summary['run_name']}"
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    table = Table(title=escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("")
-    table.add_column("trial", justify="right")
-    table.add_column("channel_mults")
-    for name in ("lr", "FID", "KID", "images seen", "seconds"):
-        table.add_column(name, justify="right")
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("mults", no_wrap=True)
+    for name in ("lr", "FID", "KID", "images", "s"):
+        table.add_column(name, justify="right", no_wrap=True)  # a row is a line of 80 columns
     table.add_column("state")
     for trial in summary["trials"]:
         best, tied = trial["number"] == summary["best"], trial["number"] in summary.get("tied", ())
         table.add_row(
             "★" if best else "≈" if tied else "", str(trial["number"]), str(trial["channel_mults"] or "–"), number(trial["lr"], 3),
             with_interval(trial["fid"], trial.get("fid_std")), with_interval(trial["kid"], trial.get("kid_std"), 3), number(trial["images_seen"], 7), number(trial["seconds"], 3),
-            trial["state"].lower(), style="bold" if best else None,
+            trial["state"].lower().replace("complete", ""), style="bold" if best else None,
         )  # fmt: skip
     return table
 
