@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -46,21 +47,23 @@ def show(summary: Summary, plan: Plan, anew: str, page: Path) -> None:
 
 def trials_table(summary: Summary, score_n: int) -> Table:
     """The study, one row a trial, scored by so many pictures each; the chosen one marked, and those it is in a tie with."""
-    title = f"{len(summary['trials'])} trials of run {summary['run_name']}"
-    table = Table(title=escape(legible(title)), title_justify="left", title_style="bold")
-    table.add_column("")
-    table.add_column("trial", justify="right")
-    table.add_column("channel_mults")
     fid, kid = (distance_name(name, summary["final"].get("metric"), score_n) for name in ("fid", "kid"))
-    for name in ("lr", fid, kid, "images seen", "seconds"):
-        table.add_column(name, justify="right")
+    title = f"{len(summary['trials'])} trials of run {summary['run_name']}, by {fid} and {kid}"
+    table = Table(
+        title=escape(legible(title)), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    table.add_column("")
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("mults", no_wrap=True)
+    for name in ("lr", "FID", "KID", "images", "s"):
+        table.add_column(name, justify="right", no_wrap=True)  # a row is a line of 80 columns
     table.add_column("state")
     for trial in summary["trials"]:
         best, tied = trial["number"] == summary["best"], trial["number"] in summary.get("tied", ())
         table.add_row(
             "★" if best else "≈" if tied else "", str(trial["number"]), escape(legible(trial["channel_mults"] or "–")), number(trial["lr"], 3),
             with_interval(trial["fid"], trial.get("fid_std")), with_interval(trial["kid"], trial.get("kid_std"), 3), number(trial["images_seen"], 7), number(trial["seconds"], 3),
-            trial["state"].lower(), style="bold" if best else None,
+            trial["state"].lower().replace("complete", ""), style="bold" if best else None,
         )  # fmt: skip
     return table
 
