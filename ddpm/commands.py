@@ -12,13 +12,16 @@ from typing import Any
 from ddpm.arguments import (
     chosen_settings,
     group_flags,
+    number_type,
     place_flags,
+    place_type,
     read_candidates,
     read_json,
     required_flag,
     settings_flags,
 )
 from ddpm.errors import Refused, WrongInput
+from ddpm.fields import About, plain
 from ddpm.plan import PLACES, SEARCHED
 from ddpm.settings import (
     DrawSettings,
@@ -69,6 +72,18 @@ def flag(*names: str, **options: Any) -> Flags:
     return lambda parser: parser.add_argument(*names, *more, **options)
 
 
+def place(name: str, **options: Any) -> Flags:
+    """A flag that takes a path or a URL, which must not be empty."""
+    return flag(name, type=place_type(name.removeprefix("--")), **options)
+
+
+def number(name: str, kind: str, default: float, meaning: str, metavar: str | None = None, **bounds: Any) -> Flags:
+    """A flag that takes an int or a float; the bounds are those of a setting (`ddpm.fields.About`)."""
+    about, plain_name = About(meaning, **bounds), name.removeprefix("--").replace("-", "_")
+    says = f"{meaning} [{about.range}; default: {plain(default)}]"
+    return flag(name, type=number_type(plain_name, kind, about), default=default, metavar=metavar, help=says)
+
+
 def places(*names: str) -> Flags:
     return lambda parser: place_flags(parser, *names)
 
@@ -82,11 +97,12 @@ def required(kind: type, name: str, *more: str) -> Flags:
     return lambda parser: required_flag(parser, kind, name, *more)
 
 
-DATASET = flag("--dataset", required=True, metavar="URI", help="the data set's URI, as `ddpm ingest` printed it")
-GENERATED = flag(
+SEED = 2**62 - 1  # the largest
+DATASET = place("--dataset", required=True, metavar="URI", help="the data set's URI, as `ddpm ingest` printed it")
+GENERATED = place(
     "--generated", required=True, metavar="REF-or-DIR", help="a model, as for `ddpm sample`, or a folder of pictures"
 )
-MODEL = flag(
+MODEL = place(
     "--model", required=True, metavar="REF",
     help="a checkpoint's URI, models:/NAME@ALIAS, models:/NAME/VERSION, or an exported folder",
 )  # fmt: skip
@@ -98,9 +114,9 @@ MODEL_NAME = required(RegistrySettings, "model_name")
 
 @command(
     "publish pictures as a data set",
-    flag("source", help="a named source (digits, flowers102, dalle-dogs, celeba, cifar10; NAME:PATH from disk), a folder of pictures, archive:FILE, parquet:GLOB, s3://BUCKET/PREFIX, or a published data set's URI"),
+    place("source", help="a named source (digits, flowers102, dalle-dogs, celeba, cifar10; NAME:PATH from disk), a folder of pictures, archive:FILE, parquet:GLOB, s3://BUCKET/PREFIX, or a published data set's URI"),
     required(IngestSettings, "dataset_name", "--name"),
-    flag("--workers", type=int, default=0, help="processes that decode; 0 (the default): one a core"),
+    number("--workers", "int", 0, "processes that decode", low=0, high=1024, zero="one a core"),
     places("store"),
     settings(IngestSettings, without=("source", "dataset_name")),
 )  # fmt: skip
@@ -112,7 +128,7 @@ def ingest(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
 @command(
     "read every byte of a data set again and check it against its manifest",
-    flag("uri", help="the data set's manifest"),
+    place("uri", help="the data set's manifest"),
 )
 def verify(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.data.verify import verify
@@ -128,7 +144,7 @@ def verify(arguments: argparse.Namespace, place: Workplace) -> Facts:
     "list what lies in a store and nothing names, and remove it if asked",
     places("store"),
     flag("--delete", action="store_true", help="remove it"),
-    flag("--older-than", type=float, default=24.0, metavar="HOURS", help="spare what is younger (default: 24)"),
+    number("--older-than", "float", 24.0, "spare what is younger, in hours", "HOURS", low=0, high=10**6),
 )
 def gc(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.steps.gc import gc
@@ -142,8 +158,8 @@ def gc(arguments: argparse.Namespace, place: Workplace) -> Facts:
 @command(
     "train a model; the same --out again resumes; under torchrun, on several GPUs",
     DATASET,
-    flag("--out", required=True, metavar="URI", help="where checkpoints go"),
-    flag("--start", metavar="URI", help="a checkpoint to go on from"),
+    place("--out", required=True, metavar="URI", help="where checkpoints go"),
+    place("--start", metavar="URI", help="a checkpoint to go on from (default: none)"),
     settings(ModelSettings, TrainSettings),
 )
 def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
@@ -162,7 +178,7 @@ def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
 @command(
     "one worker of a study over learning rate and multipliers; under torchrun, it trains each trial on several GPUs",
     DATASET,
-    flag("--worker", type=int, default=0, help="this worker's number, of its own: 0 (the default) opens the run, and others may be started beside it"),
+    number("--worker", "int", 0, "this worker's number, of its own: others may be started beside worker 0", low=0, high=10**6, zero="opens the run"),
     places(*PLACES),
     settings(ModelSettings, TrainSettings, SearchSettings, DrawSettings, EvaluateSettings, without=tuple(SEARCHED)),
 )  # fmt: skip
@@ -173,8 +189,6 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     from ddpm.steps.configure import configure, join
     from ddpm.training.world import join_world
 
-    if arguments.worker < 0:
-        raise WrongInput(f"worker: {arguments.worker} will not do; workers are numbered from 0")
     data = open_dataset(arguments.dataset)
     where = {name: getattr(arguments, name) for name in PLACES}
     of_data = {"source": arguments.dataset, "dataset_name": data.name, "image_size": data.image_size}
@@ -197,10 +211,15 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
 @command(
     "draw pictures from a model",
     MODEL,
-    flag("--n", type=int, default=16, help="how many pictures; at least 1 (default: 16)"),
-    flag("--seed", type=int, default=0, help="pictures SEED to SEED+N-1; 0 or more (default: 0)"),
-    flag("--out", required=True, metavar="DIR", help="the folder that they are written to"),
-    flag("--label", type=int, help="the class of all pictures; default: each seed's own"),
+    number("--n", "int", 16, "how many pictures", low=1, high=100_000),
+    number("--seed", "int", 0, "pictures SEED to SEED+N-1, each named after its seed", low=0, high=SEED),
+    place(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="the folder that they are written to; it may hold other seeds' pictures",
+    ),
+    flag("--label", type=int, help="the class of all pictures (default: each seed's own)"),
     places("tracking_uri"),
     lambda parser: group_flags(parser, DrawSettings, default="the model's own"),
 )
@@ -214,9 +233,9 @@ def sample(arguments: argparse.Namespace, place: Workplace) -> Facts:
 @command(
     "a model as a folder for other programs, diffusers among them",
     MODEL,
-    flag("--format", default="safetensors", help="safetensors (the default) or diffusers"),
-    flag("--out", required=True, metavar="DIR", help="a new folder, or an empty one"),
-    flag("--weights", default="ema", help="ema, the averaged ones (the default), or, of a checkpoint, raw"),
+    flag("--format", default="safetensors", help="safetensors or diffusers (default: safetensors)"),
+    place("--out", required=True, metavar="DIR", help="a new folder, or an empty one"),
+    flag("--weights", default="ema", help="ema, the averaged ones, or, of a checkpoint, raw (default: ema)"),
     places("tracking_uri"),
 )
 def export(arguments: argparse.Namespace, place: Workplace) -> Facts:
@@ -232,7 +251,7 @@ def export(arguments: argparse.Namespace, place: Workplace) -> Facts:
     "FID, KID, precision, recall and copying of a folder of pictures, a checkpoint or a registered model",
     GENERATED,
     DATASET,
-    flag("--html", metavar="FILE", help="the report as a page, here too"),
+    place("--html", metavar="FILE", help="the report as a page, here too (default: in the store alone)"),
     places("store", "tracking_uri"),
     settings(DrawSettings, EvaluateSettings, JudgeSettings),
 )
@@ -277,8 +296,8 @@ def judge(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
 @command(
     "two evaluations side by side",
-    flag("a", metavar="A.json", help="what `ddpm evaluate --json` printed of the one"),
-    flag("b", metavar="B.json", help="and of the other"),
+    place("a", metavar="A.json", help="what `ddpm evaluate --json` printed of the one"),
+    place("b", metavar="B.json", help="and of the other"),
 )
 def compare(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.evaluation.protocol import compare, table
@@ -289,7 +308,7 @@ def compare(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
 @command(
     "the best of several models by the mean of their ranks by FID and KID",
-    flag("file", metavar="FILE.csv", help="columns model, fid, kid and, if you like, parameters"),
+    place("file", metavar="FILE.csv", help="columns model, fid, kid and, if you like, parameters"),
 )
 def rank(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.search.ranking import explain, rank
@@ -322,8 +341,8 @@ def page(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
 @command(
     "a checkpoint and its report as a version in MLflow's registry",
-    flag("--checkpoint", required=True, metavar="URI", help="the checkpoint, or the folder that training wrote to"),
-    flag("--report", required=True, metavar="FILE", help="what `ddpm evaluate --json` printed"),
+    place("--checkpoint", required=True, metavar="URI", help="the checkpoint, or the folder that training wrote to"),
+    place("--report", required=True, metavar="FILE", help="what `ddpm evaluate --json` printed"),
     places("tracking_uri"),
     settings(RegistrySettings),
 )
@@ -344,7 +363,7 @@ def register(arguments: argparse.Namespace, place: Workplace) -> Facts:
     "a version to champion, if it is better than the one there is",
     MODEL_NAME,
     flag("--version", type=int, required=True, help="the version's number"),
-    flag("--dataset", required=True, metavar="URI", help="where the champion is measured again if it was measured otherwise"),
+    place("--dataset", required=True, metavar="URI", help="where the champion is measured again if it was measured otherwise"),
     places("store", "tracking_uri"),
     settings(DrawSettings, EvaluateSettings),
 )  # fmt: skip

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ddpm.credentials import without_password
 from ddpm.errors import WrongInput
-from ddpm.plan import Plan
+from ddpm.plan import PLACES, Plan
 from ddpm.progress import Progress
 from ddpm.store import Missing, Store, open_store
 from ddpm.tracking import Tracker
@@ -110,6 +111,8 @@ class Run:
         except Missing:
             return
         for name, value in self.plan.parameters().items():
+            if name in PLACES and name in before:
+                before[name] = without_password(str(before[name]))  # release 0.1 kept it
             if before.get(name) != value:
                 raise WrongInput(
                     f"run_name: run {self.name} has {name} {before.get(name)!r}, not {value!r}; give another run_name, or the same settings"

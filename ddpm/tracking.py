@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from ddpm.errors import WrongInput
+from ddpm.places import require_place
 
 # MLflow would unpickle what a registered model names; ours are safetensors and JSON.
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
@@ -50,6 +51,7 @@ def open_client(tracking_uri: str) -> Any:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    require_place("tracking_uri", tracking_uri)
     if not urlsplit(tracking_uri).scheme:
         raise WrongInput(
             f"tracking_uri: '{tracking_uri}' is no URI; write sqlite:///absolute/path.db, or http://HOST:PORT"
@@ -65,15 +67,8 @@ def open_client(tracking_uri: str) -> Any:
         OSError,
     ) as problem:  # ImportError: a driver that is not there
         words = " ".join(str(problem).split())[:160]
-        raise WrongInput(
-            f"tracking_uri: MLflow at {_without_password(tracking_uri)} cannot be used ({words})"
-        ) from None
+        raise WrongInput(f"tracking_uri: MLflow at {tracking_uri} cannot be used ({words})") from None
     return client
-
-
-def _without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    return uri.replace(f":{parts.password}@", ":…@") if parts.password else uri
 
 
 @contextlib.contextmanager

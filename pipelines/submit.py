@@ -29,8 +29,11 @@ from typing import Any
 
 import yaml
 
+from ddpm.arguments import Parser
+from ddpm.credentials import masked
 from ddpm.data import sources
 from ddpm.errors import WrongInput
+from ddpm.failure import keep_traceback
 from ddpm.places import VARIABLES
 from ddpm.plan import Plan
 from pipelines import request
@@ -54,6 +57,9 @@ UNANSWERED = 30  # looks in a row without an answer, after which watching ends
 
 class Unreachable(RuntimeError):
     """The server gave no answer that can be used. One line."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(masked(line))
 
 
 def cluster_places(changes: dict[str, str]) -> dict[str, str]:
@@ -218,7 +224,8 @@ def submit(options: argparse.Namespace) -> int:
     check_endpoint(options.endpoint, token)
     client = open_client(options.endpoint, token, options.namespace)
     run_id = send(client, package, plan, parameters, options.experiment or plan.ingest.dataset_name, options.namespace)
-    print(f"run {plan.run_name} is {options.endpoint.rstrip('/')}/#/runs/details/{run_id}", file=sys.stderr, flush=True)
+    link = masked(f"{options.endpoint.rstrip('/')}/#/runs/details/{run_id}")
+    print(f"run {plan.run_name} is {link}", file=sys.stderr, flush=True)
     if options.no_wait:
         return 0
     state = wait(client, run_id, options.poll_seconds)
@@ -227,9 +234,7 @@ def submit(options: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.submit", description="Run the compiled pipeline on a cluster."
-    )
+    parser = Parser(prog="python -m pipelines.submit", description="Run the compiled pipeline on a cluster.")
     parser.add_argument(
         "--preset", default="flowers102", help="a file of ddpm/presets/, without .yaml (default flowers102)"
     )
@@ -263,6 +268,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nno longer watching; a run that was submitted goes on", file=sys.stderr)
         return 130
+    except Exception as problem:  # a bug: in one line, with its traceback kept
+        print(keep_traceback(problem), file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":
