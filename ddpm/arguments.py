@@ -7,7 +7,8 @@ import csv
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +20,10 @@ from ddpm.plan import ROOMS, places
 from ddpm.presets import load_preset, preset_names
 
 LONGEST = 500  # characters of argparse's own words
+
+
+class _Told(Exception):
+    """WrongInput on its way through argparse, which takes a ValueError for a word that its `type` could not read."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,50 +47,48 @@ class Parser(argparse.ArgumentParser):
                     raise WrongInput(
                         f"there is no flag {name[:SHOWN]}{close}; `{self.prog} --help` lists what there is"
                     )
-        return super().parse_known_args(args, namespace)
+        try:
+            return super().parse_known_args(args, namespace)
+        except _Told as problem:
+            raise WrongInput(str(problem)) from None
 
     def error(self, message: str) -> NoReturn:
         if found := re.fullmatch(r"(?s)argument ([^:]+): (.*)", message):
-            name, words = found[1].split("/")[0].removeprefix("--").replace("-", "_"), found[2]
-            if words.startswith(f"{name}:"):  # ours, which say what would be right
-                raise WrongInput(words)
-            message = f"{name}: {words}"
+            message = f"{found[1].split('/')[0].removeprefix('--').replace('-', '_')}: {found[2]}"
         message = " ".join(message.split())
         message = message if len(message) <= LONGEST else f"{message[:LONGEST]}…"
         raise WrongInput(f"{message}; `{self.prog} --help` lists what there is")
-
-
-def _converter(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A `type` of argparse's, which passes WrongInput's own words on: of a ValueError it would tell nothing."""
-
-    def converted(text: str) -> Any:
-        try:
-            return read(text)
-        except WrongInput as problem:
-            raise argparse.ArgumentTypeError(str(problem)) from None
-
-    return converted
 
 
 def place_type(name: str) -> Callable[[str], str]:
     """The `type` of a flag that takes a path or a URL (`ddpm.places.require_place`)."""
 
     def read(text: str) -> str:
-        require_place(name, text)
+        with _telling():
+            require_place(name, text)
         return text
 
-    return _converter(read)
+    return read
 
 
 def number_type(name: str, kind: str, about: About) -> Callable[[str], Any]:
     """The `type` of a flag that takes an int or a float within bounds."""
 
     def read(text: str) -> Any:
-        value = as_type(name, kind, text)
-        require(about.admits(value), name, value, about.range)
+        with _telling():
+            value = as_type(name, kind, text)
+            require(about.admits(value), name, value, about.range)
         return value
 
-    return _converter(read)
+    return read
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    try:
+        yield
+    except WrongInput as problem:
+        raise _Told(str(problem)) from None
 
 
 def chosen_settings(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""`ddpm STEP`: every step by hand, on the same functions as the pipeline's components.
+"""`ddpm STEP`: every step by hand, on the same functions as the pipeline's components. `ddpm` alone lists them.
 
-`ddpm` alone lists them. `--json` prints one JSON object on standard output; progress goes to standard error. Exit status: 0 done, 2 wrong input,
-3 refused by a gate or a check, 1 failed.
+`--json` prints one JSON object on standard output; progress goes to standard error. Exit status: 0 done, 2 wrong input,
+3 refused by a gate or a check, 1 failed, 130 stopped.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ddpm.commands import COMMANDS, TEXT, Facts
 from ddpm.errors import Outage, Refused, WrongInput, did_you_mean
 from ddpm.extensions import load_extensions
 from ddpm.failure import keep_traceback
+from ddpm.fields import shown
 from ddpm.progress import Bars, open_progress
 from ddpm.workplace import Workplace
 
@@ -64,22 +65,27 @@ def _read(words: list[str]) -> argparse.Namespace | None:
         return None
     if words[0] not in COMMANDS and not words[0].startswith("-"):
         known = ", ".join(COMMANDS)
-        raise WrongInput(f"there is no command '{words[0]}'{did_you_mean(words[0], COMMANDS)}; there are {known}")
+        raise WrongInput(f"there is no command {shown(words[0])}{did_you_mean(words[0], COMMANDS)}; there are {known}")
     return whole.parse_args(words)
 
 
-def _do(words: list[str]) -> tuple[int, str]:
-    """Do what the command line asks for and print its facts; the exit status, and why it is not 0."""
-    facts: Facts | None = None
-    status, line = 0, ""
-    progress = None
+def _do(arguments: argparse.Namespace) -> Facts | None:
+    """Do what a command line asks for."""
+    progress = open_progress()
     try:
-        arguments = _read(words)
-        if arguments is None:
-            return 0, ""
-        progress = open_progress()
         place = Workplace(progress, getattr(arguments, "store", ""), getattr(arguments, "tracking_uri", ""))
-        facts = arguments.body(arguments, place)
+        return arguments.body(arguments, place)
+    finally:
+        if isinstance(progress, Bars):
+            progress.close()
+
+
+def main(argv: list[str] | None = None) -> int:
+    facts: Facts | None = None
+    arguments, status, line = None, 0, ""
+    try:
+        arguments = _read(sys.argv[1:] if argv is None else argv)
+        facts = _do(arguments) if arguments else None
     except WrongInput as problem:
         status, line = 2, str(problem)
     except Refused as problem:
@@ -88,23 +94,15 @@ def _do(words: list[str]) -> tuple[int, str]:
         status, line = 1, f"{problem}; the same command carries on"
     except KeyboardInterrupt:
         status, line = 130, "stopped; the same command carries on"
-    finally:
-        if isinstance(progress, Bars):
-            progress.close()
-    if facts is not None:
-        _print(facts, arguments.json)
-    return status, line
-
-
-def main(argv: list[str] | None = None) -> int:
-    try:
-        status, line = _do(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read it has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as problem:  # a bug: in one line, with its traceback kept
         status, line = 1, keep_traceback(problem)
+    if arguments and facts is not None:
+        try:
+            _print(facts, arguments.json)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read it has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return status or 1
     if status:
         print(f"ddpm: {line}", file=sys.stderr)
     return status

@@ -77,11 +77,21 @@ def place(name: str, **options: Any) -> Flags:
     return flag(name, type=place_type(name.removeprefix("--")), **options)
 
 
-def number(name: str, kind: str, default: float, meaning: str, metavar: str | None = None, **bounds: Any) -> Flags:
-    """A flag that takes an int or a float; the bounds are those of a setting (`ddpm.fields.About`)."""
+def number(
+    name: str, kind: str, default: float | None, meaning: str, metavar: str | None = None, *, required: bool = False,
+    otherwise: str = "", **bounds: Any,
+) -> Flags:  # fmt: skip
+    """A flag that takes an int or a float; the bounds are those of a setting (`ddpm.fields.About`).
+
+    Args:
+        otherwise: what stands for it where there is no default.
+    """
     about, plain_name = About(meaning, **bounds), name.removeprefix("--").replace("-", "_")
-    says = f"{meaning} [{about.range}; default: {plain(default)}]"
-    return flag(name, type=number_type(plain_name, kind, about), default=default, metavar=metavar, help=says)
+    says = "required" if required else f"default: {otherwise or plain(default)}"
+    return flag(
+        name, type=number_type(plain_name, kind, about), default=default, required=required, metavar=metavar,
+        help=f"{meaning} [{about.range}; {says}]",
+    )  # fmt: skip
 
 
 def places(*names: str) -> Flags:
@@ -219,7 +229,7 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
         metavar="DIR",
         help="the folder that they are written to; it may hold other seeds' pictures",
     ),
-    flag("--label", type=int, help="the class of all pictures (default: each seed's own)"),
+    number("--label", "int", None, "the class of all pictures", low=0, high=100_000, otherwise="each seed's own"),
     places("tracking_uri"),
     lambda parser: group_flags(parser, DrawSettings, default="the model's own"),
 )
@@ -362,7 +372,7 @@ def register(arguments: argparse.Namespace, place: Workplace) -> Facts:
 @command(
     "a version to champion, if it is better than the one there is",
     MODEL_NAME,
-    flag("--version", type=int, required=True, help="the version's number"),
+    number("--version", "int", None, "the version's number", low=1, high=10**9, required=True),
     place("--dataset", required=True, metavar="URI", help="where the champion is measured again if it was measured otherwise"),
     places("store", "tracking_uri"),
     settings(DrawSettings, EvaluateSettings),

@@ -35,6 +35,11 @@ def local_path(text: str) -> Path:
     return path
 
 
+def without_file_scheme(place: str) -> str:
+    """`file:///path` as the path that it names; anything else as it is."""
+    return place.removeprefix("file://") if place.startswith("file:///") else place
+
+
 def require_place(name: str, text: str) -> None:
     """Raise WrongInput for a path or URL that cannot be one, is empty, or holds a password, which would be kept with it."""
     if not text.strip():
@@ -43,11 +48,14 @@ def require_place(name: str, text: str) -> None:
         if "://" not in text:
             local_path(text)
             return
-        _ = urlsplit(text).port
-    except ValueError as problem:  # WrongInput is one
-        raise WrongInput(
-            f"{name}: {problem}" if isinstance(problem, WrongInput) else f"{name}: it is no URL: {problem}"
-        ) from None
+        parts = urlsplit(text)
+        _ = parts.port
+    except WrongInput as problem:
+        raise WrongInput(f"{name}: {problem}") from None
+    except ValueError as problem:
+        raise WrongInput(f"{name}: it is no URL: {problem}") from None
+    if parts.scheme == "s3" and not parts.netloc:
+        raise WrongInput(f"{name}: '{text}' names no bucket; write s3://BUCKET/PREFIX")
     require_no_password(name, text)
 
 

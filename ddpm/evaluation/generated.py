@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from ddpm.model.model import Model
 from ddpm.progress import Progress
 from ddpm.settings import DrawSettings, EvaluateSettings, require_drawable
 
+GRID = re.compile(r"grid(-\d+-\d+)?\.png")  # as `ddpm sample` calls them
 READ = 64  # files of a folder that are open at once
 
 
@@ -98,10 +100,12 @@ def _draw(model: Model, drawing: DrawSettings, seeds: range, progress: Progress)
 
 
 def _of_folder(folder: Path, data: PictureSet, settings: EvaluateSettings) -> Generated:
-    """The folder's pictures in the order of their names, whatever Pillow reads; a grid.png beside them is passed over."""
+    """The folder's pictures in the order of their names, whatever Pillow reads; `ddpm sample`'s grids beside them are passed over."""
     known = Image.registered_extensions()
     paths = sorted(
-        path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in known and path.name != "grid.png"
+        path
+        for path in folder.iterdir()
+        if path.is_file() and path.suffix.lower() in known and not GRID.fullmatch(path.name)
     )
     if not paths:
         raise WrongInput(

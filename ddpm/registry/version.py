@@ -23,7 +23,8 @@ from ddpm.errors import WrongInput
 from ddpm.evaluation.figures.table import DECISIVE
 from ddpm.evaluation.report import Generation, Report, number_in
 from ddpm.model.model import Model, Origin, suited
-from ddpm.settings import FORMAT_VERSION, DrawSettings, ModelSettings, pick, require_name
+from ddpm.places import without_file_scheme
+from ddpm.settings import FORMAT_VERSION, SAMPLERS, DrawSettings, ModelSettings, pick, require_name
 from ddpm.store import FileStore
 from ddpm.tracking import open_client, open_experiment
 from ddpm.training.checkpoint import checkpoint_uri, drawn_from, is_checkpoint_folder, load_model, read_facts
@@ -149,9 +150,10 @@ def resolve(reference: str, tracking_uri: str) -> Model:
     A registered version and an exported folder bring the way in which their pictures were drawn when they were measured.
     Raises WrongInput, saying what there is.
     """
+    reference = without_file_scheme(reference)
     if not reference.startswith("models:"):
         return load_files(Path(reference), reference) if _is_exported(Path(reference)) else load_model(reference)
-    client = open_client(tracking_uri)
+    client = _open_registry(tracking_uri, reference)
     version = _find(client, reference)
     with _downloaded(client, version) as files:
         return load_version(files, f"models:/{version.name}/{version.version}")
@@ -159,7 +161,7 @@ def resolve(reference: str, tracking_uri: str) -> Model:
 
 def resolve_or_folder(reference: str, tracking_uri: str) -> Model | Path:
     """The model that a reference names, or the path of a folder that holds no model: of pictures, then."""
-    folder = Path(reference)
+    folder = Path(without_file_scheme(reference))
     if folder.is_dir() and not (_is_exported(folder) or is_checkpoint_folder(folder)):
         return folder
     return resolve(reference, tracking_uri)
@@ -171,11 +173,20 @@ def _is_exported(folder: Path) -> bool:
 
 def figures(tracking_uri: str, name: str, version: int) -> Report:
     """The report of a registered version."""
-    client = open_client(tracking_uri)
+    client = _open_registry(tracking_uri, f"models:/{name}/{version}")
     with _downloaded(client, _find(client, f"models:/{name}/{version}")) as files:
         if not (files / "report.json").is_file():
             raise WrongInput(f"model: {name} version {version} holds no report.json; it was not registered by ddpm")
         return json.loads((files / "report.json").read_text())
+
+
+def _open_registry(tracking_uri: str, reference: str) -> Any:
+    """A client of the registry in which a reference is looked up. Of one that is not there none is made: WrongInput."""
+    if tracking_uri.startswith("sqlite:") and not Path(tracking_uri.removeprefix("sqlite:///")).is_file():
+        raise WrongInput(
+            f"model: there is no {reference}: nothing was ever registered at {tracking_uri}; say where with --tracking-uri or $MLFLOW_TRACKING_URI"
+        )
+    return open_client(tracking_uri)
 
 
 def _find(client: Any, reference: str) -> Any:
@@ -189,7 +200,9 @@ def _find(client: Any, reference: str) -> Any:
             return client.get_model_version_by_alias(parts["name"], parts["alias"])
         return client.get_model_version(parts["name"], parts["version"])
     except MlflowException:
-        raise WrongInput(f"model: there is no {reference}; {_what_there_is(client, parts['name'])}") from None
+        raise WrongInput(
+            f"model: there is no {reference} at {client.tracking_uri}; {_what_there_is(client, parts['name'])}"
+        ) from None
 
 
 def _what_there_is(client: Any, name: str) -> str:
@@ -250,6 +263,10 @@ def load_files(folder: Path, name: str) -> Model:
     net = UNet(settings, known["image_size"])
     net.load_state_dict(load_tensors(data))
     own = {name: known[name] for name in DRAWN_BY if name in known}  # earlier releases wrote the first two alone
+    if (sampler := own.get("sampler", SAMPLERS[0])) not in SAMPLERS:
+        raise WrongInput(
+            f"model: {name} is drawn by the sampler {sampler!r}, which is not known here; name the module that registers it in $DDPM_EXTENSIONS"
+        )
     drawing = DrawSettings(**{**asdict(suited(settings)), **own})
     origin = Origin(
         reference=name,

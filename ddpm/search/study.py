@@ -8,7 +8,6 @@ killed and started again in between. Only this file touches what Optuna keeps to
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage
