@@ -28,7 +28,7 @@ import yaml
 
 from ddpm.arguments import Parser, place_type
 from ddpm.data import sources
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.evaluation.extractors.weights import check_weights
 from ddpm.extensions import load_extensions
 from ddpm.failure import keep_traceback
@@ -280,6 +280,9 @@ def main(arguments: list[str] | None = None) -> int:
     except WrongInput as problem:
         print(problem, file=sys.stderr)
         return 2
+    except Outage as problem:
+        print(f"{problem}; the same command carries on", file=sys.stderr)
+        return 1
     except Stopped:
         print("\nstopped" + (f"; carry on with: {again}" if again else ""), file=sys.stderr)
         return 130
