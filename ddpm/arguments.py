@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import json
 import re
@@ -71,6 +70,12 @@ def place_type(name: str) -> Callable[[str], str]:
     return read
 
 
+def optional_place_type(name: str) -> Callable[[str], str]:
+    """As `place_type`, for a flag whose default may be no place at all."""
+    read = place_type(name)
+    return lambda text: text and read(text)
+
+
 def number_type(name: str, kind: str, about: About) -> Callable[[str], Any]:
     """The `type` of a flag that takes an int or a float within bounds."""
 
@@ -105,27 +110,6 @@ def read_json(path: str) -> Any:
         raise WrongInput(f"there is no file {path}; give a report that `ddpm evaluate --json` printed") from None
     except (json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError):
         raise WrongInput(f"{path} is not JSON; give a report that `ddpm evaluate --json` printed") from None
-
-
-def read_candidates(path: Path) -> list[Any]:
-    from ddpm.search.ranking import Candidate
-
-    try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError):
-        raise WrongInput(
-            f"{path} is no CSV file; give one with the columns model, fid, kid and, if you like, parameters"
-        ) from None
-    try:
-        return [
-            Candidate(row["model"], float(row["fid"]), float(row["kid"]), int(row.get("parameters") or 0))
-            for row in rows
-        ]
-    except (KeyError, TypeError):
-        raise WrongInput(f"{path} lacks a column; it needs model, fid, kid and, if you like, parameters") from None
-    except ValueError as problem:
-        raise WrongInput(f"{path}: {problem}; fid and kid are numbers, parameters a whole one") from None
 
 
 def settings_flags(parser: argparse.ArgumentParser, *kinds: type, without: tuple[str, ...] = ()) -> None:

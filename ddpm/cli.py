@@ -18,6 +18,7 @@ from ddpm.errors import Outage, Refused, WrongInput, did_you_mean
 from ddpm.extensions import load_extensions
 from ddpm.failure import keep_traceback
 from ddpm.fields import shown
+from ddpm.legible import tell
 from ddpm.progress import Bars, open_progress
 from ddpm.workplace import Workplace
 
@@ -38,18 +39,19 @@ def parser() -> Parser:
 
 def _print(facts: Facts, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(facts))
+        tell(json.dumps(facts), sys.stdout)
         return
     if list(facts) == [TEXT]:
-        print(facts[TEXT])
+        tell(facts[TEXT], sys.stdout, layout=True)
         return
     for name, value in facts.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            print(f"{name}:")
+            tell(f"{name}:", sys.stdout)
             for row in value:
-                print("   " + "  ".join(f"{key} {cell}" for key, cell in row.items()))
+                tell("   " + "  ".join(f"{key} {cell}" for key, cell in row.items()), sys.stdout)
         else:
-            print(f"{name}: {json.dumps(value) if isinstance(value, (dict, list)) else value}")
+            plain = isinstance(value, (dict, list))
+            tell(f"{name}: {json.dumps(value, ensure_ascii=False) if plain else value}", sys.stdout)
 
 
 def _read(words: list[str]) -> argparse.Namespace | None:
@@ -104,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return status or 1
     if status:
-        print(f"ddpm: {line}", file=sys.stderr)
+        tell(f"ddpm: {line}")
     return status
 
 

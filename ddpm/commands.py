@@ -13,15 +13,16 @@ from ddpm.arguments import (
     chosen_settings,
     group_flags,
     number_type,
+    optional_place_type,
     place_flags,
     place_type,
-    read_candidates,
     read_json,
     required_flag,
     settings_flags,
 )
 from ddpm.errors import Refused, WrongInput
 from ddpm.fields import About, plain
+from ddpm.places import kept_tracking
 from ddpm.plan import PLACES, SEARCHED
 from ddpm.settings import (
     DrawSettings,
@@ -107,8 +108,9 @@ def required(kind: type, name: str, *more: str) -> Flags:
     return lambda parser: required_flag(parser, kind, name, *more)
 
 
+A_DATASET = "its name (the one ingested last), NAME@DIGEST (the digest's beginning), or its manifest's URI"
 SEED = 2**62 - 1  # the largest
-DATASET = place("--dataset", required=True, metavar="URI", help="the data set's URI, as `ddpm ingest` printed it")
+DATASET = place("--dataset", required=True, metavar="DATASET", help=f"the data set: {A_DATASET}")
 GENERATED = place(
     "--generated", required=True, metavar="REF-or-DIR", help="a model, as for `ddpm sample`, or a folder of pictures"
 )
@@ -119,31 +121,65 @@ MODEL = place(
 MODEL_NAME = required(RegistrySettings, "model_name")
 
 
+def dataset_of(arguments: argparse.Namespace, place: Workplace) -> str:
+    """The URI of the data set that is meant. Raises WrongInput where there is none such."""
+    return find_dataset(arguments.dataset, place)
+
+
+def judging(chosen: Mapping[str, Any], place: Workplace) -> JudgeSettings:
+    """Who is asked, with the URI of the other data set, which may be said by its name."""
+    asked = pick(JudgeSettings, chosen)
+    return dataclasses.replace(asked, judge_other=find_dataset(asked.judge_other, place) if asked.judge_other else "")
+
+
+def find_dataset(said: str, place: Workplace) -> str:
+    from ddpm.data.catalogue import find_dataset
+
+    return find_dataset(said, place.store, place.progress)
+
+
 # -- data ------------------------------------------------------------------------------------------------------------
 
 
 @command(
     "publish pictures as a data set",
-    place("source", help="a named source (digits, flowers102, dalle-dogs, celeba, cifar10; NAME:PATH from disk), a folder of pictures, archive:FILE, parquet:GLOB, s3://BUCKET/PREFIX, or a published data set's URI"),
+    place("source", help="a named source (digits, flowers102, dalle-dogs, celeba, cifar10; NAME:PATH from disk), a folder of pictures, archive:FILE, parquet:GLOB, s3://BUCKET/PREFIX, or a data set that is published (NAME@latest, NAME@DIGEST, or its URI)"),
     required(IngestSettings, "dataset_name", "--name"),
     number("--workers", "int", 0, "processes that decode", low=0, high=1024, zero="one a core"),
     places("store"),
     settings(IngestSettings, without=("source", "dataset_name")),
 )  # fmt: skip
 def ingest(arguments: argparse.Namespace, place: Workplace) -> Facts:
+    from ddpm.data.catalogue import source_or_dataset
     from ddpm.steps.ingest import ingest
 
-    return ingest(place, pick(IngestSettings, chosen_settings(arguments)), arguments.workers)
+    chosen = pick(IngestSettings, chosen_settings(arguments))
+    source = source_or_dataset(chosen.source, place.store, place.progress)
+    return ingest(place, dataclasses.replace(chosen, source=source), arguments.workers)
+
+
+@command(
+    "the data sets of a store: name and digest, size, numbers of pictures and classes, when and from where",
+    places("store"),
+)
+def datasets(arguments: argparse.Namespace, place: Workplace) -> Facts:
+    from ddpm.data.catalogue import datasets, table
+
+    found = datasets(place.store)
+    if not found and not arguments.json:
+        return {TEXT: f"there are no data sets in {place.store.root}; `ddpm ingest` publishes one"}
+    return {"datasets": found} if arguments.json else {TEXT: table(found)}
 
 
 @command(
     "read every byte of a data set again and check it against its manifest",
-    place("uri", help="the data set's manifest"),
+    place("dataset", help=f"the data set: {A_DATASET}"),
+    places("store"),
 )
 def verify(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.data.verify import verify
 
-    facts = verify(arguments.uri, place.progress)
+    facts = verify(dataset_of(arguments, place), place.progress)
     if not facts["ok"]:
         first = facts["bad"][0]
         raise Refused(f"{len(facts['bad'])} bad objects, the first {first['object']}: {first['reason']}", facts)
@@ -170,19 +206,38 @@ def gc(arguments: argparse.Namespace, place: Workplace) -> Facts:
     DATASET,
     place("--out", required=True, metavar="URI", help="where checkpoints go"),
     place("--start", metavar="URI", help="a checkpoint to go on from (default: none)"),
+    places("store"),
+    lambda parser: parser.add_argument(
+        "--tracking-uri",
+        "--tracking_uri",
+        metavar="URI",
+        default=kept_tracking(),
+        type=optional_place_type("tracking_uri"),
+        help="MLflow's records, told of the curves and previews that OUT has as files [default: $MLFLOW_TRACKING_URI, or var/mlflow/mlflow.db, where there is one]",
+    ),
     settings(ModelSettings, TrainSettings),
 )
 def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     from ddpm.data.dataset import open_dataset
+    from ddpm.records import CURVES, records_of
+    from ddpm.steps.ingest import unused_classes
     from ddpm.steps.train import train
     from ddpm.training.world import join_world
 
     chosen = chosen_settings(arguments)
     model, training = pick(ModelSettings, chosen), pick(TrainSettings, chosen)
     with join_world() as world:
-        data = open_dataset(arguments.dataset)
-        facts = train(place, model, training, data, arguments.out, arguments.start, world=world)
-        return facts if world.leads else None
+        data = open_dataset(dataset_of(arguments, place))
+        if world.leads and (unused := unused_classes(len(data.classes), model.classes)):
+            place.progress.say(f"{unused}; --classes {len(data.classes)} tells the network of them")
+        if not world.leads:
+            train(place, model, training, data, arguments.out, arguments.start, world=world)
+            return None
+        params = {**dataclasses.asdict(model), **dataclasses.asdict(training)}
+        dataset = {"name": data.name, "digest": data.digest, "uri": data.uri, "n": len(data.train)}
+        with records_of(arguments.out, place.tracking_uri, params, dataset) as records:
+            facts = train(place, model, training, data, arguments.out, arguments.start, records, world=world)
+        return {**facts, "curves": records.store.uri(CURVES)}
 
 
 @command(
@@ -197,11 +252,13 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     from ddpm.search.choice import choose
     from ddpm.search.worker import follow, search
     from ddpm.steps.configure import configure, join
+    from ddpm.steps.ingest import unused_classes
     from ddpm.training.world import join_world
 
-    data = open_dataset(arguments.dataset)
+    uri = dataset_of(arguments, place)
+    data = open_dataset(uri)
     where = {name: getattr(arguments, name) for name in PLACES}
-    of_data = {"source": arguments.dataset, "dataset_name": data.name, "image_size": data.image_size}
+    of_data = {"source": uri, "dataset_name": data.name, "image_size": data.image_size}
     parameters = {**chosen_settings(arguments), **of_data, **where}
     with join_world() as world:
         if not world.leads:
@@ -210,7 +267,9 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
         # One process opens the run: several at once would each queue all trials.
         opens = arguments.worker == 0
         run = configure(parameters, place.progress) if opens else join(parameters, place.progress, SECONDS_TO_OPEN)
-        ran = search(run, arguments.dataset, arguments.worker, place.progress, world)
+        if opens and (unused := unused_classes(len(data.classes), run.plan.model.classes)):
+            place.progress.say(f"{unused}; --classes {len(data.classes)} tells the network of them")
+        ran = search(run, uri, arguments.worker, place.progress, world)
     try:
         return choose(run, place.progress)
     except Refused as unfinished:
@@ -267,6 +326,7 @@ def export(arguments: argparse.Namespace, place: Workplace) -> Facts:
 )
 def evaluate(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.evaluation.page.render import publish
+    from ddpm.evaluation.printed import printed
     from ddpm.steps.evaluate import evaluate
 
     if arguments.html and not Path(arguments.html).absolute().parent.is_dir():
@@ -274,16 +334,17 @@ def evaluate(arguments: argparse.Namespace, place: Workplace) -> Facts:
     if arguments.html and Path(arguments.html).is_dir():
         raise WrongInput(f"html: {arguments.html} is a folder; name a file")
     chosen = chosen_settings(arguments)
-    measuring, drawing, asked = pick(EvaluateSettings, chosen), pick(DrawSettings, chosen), pick(JudgeSettings, chosen)
-    report = evaluate(place, arguments.generated, arguments.dataset, measuring, drawing)
+    measuring, drawing, asked = pick(EvaluateSettings, chosen), pick(DrawSettings, chosen), judging(chosen, place)
+    dataset = dataset_of(arguments, place)
+    report = evaluate(place, arguments.generated, dataset, measuring, drawing)
     if asked.judge_url:
         from ddpm.steps.judge import judge
 
-        report["judge"] = judge(place, arguments.generated, arguments.dataset, measuring, drawing, asked)
+        report["judge"] = judge(place, arguments.generated, dataset, measuring, drawing, asked)
     page, report["page"] = publish(report, place.store)
     if arguments.html:
         Path(arguments.html).write_text(page)
-    return report
+    return report if arguments.json else {TEXT: printed(report)}
 
 
 @command(
@@ -297,8 +358,8 @@ def judge(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.steps.judge import judge
 
     chosen = chosen_settings(arguments)
-    measuring, drawing, asked = pick(EvaluateSettings, chosen), pick(DrawSettings, chosen), pick(JudgeSettings, chosen)
-    verdict = judge(place, arguments.generated, arguments.dataset, measuring, drawing, asked)
+    measuring, drawing, asked = pick(EvaluateSettings, chosen), pick(DrawSettings, chosen), judging(chosen, place)
+    verdict = judge(place, arguments.generated, dataset_of(arguments, place), measuring, drawing, asked)
     if not verdict["reported"]:
         raise Refused(f"no score: {verdict['why']}", verdict)
     return verdict
@@ -310,31 +371,39 @@ def judge(arguments: argparse.Namespace, place: Workplace) -> Facts:
     place("b", metavar="B.json", help="and of the other"),
 )
 def compare(arguments: argparse.Namespace, place: Workplace) -> Facts:
-    from ddpm.evaluation.protocol import compare, table
+    from ddpm.evaluation.printed import side_by_side
+    from ddpm.evaluation.protocol import compare
 
     found = compare(read_json(arguments.a), read_json(arguments.b))
-    return found if arguments.json else {TEXT: table(found)}
+    return found if arguments.json else {TEXT: side_by_side(found)}
 
 
 @command(
     "the best of several models by the mean of their ranks by FID and KID",
-    place("file", metavar="FILE.csv", help="columns model, fid, kid and, if you like, parameters"),
+    flag(
+        "file",
+        metavar="FILE.csv",
+        help="columns model, fid, kid (or fid_768, kid_768 …) and, if you like, parameters and n; between them commas, semicolons or tabs",
+    ),
 )
 def rank(arguments: argparse.Namespace, place: Workplace) -> Facts:
+    from ddpm.search.candidates import read_candidates
     from ddpm.search.ranking import explain, rank
 
-    ranked = rank(read_candidates(Path(arguments.file)))
+    table = read_candidates(Path(arguments.file))
+    ranked = rank(table.models)
     rows = [
         {"model": r.candidate.model, "fid_rank": r.fid_rank, "kid_rank": r.kid_rank, "mean_rank": r.mean_rank}
         for r in ranked
     ]
-    return {"best": ranked[0].candidate.model, "why": explain(ranked), "ranking": rows}
+    by = f"{table.fid} and {table.kid}"
+    return {"best": ranked[0].candidate.model, "why": explain(ranked), "by": by, "ranking": rows}
 
 
 @command(
     "the page of a run: pictures, verdict, trials, figures, time, and how to go on",
     flag("--run-name", default="", metavar="NAME", help="the run (default: the one that ended last)"),
-    flag("--out", metavar="FOLDER", help="where index.html, samples.png and report.html go (default: var/runs/NAME)"),
+    place("--out", metavar="FOLDER", help="where index.html, samples.png and report.html go (default: var/runs/NAME)"),
     places("store"),
 )
 def page(arguments: argparse.Namespace, place: Workplace) -> Facts:
@@ -373,7 +442,7 @@ def register(arguments: argparse.Namespace, place: Workplace) -> Facts:
     "a version to champion, if it is better than the one there is",
     MODEL_NAME,
     number("--version", "int", None, "the version's number", low=1, high=10**9, required=True),
-    place("--dataset", required=True, metavar="URI", help="where the champion is measured again if it was measured otherwise"),
+    place("--dataset", required=True, metavar="DATASET", help=f"where the champion is measured again if it was measured otherwise: {A_DATASET}"),
     places("store", "tracking_uri"),
     settings(DrawSettings, EvaluateSettings),
 )  # fmt: skip
@@ -383,7 +452,7 @@ def promote(arguments: argparse.Namespace, place: Workplace) -> Facts:
     chosen = chosen_settings(arguments)
     measuring, drawing = pick(EvaluateSettings, chosen), pick(DrawSettings, chosen)
     facts = promote(
-        place, arguments.model_name, arguments.version, arguments.dataset, measuring, drawing, again=True
+        place, arguments.model_name, arguments.version, dataset_of(arguments, place), measuring, drawing, again=True
     )  # fmt: skip
     if "champion" not in facts["aliases"]:
         raise Refused(facts["decision"], facts)
@@ -404,11 +473,19 @@ def rollback(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
 @command("who was promoted when, and why", MODEL_NAME, places("store", "tracking_uri"))
 def history(arguments: argparse.Namespace, place: Workplace) -> Facts:
-    from ddpm.registry.promotion import entries
+    from ddpm.registry.log import read_log
 
-    found = entries(place.store, arguments.model_name)
-    if not found:
+    log = read_log(place.store, arguments.model_name)
+    if not log.entries and not log.damaged:
         raise WrongInput(
             f"model_name: no version of {arguments.model_name} was ever decided on in {arguments.store}; name a model that was registered and promoted"
         )
-    return {"name": arguments.model_name, "entries": found}
+    for stray in log.strays:
+        place.progress.say(f"{stray} is no entry of the log, and is passed over")
+    facts = {"name": arguments.model_name, "entries": log.entries}
+    if log.damaged:
+        raise Refused(
+            f"the promotion log of {arguments.model_name} is damaged: {log.damaged[0]}",
+            {**facts, "damaged": log.damaged},
+        )
+    return facts

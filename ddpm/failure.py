@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 import traceback
 from pathlib import Path
 
 from ddpm.credentials import masked
+from ddpm.legible import tell
 from ddpm.places import cache_folder
 
 VARIABLE = "DDPM_DEBUG"
@@ -29,7 +29,7 @@ def keep_traceback(problem: BaseException) -> str:
     """`said`, and where the problem's traceback lies, which is written there now. Passwords of URLs are masked in it."""
     text = masked("".join(traceback.format_exception(problem)))
     if os.environ.get(VARIABLE, "") not in ("", "0"):
-        print(text, file=sys.stderr, flush=True)
+        tell(text, layout=True)
         return said(problem)
     try:
         return f"{said(problem)}; the traceback is in {_write(text)}, and {VARIABLE}=1 shows it"

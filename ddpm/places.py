@@ -94,6 +94,12 @@ def default_places(var: Path | None = None) -> dict[str, str]:
     }
 
 
+def kept_tracking() -> str:
+    """MLflow's place, where there is one: what $MLFLOW_TRACKING_URI says, or the database below `var/`; else empty."""
+    place = default_places()["tracking_uri"]
+    return place if os.environ.get("MLFLOW_TRACKING_URI") or Path(place.removeprefix("sqlite:///")).exists() else ""
+
+
 def fill_places(parameters: dict[str, Any]) -> dict[str, Any]:
     """The parameters with every place that is empty taken from the environment. Raises WrongInput where it is not there."""
     filled = dict(parameters)

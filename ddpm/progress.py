@@ -13,6 +13,8 @@ import sys
 import time
 from typing import Protocol
 
+from ddpm.legible import legible, tell
+
 EVENT_MARK = "@ddpm "  # begins a line that is an event, in the output of a pipeline task
 SECONDS_BETWEEN = {"events": 0.5, "lines": 10.0, "bars": 0.1}
 
@@ -76,7 +78,7 @@ class Lines:
         self._last.pop(task, None)
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        tell(text)
 
 
 class Bars:
@@ -114,6 +116,7 @@ class Bars:
         self._bars.start()
 
     def update(self, task: str, done: float, total: float, note: str = "") -> None:
+        task, note = legible(task), legible(note)
         if done < self._done.get(task, 0.0):
             self.drop(task)
         if task not in self._tasks:  # what is behind it already, of a run that carries on, says nothing of its speed
@@ -125,12 +128,13 @@ class Bars:
             self.say(f"✓ {task}  {note}".rstrip())
 
     def drop(self, task: str) -> None:
+        task = legible(task)
         self._done.pop(task, None)
         if task in self._tasks:
             self._bars.remove_task(self._tasks.pop(task))  # type: ignore[arg-type]
 
     def say(self, text: str) -> None:
-        self._bars.console.print(text, markup=False, highlight=False)
+        self._bars.console.print(legible(text), markup=False, emoji=False, highlight=False)
 
     def close(self) -> None:
         self._bars.stop()

@@ -25,11 +25,13 @@ from ddpm.errors import WrongInput
 from ddpm.plan import PLACES, Plan
 from ddpm.progress import Progress
 from ddpm.store import Missing, Store, open_store
+from ddpm.store.reading import read_json
 from ddpm.tracking import Tracker
 from ddpm.workplace import Workplace
 
 FINAL = "final"  # the name, in MLflow too, of the final training
 PLAN, OPENED = "plan.json", "opened.json"
+ANEW = "give another run_name"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Run:
     @classmethod
     def named(cls, name: str, store: str) -> Run:
         """The run of this name that a store knows. Raises Missing where it knows none."""
-        return cls(Plan.from_json(open_store(_root(store, name)).read(PLAN).decode()))
+        kept = read_json(open_store(_root(store, name)), PLAN, dict[str, Any], ANEW)
+        return cls(Plan.from_json(json.dumps(kept)))
 
     @property
     def name(self) -> str:
@@ -83,7 +86,7 @@ class Run:
     def facts(self, step: str) -> dict[str, Any] | None:
         """The facts that a step left; None where it has not ended yet."""
         try:
-            return json.loads(self.folder.read(f"{step}.json"))
+            return read_json(self.folder, f"{step}.json", dict[str, Any], "remove it, and run the same again")
         except Missing:
             return None
 
@@ -93,7 +96,7 @@ class Run:
     def workers(self) -> list[dict[str, Any]]:
         """The facts of the search's workers."""
         keys = [key for key in self.folder.list("") if key.startswith("search-")]
-        return [json.loads(self.folder.read(key)) for key in keys]
+        return [read_json(self.folder, key, dict[str, Any], "remove it, and run the same again") for key in keys]
 
     # -- its plan ------------------------------------------------------------------------------------------------------
 
@@ -107,9 +110,13 @@ class Run:
     def require_same_plan(self) -> None:
         """Raise WrongInput where a run of this name was configured otherwise; nothing where there is none."""
         try:
-            before = json.loads(self.folder.read(PLAN))
+            before = read_json(self.folder, PLAN, dict[str, Any], ANEW)
         except Missing:
             return
+        if before.get("store") != self.plan.store:
+            raise WrongInput(
+                f"run_name: run {self.name} was made in {before.get('store')}, which is {self.plan.store} now; its data set and its versions are found as before, but to carry on give another run_name, or move the folder back"
+            )
         for name, value in self.plan.parameters().items():
             if name in PLACES and name in before:
                 before[name] = without_password(str(before[name]))  # release 0.1 kept it

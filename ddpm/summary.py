@@ -11,12 +11,18 @@ from ddpm.run import Run
 STEPS = ("configure", "ingest", "search", "train", "evaluate", "register", "promote")
 
 
-class SummedDataset(TypedDict):
+class _AnyDataset(TypedDict):
     name: str
     uri: str
     digest: str
     n: int  # training pictures
     held_out: int  # their number
+
+
+class SummedDataset(_AnyDataset, total=False):
+    """The data set."""
+
+    taken: str  # where there are more pictures: "600 of 8,189 pictures (max_pictures)"
 
 
 class SummedTrial(TypedDict):
@@ -75,6 +81,7 @@ class Summary(TypedDict, total=False):
     page: str
     model: SummedModel
     seconds: dict[str, float]  # by step
+    runs_page: str  # where MLflow's pages show it, from the # of their address on
 
 
 NOT_KEPT = {"fid_std": None, "kid_std": None}  # by runs from before trials had intervals

@@ -32,6 +32,7 @@ from ddpm.errors import Outage, WrongInput
 from ddpm.evaluation.extractors.weights import check_weights
 from ddpm.extensions import load_extensions
 from ddpm.failure import keep_traceback
+from ddpm.legible import tell
 from ddpm.places import default_places, local_path
 from ddpm.plan import Plan
 from ddpm.presets import load_preset
@@ -172,8 +173,8 @@ def run(plan: Plan, workers: list[int], place: Place, again: str, anew: str) -> 
     job = make_job(plan, workers, place, folder)
     with locked(folder), Log(log_path) as log:
         log.write(f"=== {time.strftime('%Y-%m-%d %H:%M:%S')}  {again}")
-        print(f"run {plan.run_name}   log {closing.short(log_path)}", file=sys.stderr)
-        print(f"if it is stopped, it carries on with: {again}", file=sys.stderr, flush=True)
+        tell(f"run {plan.run_name}   log {closing.short(log_path)}")
+        tell(f"if it is stopped, it carries on with: {again}")
         process = start(job, folder)
         progress = open_progress()
         try:
@@ -196,24 +197,25 @@ def run(plan: Plan, workers: list[int], place: Place, again: str, anew: str) -> 
         return finish(plan, place.var, anew)
     if Run(plan).facts("configure"):
         page = write_page(Run(plan), folder, [Command(again, "carry this run on, once what was wrong is mended")])
-        print(f"\npage: {closing.short(page)}", file=sys.stderr)
+        tell(f"page: {closing.short(page)}")
     return report_failure(seen, status, log_path, again)
 
 
 def report_failure(seen: Watched, status: int, log_path: Path, again: str) -> int:
     """Say why the run failed and how to carry on; the exit status."""
-    print(file=sys.stderr)
+    tell()
     if not seen.failures:
-        print(f"the pipeline's runner ended with status {status}; its last lines were:", file=sys.stderr)
-        print(*(f"  {line}" for line in seen.last_lines), sep="\n", file=sys.stderr)
+        tell(f"the pipeline's runner ended with status {status}; its last lines were:")
+        for line in seen.last_lines:
+            tell(f"  {line}")
         status = 1
     else:
         first = seen.failures[0]
-        print(f"{first.step}: {first.words}", file=sys.stderr)
+        tell(f"{first.step}: {first.words}")
         status = first.status if first.status in (2, 3) else 1
-    print(f"log: {closing.short(log_path)}", file=sys.stderr)
+    tell(f"log: {closing.short(log_path)}")
     if status != 2:  # what was wrong must be put right first
-        print(f"carry on from there with: {again}", file=sys.stderr)
+        tell(f"carry on from there with: {again}")
     return status
 
 
@@ -222,7 +224,7 @@ def finish(plan: Plan, var: Path, anew: str) -> int:
     run = Run(plan)
     summary: Summary | None = run.facts("summary")  # type: ignore[assignment]
     if summary is None:
-        print(f"the run ended well, but left no summary in {run.folder.root}", file=sys.stderr)
+        tell(f"the run ended well, but left no summary in {run.folder.root}")
         return 1
     FileStore(var).write("last-run.json", json.dumps(summary, indent=1).encode())
     page = write_page(run, var / "runs" / plan.run_name, [Command(anew, "once more, and meet this champion")])
@@ -278,16 +280,17 @@ def main(arguments: list[str] | None = None) -> int:
         anew = request.words_of(options.preset, options.data, "", changes, options.runner)
         return run(plan, workers, place, again, anew)
     except WrongInput as problem:
-        print(problem, file=sys.stderr)
+        tell(problem)
         return 2
     except Outage as problem:
-        print(f"{problem}; the same command carries on", file=sys.stderr)
+        tell(f"{problem}; the same command carries on")
         return 1
     except Stopped:
-        print("\nstopped" + (f"; carry on with: {again}" if again else ""), file=sys.stderr)
+        tell()
+        tell("stopped" + (f"; carry on with: {again}" if again else ""))
         return 130
     except Exception as problem:  # a bug: in one line, with its traceback kept
-        print(keep_traceback(problem), file=sys.stderr)
+        tell(keep_traceback(problem))
         return 1
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path
 from types import TracebackType
 
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+from ddpm.legible import logged, tell
+
 # What kfp says of its own work, each time: all of it is in the compiled file and in the steps' own words.
 KFP_TALK = re.compile(
     r"\[KFP Executor [^]]*\]: (Looking for component|Loading KFP component|Wrote executor output)"
@@ -42,7 +42,7 @@ class Log:
 
     def write(self, line: str) -> str:
         """Append a line; what of it was kept, which is nothing of kfp's dumps."""
-        text = COLOURS.sub("", line.rstrip())
+        text = logged(line.rstrip())
         if self._is_dump(text) or KFP_TALK.search(text):
             return ""
         if text:
@@ -73,7 +73,5 @@ class Log:
             self._troubled = False
         except OSError as problem:
             if not self._troubled:
-                print(
-                    f"{self._path} cannot be written ({problem.strerror}); the run goes on without it", file=sys.stderr
-                )
+                tell(f"{self._path} cannot be written ({problem.strerror}); the run goes on without it")
             self._troubled = True

@@ -40,6 +40,7 @@ from components.summarise import summarise
 from components.train import train
 from ddpm import outages
 from ddpm.fields import describe, type_of
+from ddpm.legible import tell
 from ddpm.places import VARIABLES
 from ddpm.plan import fields, places
 from ddpm.presets import load_preset
@@ -197,7 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.check:
         if options.output.is_file() and same(options.output.read_text(), text):
             return 0
-        print(f"{options.output} is not what the code compiles to; run `make compile` and commit it", file=sys.stderr)
+        tell(f"{options.output} is not what the code compiles to; run `make compile` and commit it")
         return 1
     options.output.write_text(text)
     return 0

@@ -34,6 +34,7 @@ from ddpm.credentials import masked
 from ddpm.data import sources
 from ddpm.errors import WrongInput
 from ddpm.failure import keep_traceback
+from ddpm.legible import tell
 from ddpm.places import VARIABLES
 from ddpm.plan import Plan
 from pipelines import request
@@ -192,11 +193,11 @@ def wait(client: Any, run_id: str, seconds: float) -> str:
                     now[task.display_name] = task.state
             for name, state in now.items():
                 if states.get(name) != state:
-                    print(f"{time.strftime('%H:%M:%S')}  {name}  {state.lower()}", file=sys.stderr, flush=True)
+                    tell(f"{time.strftime('%H:%M:%S')}  {name}  {state.lower()}")
             states = now
             if states["run"] in ENDED:
                 if run.error and run.error.message:
-                    print(run.error.message.splitlines()[0], file=sys.stderr)
+                    tell(run.error.message.splitlines()[0])
                 return states["run"]
         time.sleep(seconds)
 
@@ -224,12 +225,11 @@ def submit(options: argparse.Namespace) -> int:
     check_endpoint(options.endpoint, token)
     client = open_client(options.endpoint, token, options.namespace)
     run_id = send(client, package, plan, parameters, options.experiment or plan.ingest.dataset_name, options.namespace)
-    link = masked(f"{options.endpoint.rstrip('/')}/#/runs/details/{run_id}")
-    print(f"run {plan.run_name} is {link}", file=sys.stderr, flush=True)
+    tell(f"run {plan.run_name} is {options.endpoint.rstrip('/')}/#/runs/details/{run_id}")
     if options.no_wait:
         return 0
     state = wait(client, run_id, options.poll_seconds)
-    print(f"run {plan.run_name} ended: {state}", file=sys.stderr)
+    tell(f"run {plan.run_name} ended: {state}")
     return 0 if state == "SUCCEEDED" else 1
 
 
@@ -260,16 +260,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return submit(parser.parse_args(arguments))
     except WrongInput as problem:
-        print(problem, file=sys.stderr)
+        tell(problem)
         return 2
     except Unreachable as problem:
-        print(problem, file=sys.stderr)
+        tell(problem)
         return 1
     except KeyboardInterrupt:
-        print("\nno longer watching; a run that was submitted goes on", file=sys.stderr)
+        tell()
+        tell("no longer watching; a run that was submitted goes on")
         return 130
     except Exception as problem:  # a bug: in one line, with its traceback kept
-        print(keep_traceback(problem), file=sys.stderr)
+        tell(keep_traceback(problem))
         return 1
 
 

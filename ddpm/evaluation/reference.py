@@ -7,26 +7,23 @@ data set's digest and an extractor's weights, and kept in the store; features in
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import cast
+from typing import TypedDict, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ddpm.data.dataset import PictureSet
 from ddpm.errors import Refused
 from ddpm.evaluation.extractors.features import Extractor
 from ddpm.evaluation.extractors.table import EXTRACTORS
-from ddpm.evaluation.figures.fidelity import KID_SUBSETS, Statistics, frechet, kid_subset, statistics
+from ddpm.evaluation.figures.fidelity import KID_SUBSETS, Statistics, frechet, kid, kid_subset, statistics
 from ddpm.evaluation.figures.precision_recall import NEIGHBOURS, radii
 from ddpm.evaluation.figures.uncertainty import Floor, noise_floor
 from ddpm.evaluation.report import Measurement, NoiseFloor
@@ -34,9 +31,18 @@ from ddpm.progress import Progress
 from ddpm.randomness import generator, key
 from ddpm.settings import EvaluateSettings
 from ddpm.store import Missing, Store
+from ddpm.store.reading import parse_json, parse_tensors, read_json, read_tensors, sealed_json, sealed_tensors
 
 PIECE = 256  # real pictures whose features make one object of the store
+NOISE = 64  # pictures of noise that are measured beside the generated ones
+ANEW = "remove it: it is made anew"
 VERSION = 2  # of how features are taken and kept: part of their name
+
+
+class NoiseKid(TypedDict):
+    """As it is kept."""
+
+    kid: float
 
 
 class Side:
@@ -78,22 +84,35 @@ class Side:
 
         def make() -> bytes:
             found = statistics(self.real)
-            return save_tensors({"mu": torch.from_numpy(found.mu), "sigma": torch.from_numpy(found.sigma)})
+            return sealed_tensors({"mu": torch.from_numpy(found.mu), "sigma": torch.from_numpy(found.sigma)})
 
-        found = load_tensors(self._kept("statistics.safetensors", make))
+        found = self._tensors("statistics.safetensors", make)
         return Statistics(found["mu"].numpy(), found["sigma"].numpy())
 
     @cached_property
     def radii(self) -> Tensor:
         """Each real picture's distance to its third neighbour."""
-        kept = self._kept("radii.safetensors", lambda: save_tensors({"radii": radii(self.real)}))
-        return load_tensors(kept)["radii"]
+        return self._tensors("radii.safetensors", lambda: sealed_tensors({"radii": radii(self.real)}))["radii"]
 
     def floor(self, n: int) -> Floor:
         """What n real pictures score against others."""
-        return Floor(
-            **json.loads(self._kept(f"floor-{n}.json", lambda: json.dumps(asdict(noise_floor(self.real, n))).encode()))
-        )
+        name = f"floor-{n}.json"
+        kept = self._kept(name, lambda: sealed_json(asdict(noise_floor(self.real, n))))
+        return parse_json(kept, Floor, self._store.uri(f"{self._name}/{name}"), ANEW)
+
+    def _tensors(self, name: str, make: Callable[[], bytes]) -> dict[str, Tensor]:
+        return parse_tensors(self._kept(name, make), self._store.uri(f"{self._name}/{name}"), ANEW)
+
+    @cached_property
+    def noise_kid(self) -> float:
+        """KID of pictures of noise: what nothing tells from noise has no less."""
+
+        def make() -> bytes:
+            found = self.extractor.features(uniform_noise(NOISE, self._data.image_size, "noise"))
+            return sealed_json({"kid": kid(found, self.real, kid_subset(NOISE, len(self.rows)))[0]})
+
+        name = f"noise-{NOISE}.json"
+        return parse_json(self._kept(name, make), NoiseKid, self._store.uri(f"{self._name}/{name}"), ANEW)["kid"]
 
     def _kept(self, name: str, make: Callable[[], bytes]) -> bytes:
         """The object from the store; made and put there where it is not."""
@@ -115,9 +134,9 @@ class Side:
         for done, number in enumerate(order):
             if not self._store.exists(names[number]):
                 self._progress.update(task, done, len(order), note)
-                self._store.create(names[number], save_tensors({"features": self.extractor.features(pieces[number])}))
+                self._store.create(names[number], sealed_tensors({"features": self.extractor.features(pieces[number])}))
         self._progress.drop(task)
-        return torch.cat([load_tensors(self._store.read(name))["features"] for name in names])
+        return torch.cat([read_tensors(self._store, name, ANEW)["features"] for name in names])
 
 
 @dataclass(frozen=True)
@@ -153,6 +172,11 @@ class Reference:
         return {"fid": fid, "fid_std": known, "kid": kid, "n": measured, "extrapolated": measured < n}
 
     @cached_property
+    def noise_kid(self) -> float:
+        """KID of pictures of noise."""
+        return float(np.mean([side.noise_kid for side in self.sides]))
+
+    @cached_property
     def held_out_logits(self) -> list[Tensor]:
         """Each side's logits of the held-out pictures."""
         found = [side.extractor.features_and_logits(self.data.held_out.images)[1] for side in self.sides]
@@ -181,6 +205,12 @@ def open_reference(
     return Reference(settings.extractor, opened.metric, sides, data, cast(Measurement, base), opened.knows_classes)
 
 
+def uniform_noise(n: int, image_size: int, *purpose: int | str) -> Tensor:
+    """Pictures uint8 [n,3,h,w] each of whose values is drawn by itself, from 0 to 255."""
+    draw = np.random.default_rng(key(*purpose))
+    return torch.from_numpy(draw.integers(0, 256, (n, 3, image_size, image_size), dtype=np.uint8))
+
+
 def _require_order(sides: list[Side], data: PictureSet, store: Store) -> None:
     """Raise Refused unless damage moves the figures as it should: floor < classes missing < blurred and noise.
 
@@ -189,10 +219,10 @@ def _require_order(sides: list[Side], data: PictureSet, store: Store) -> None:
     name = "+".join(side.extractor.weights_sha256[:16] for side in sides)
     published = f"classifiers/{name}-controls.json"
     try:
-        figures = json.loads(store.read(published))
+        figures = read_json(store, published, dict[str, float], ANEW)
     except Missing:
-        store.create(published, json.dumps(_controls(sides, data)).encode())
-        figures = json.loads(store.read(published))
+        store.create(published, sealed_json(_controls(sides, data)))
+        figures = read_json(store, published, dict[str, float], ANEW)
     if not figures["floor"] < figures["classes missing"] < min(figures["blurred"], figures["noise"]):
         words = ", ".join(f"{control} {value:.1f}" for control, value in figures.items())
         raise Refused(f"extractor: the classifier's FID does not grow with damage ({words}); use extractor=inception")
@@ -207,9 +237,7 @@ def _controls(sides: list[Side], data: PictureSet) -> dict[str, float]:
         one, other = order[::2], order[1::2]
         shown = images[one]
         kept = labels[one] >= math.ceil(len(data.classes) / 5)
-        noise = torch.from_numpy(
-            np.random.default_rng(key("controls", number)).integers(0, 256, shown.shape, dtype=np.uint8)
-        )
+        noise = uniform_noise(len(shown), data.image_size, "controls", number)
         blurred = F.avg_pool2d(shown.float(), 3, 1, 1, count_include_pad=False).round().to(torch.uint8)
         rest = statistics(side.real[other])
         for control, pictures in (

@@ -6,6 +6,8 @@ its own: `number_in` reads those. Intervals are 95%, [low, high] or `low` and `h
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict, cast
 
@@ -68,6 +70,19 @@ class Excess(TypedDict, total=False):
     fid_interval: list[float]
     kid: float
     kid_interval: list[float]
+
+
+class BesideNoise(TypedDict):
+    """How far generated pictures are from real ones, in shares of how far noise is: 0 as real ones, 1 as noise.
+
+    By KID, less its noise floor. `kid` is that of `n` pictures of noise. The share and its interval are None where the
+    extractor itself does not tell noise from real pictures.
+    """
+
+    kid: float
+    n: int
+    share: float | None
+    interval: list[float] | None
 
 
 class InceptionScore(TypedDict, total=False):
@@ -245,10 +260,29 @@ class Verdict(TypedDict):
     protocol: dict[str, str | int]
 
 
+class MeasuredAgainst(TypedDict):
+    """The data set, as a person calls it; its digest is in the measurement."""
+
+    name: str
+    pictures: int  # of its training split
+    held_out: int
+
+
+class Subject(TypedDict, total=False):
+    """Whose pictures they are, as a person calls it: a model's name, its version where it has one, the run."""
+
+    model: str
+    version: int | None
+    run: str
+
+
 class Report(TypedDict, total=False):
     """Figures of generated pictures, how far to trust them, copying, and the protocol."""
 
     key: str  # reports/KEY, where it lies in the store
+    made: str  # the day, as 2026-11-25 (UTC)
+    dataset: MeasuredAgainst
+    sha256: str  # of all else that is stored: `seal`
     metric: str  # what FID is called by its extractor: fid_768
     fid: float
     fid_std: float
@@ -261,6 +295,7 @@ class Report(TypedDict, total=False):
     noise_floor: NoiseFloor
     extrapolated: bool
     excess: Excess
+    noise: BesideNoise
     inception_score: InceptionScore
     recognisable: Recognisable | None
     held_out: HeldOut | None
@@ -277,10 +312,25 @@ class Report(TypedDict, total=False):
     grid: str | None
     cost: Cost
     protocol: Protocol
-    judge: Verdict | None  # what follows is a run's, and in no stored report
+    subject: Subject  # what follows is of one asking, and in no stored report
+    judge: Verdict | None
     training: dict[str, list[tuple[int, float]]]  # losses over images seen
     run_seconds: dict[str, float]  # by step
     page: str
+
+
+LATER = ("sha256", "judge", "training", "run_seconds", "page")  # what is no part of a stored report, or not sealed
+
+
+def seal(report: Mapping[str, object]) -> str:
+    """The digest of what was measured, which a report carries, so that a figure written over another one is seen."""
+    measured = {name: value for name, value in report.items() if name not in LATER}
+    return hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()
+
+
+def is_sealed(report: Mapping[str, object]) -> bool:
+    """Whether a report is as it was measured; earlier releases' carry no digest, and nobody can tell."""
+    return report.get("sha256") in (None, seal(report))
 
 
 def number_in(report: Mapping[str, object], name: str) -> float | None:

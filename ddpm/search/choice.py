@@ -101,10 +101,10 @@ def choose_average(run: Run, uri: str, dataset_uri: str, tracked: TrackedRun | N
         scores[half_life] = quick_scores(
             plan, reference, model, progress, f"averaged weights, half-life {half_life}", AVERAGES_SEED
         )
-        tracked.metrics({f"fid_ema_{half_life}": scores[half_life].fid}, 0)
+        tracked.metrics({f"{scores[half_life].metric}_ema_{half_life}": scores[half_life].fid}, 0)
     best = min(scores, key=lambda half_life: scores[half_life].fid)
     checkpoint.choose_average(uri, best)
-    progress.say(f"averaged weights: FID by half-life  {averages_found(scores, best)}")
+    progress.say(f"averaged weights: {scores[best].named('fid')} by half-life  {averages_found(scores, best)}")
     return best
 
 

@@ -118,21 +118,18 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
     params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
     tags = {"kind": "trial", "trial": str(trial.number), "device": device_name(world.device)}
     try:
-        with run.tracker.child(name, params, tags) as tracked:
+        with run.tracker.child(name, {**params, "n": run.plan.search.score_n}, tags, training=True) as tracked:
             tracked.dataset({"name": data.name, "digest": data.digest, "uri": data.uri, "n": len(data.train)})
             out = run.trial(trial.number)
             world.broadcast({"settings": params, "out": out})
             trainer = Trainer(model, settings, data, out, world)
-            trained = trainer.run(
-                Pruner(trial, run.plan, reference, Recorder(tracked, run.plan.search.score_steps), progress, scoring),
-                progress,
-                task,
-            )
+            recorder = Recorder(tracked, run.plan.search.score_steps)
+            recorder.begins(trainer.averaged)
+            trained = trainer.run(Pruner(trial, run.plan, reference, recorder, progress, scoring), progress, task)
             averaged = trainer.averaged
             scores = quick_scores(run.plan, reference, averaged, progress, scoring) if trained["spent_budget"] else None
             if scores:
-                figures = {"fid": scores.fid, "kid": scores.kid, "parameters": trained["parameters"]}
-                tracked.metrics(figures, trained["images_seen"])
+                tracked.metrics({**scores.by_key(), "parameters": trained["parameters"]}, trained["images_seen"])
     except Refused as problem:
         progress.drop(task)
         trial.set_user_attr("problem", str(problem))
@@ -151,7 +148,7 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
         trial.set_user_attr(figure, getattr(scores, figure))
     trial.study.tell(trial, scores.fid)
     fid, kid = plus_minus(scores.fid, scores.fid_std), plus_minus(scores.kid, scores.kid_std, 3)
-    progress.say(f"{said}: FID {fid}  KID {kid}  ({scores.metric}, {scores.n} pictures)")
+    progress.say(f"{said}: {scores.named('fid')} {fid}  {scores.named('kid')} {kid}")
 
 
 class Pruner:
@@ -172,7 +169,7 @@ class Pruner:
         if not search.prune_every or epoch % search.prune_every or epoch >= search.trial_epochs:
             return False
         scores = quick_scores(self.plan, self.reference, model, self.progress, self.task, intervals=False)
-        self.recorder.metrics({"interim_fid": scores.fid, "interim_kid": scores.kid}, images_seen)
+        self.recorder.metrics({f"interim_{name}": value for name, value in scores.by_key().items()}, images_seen)
         self.trial.report(scores.fid, epoch)
         return self.trial.should_prune()
 

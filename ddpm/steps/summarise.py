@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 
 from ddpm.errors import WrongInput
+from ddpm.legible import tell
 from ddpm.places import fill_places
 from ddpm.run import Run
 from ddpm.run_page.render import PAGE, page_of
@@ -23,12 +25,14 @@ def summarise(run_name: str, store: str, state: str, error: str = "") -> Summary
     run = Run.named(run_name, store)
     succeeded = run.facts("promote") is not None and state not in UNSUCCESSFUL
     summary = gather(run, succeeded, error)
+    summary["runs_page"] = run.tracker.runs_page()
     before = run.facts("summary") or {}
     if {**before, "ended": summary["ended"]} == summary:  # done again: it ended when it ended
         summary["ended"] = before.get("ended", summary["ended"])
     run.keep("summary", summary)
     page = page_of(run).encode()
     run.folder.write(PAGE, page)
+    run.tracker.end_children("KILLED")  # nobody works on the run any more
     with run.tracker.parent() as tracked:
         tracked.file("summary.json", json.dumps(summary, indent=1).encode())
         tracked.file(PAGE, page)
@@ -41,4 +45,4 @@ def in_pipeline(run_name: str, store: str, state: str, error: str | None) -> Non
         summarise(run_name, fill_places({"store": store})["store"], state, error or "")
     except WrongInput as problem:
         # The run was refused before it had a plan: its own task has said why, and there is nothing to gather.
-        print(f"nothing to summarise: {problem}", flush=True)
+        tell(f"nothing to summarise: {problem}", sys.stdout)

@@ -1,7 +1,9 @@
 """Objects by URI or plain path: a folder and S3 behind one small interface.
 
     base.py       what a store promises
+    reading.py    what was written, read back and checked
     files.py      a folder
+      tree.py       what lies below one
     s3.py         a prefix of a bucket, by boto3, which is imported for `s3://` only
       bucket.py     one request to it
       abilities.py  what its endpoint can do
@@ -20,11 +22,22 @@ from urllib.parse import urlsplit
 
 from ddpm.errors import WrongInput
 from ddpm.places import require_place
-from ddpm.store.base import Damaged, Entry, Missing, Store
+from ddpm.store.base import Archived, Damaged, Entry, Missing, Store
 from ddpm.store.files import FileStore
 from ddpm.store.s3 import S3Store
 
-__all__ = ["Damaged", "Entry", "FileStore", "Missing", "S3Store", "Store", "open_object", "open_store", "read_object"]
+__all__ = [
+    "Archived",
+    "Damaged",
+    "Entry",
+    "FileStore",
+    "Missing",
+    "S3Store",
+    "Store",
+    "open_object",
+    "open_store",
+    "read_object",
+]
 
 
 def open_store(uri: str) -> Store:

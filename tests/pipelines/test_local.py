@@ -15,7 +15,7 @@ import pytest
 
 from ddpm.cli import main
 from ddpm.data.dataset import open_dataset
-from ddpm.registry.promotion import entries
+from ddpm.registry.log import entries
 from ddpm.search.ranking import Candidate, rank
 from ddpm.steps.summarise import summarise
 from ddpm.store import open_store
@@ -27,6 +27,7 @@ TINY = [
     *"trials=3 trial_epochs=1 epochs=2 held_out_every=1 score_n=64 score_steps=4 n=64 sampler=ddim sampling_steps=4".split(),
     "ema_half_lives=20 150",
     "base_channels=8",
+    "noise_gate=0",  # in two epochs next to nothing is learned
 ]
 
 
@@ -205,19 +206,34 @@ def test_mlflow_has_it_all(finished):
     assert len(parents) == 1
     assert sorted(one.info.run_name for one in children) == ["final", "trial 0", "trial 1", "trial 2"]
     assert {one.info.status for one in found} == {"FINISHED"}
+    assert parents[0].data.tags["model_version"] == "models:/ddpm-digits/1"
+    assert parents[0].data.tags["aliases"] == "champion"
+    chosen = json.loads((var / "last-run.json").read_text())
+    best = chosen["trials"][chosen["best"]]
+    assert parents[0].data.params["channel_mults"] == best["channel_mults"]
+    assert chosen["runs_page"].startswith(
+        f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+    )
+    columns = json.loads(experiment.tags["mlflow.sharedViewState.ddpm"])["selectedColumns"]
+    assert {"params.`channel_mults`", "params.`lr`", "metrics.`fid_classifier`", "metrics.`kid_classifier`"} <= set(
+        columns
+    )
     assert parents[0].data.params["mults_choices"] == "1-2-4-8 1-2-3-6 1-2-3 1-2-4"
     assert "datasheet.html" in {file.path for file in client.list_artifacts(parents[0].info.run_id)}
     assert parents[0].inputs.dataset_inputs or any(one.inputs.dataset_inputs for one in children)
+    final = next(one for one in children if one.info.run_name == "final")
     for one in children:
-        assert {"loss", "grad_norm", "lr", "skipped_steps", "images_per_second", "held_out_loss", "fid", "kid"} <= set(
+        assert {"loss", "grad_norm", "lr", "skipped_steps", "images_per_second", "held_out_loss"} <= set(
             one.data.metrics
         )
+        assert {"fid_classifier", "kid_classifier"} <= set(one.data.metrics), "a figure carries its protocol"
+        assert one.data.params["n"] == "64"
         assert one.data.params["channel_mults"]
         assert "device" in one.data.tags
-        assert client.list_artifacts(one.info.run_id, "images"), "a sample grid at each look"
-    final = next(one for one in children if one.info.run_name == "final")
+        grids = {int(file.path.split("+")[2]) for file in client.list_artifacts(one.info.run_id, "images")}
+        assert grids == ({0, 1600} if one is not final else {0, 3200}), "a sample grid at the start and at each look"
     assert {"noising.png", "denoising.png"} <= {file.path for file in client.list_artifacts(final.info.run_id)}
-    fids = {half_life: final.data.metrics[f"fid_ema_{half_life}"] for half_life in (20, 150)}
+    fids = {half_life: final.data.metrics[f"fid_classifier_ema_{half_life}"] for half_life in (20, 150)}
     facts = read_facts(json.loads((var / "last-run.json").read_text())["final"]["checkpoint"])
     assert fids[20] != fids[150] and facts["average"] == min(fids, key=fids.get)
     served = client.get_model_version("ddpm-digits", "1").tags["weights_sha256"]

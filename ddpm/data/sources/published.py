@@ -21,6 +21,7 @@ class Published(Spec):
     """`STORE/datasets/NAME/DIGEST.json`"""
 
     uri: str
+    has_name = True
 
     @classmethod
     def recognise(cls, source: str) -> Published | None:
