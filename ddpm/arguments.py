@@ -70,12 +70,6 @@ def place_type(name: str) -> Callable[[str], str]:
     return read
 
 
-def optional_place_type(name: str) -> Callable[[str], str]:
-    """As `place_type`, for a flag whose default may be no place at all."""
-    read = place_type(name)
-    return lambda text: text and read(text)
-
-
 def number_type(name: str, kind: str, about: About) -> Callable[[str], Any]:
     """The `type` of a flag that takes an int or a float within bounds."""
 

@@ -75,7 +75,7 @@ def _do(arguments: argparse.Namespace) -> Facts | None:
     """Do what a command line asks for."""
     progress = open_progress()
     try:
-        place = Workplace(progress, getattr(arguments, "store", ""), getattr(arguments, "tracking_uri", ""))
+        place = Workplace(progress, getattr(arguments, "store", ""), getattr(arguments, "tracking_uri", None) or "")
         return arguments.body(arguments, place)
     finally:
         if isinstance(progress, Bars):

@@ -13,7 +13,6 @@ from ddpm.arguments import (
     chosen_settings,
     group_flags,
     number_type,
-    optional_place_type,
     place_flags,
     place_type,
     read_json,
@@ -211,8 +210,8 @@ def gc(arguments: argparse.Namespace, place: Workplace) -> Facts:
         "--tracking-uri",
         "--tracking_uri",
         metavar="URI",
-        default=kept_tracking(),
-        type=optional_place_type("tracking_uri"),
+        default=kept_tracking() or None,
+        type=place_type("tracking_uri"),
         help="MLflow's records, told of the curves and previews that OUT has as files [default: $MLFLOW_TRACKING_URI, or var/mlflow/mlflow.db, where there is one]",
     ),
     settings(ModelSettings, TrainSettings),
@@ -380,7 +379,7 @@ def compare(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
 @command(
     "the best of several models by the mean of their ranks by FID and KID",
-    flag(
+    place(
         "file",
         metavar="FILE.csv",
         help="columns model, fid, kid (or fid_768, kid_768 …) and, if you like, parameters and n; between them commas, semicolons or tabs",

@@ -56,7 +56,8 @@ FLAGS = [
     (command, action)
     for command, of in commands().items()
     for action in of._actions
-    if action.dest not in ("help", "json", "delete") and command != "gc"  # for which any folder will do
+    if action.dest not in ("help", "json", "delete")
+    and command not in ("gc", "datasets")  # for which any folder will do
 ]
 
 
