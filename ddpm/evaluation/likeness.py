@@ -18,7 +18,7 @@ GOOD, FAIR, BAD, UNKNOWN = "good", "fair", "bad", "unknown"  # a word and a sign
 LOW_PRECISION = 0.05  # below, next to no picture lies among the real ones
 FAR = 0.25  # of the way from real pictures to noise: further is poor
 NEAR = 0.1  # of that way: nearer may be good
-AS_NOISE = 0.5  # of that way: further is told from noise by nothing
+AS_NOISE = 0.75  # of that way: further is told from noise by nothing
 FAR_BY_FID = 10  # times the noise floor: more is poor
 
 
@@ -58,13 +58,14 @@ def likeness(report: Report) -> Finding:
 
 
 def told_from_noise(report: Report, limit: float = AS_NOISE) -> bool | None:
-    """Whether anything tells the pictures from noise: some lie among the real ones, and KID's excess is below `limit`
-    times that of noise. None where the report says nothing of noise, as those of earlier releases do.
+    """Whether anything tells the pictures from noise: KID's excess is below `limit` times that of noise.
+
+    A report of an earlier release says nothing of noise: False where its precision is next to 0, else None.
     """
-    if _precision(report) < LOW_PRECISION:
-        return False
     way = way_to_noise(report)
-    return None if way is None else way < limit
+    if way is None:
+        return False if _precision(report) < LOW_PRECISION else None
+    return way < limit
 
 
 def way_to_noise(report: Report) -> float | None:

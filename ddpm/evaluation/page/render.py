@@ -61,8 +61,9 @@ def render(report: Report, pictures: dict[str, bytes]) -> str:
     The same report and pictures give the same bytes.
     """
     coverage, (title, subject) = report.get("coverage"), subject_facts(report)
-    by_cluster = bool(coverage) and coverage["by"] == "cluster"
-    thumbnails = strips(pictures["clusters"], len(coverage["rows"])) if by_cluster and "clusters" in pictures else []
+    by_cluster = coverage is not None and coverage["by"] == "cluster"
+    sheet = pictures.get("clusters") if by_cluster else None
+    thumbnails = strips(sheet, len(coverage["rows"])) if coverage and sheet else []
     page = Environment(
         loader=PackageLoader("ddpm.evaluation.page", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         finalize=on_page,
