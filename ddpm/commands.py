@@ -212,7 +212,7 @@ def gc(arguments: argparse.Namespace, place: Workplace) -> Facts:
         metavar="URI",
         default=kept_tracking() or None,
         type=place_type("tracking_uri"),
-        help="MLflow's records, told of the curves and previews that OUT has as files [default: $MLFLOW_TRACKING_URI, or var/mlflow/mlflow.db, where there is one]",
+        help="MLflow's records, told of the curves and previews that OUT has as files [sqlite:///PATH, or a server's URL; default: $MLFLOW_TRACKING_URI, or var/mlflow/mlflow.db, where there is one]",
     ),
     settings(ModelSettings, TrainSettings),
 )

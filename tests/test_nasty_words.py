@@ -68,7 +68,12 @@ def words_with(command, wrong, value):
         if action.dest == wrong.dest or (action.required and action.dest in GIVEN):
             given = value if action.dest == wrong.dest else GIVEN[action.dest]
             (flags if action.option_strings else others).append((action.option_strings, given))
-    return [command, *(f"{names[0]}={given}" for names, given in flags), "--", *(given for _, given in others)]
+    return [
+        command,
+        *(f"{names[0]}={given}" for names, given in flags),
+        *["--"][: len(others)],
+        *(given for _, given in others),
+    ]
 
 
 @pytest.fixture
