@@ -17,6 +17,18 @@ BUILD_FLAGS ?=
 ENDPOINT ?= $(KFP_ENDPOINT)
 TESTS ?=
 BENCH ?=
+PORT ?=
+
+# A variable that nobody here reads would be passed over without a word: it is a setting's, or misspelt.
+VARIABLES := $(shell sed -n 's/^\([A-Z_]*\) ?=.*/\1/p' $(firstword $(MAKEFILE_LIST)))
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+STRANGE := $(firstword $(filter-out $(VARIABLES),$(GIVEN)))
+ifneq ($(STRANGE),)
+SETTING := $(shell echo '$(subst ','\'',$(STRANGE))' | tr A-Z- a-z_)
+IS_ONE := $(shell grep -q '^| `$(subst ','\'',$(SETTING))` |' docs/settings.md && echo yes)
+MEANT := $(SETTING)=$(if $(findstring @,$(value $(STRANGE))),…,$(value $(STRANGE)))
+$(error $(STRANGE): make has no such variable; $(if $(IS_ONE),write SET='$(MEANT)',there are $(VARIABLES), and settings go into SET, as in SET='epochs=60'))
+endif
 
 # A stamp is touched only when all before it has worked. Without one, .venv is made anew: what a cut-off installation
 # leaves looks installed, and is not.

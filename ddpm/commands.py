@@ -12,13 +12,16 @@ from typing import Any
 from ddpm.arguments import (
     chosen_settings,
     group_flags,
+    number_type,
     place_flags,
+    place_type,
     read_json,
     required_flag,
     settings_flags,
     tracking_flag,
 )
 from ddpm.errors import Refused, WrongInput
+from ddpm.fields import About, plain
 from ddpm.plan import PLACES, SEARCHED
 from ddpm.settings import (
     DrawSettings,
@@ -69,6 +72,28 @@ def flag(*names: str, **options: Any) -> Flags:
     return lambda parser: parser.add_argument(*names, *more, **options)
 
 
+def place(name: str, **options: Any) -> Flags:
+    """A flag that takes a path or a URL, which must not be empty."""
+    return flag(name, type=place_type(name.removeprefix("--")), **options)
+
+
+def number(
+    name: str, kind: str, default: float | None, meaning: str, metavar: str | None = None, *, required: bool = False,
+    otherwise: str = "", **bounds: Any,
+) -> Flags:  # fmt: skip
+    """A flag that takes an int or a float; the bounds are those of a setting (`ddpm.fields.About`).
+
+    Args:
+        otherwise: what stands for it where there is no default.
+    """
+    about, plain_name = About(meaning, **bounds), name.removeprefix("--").replace("-", "_")
+    says = "required" if required else f"default: {otherwise or plain(default)}"
+    return flag(
+        name, type=number_type(plain_name, kind, about), default=default, required=required, metavar=metavar,
+        help=f"{meaning} [{about.range}; {says}]",
+    )  # fmt: skip
+
+
 def places(*names: str) -> Flags:
     return lambda parser: place_flags(parser, *names)
 
@@ -83,11 +108,12 @@ def required(kind: type, name: str, *more: str) -> Flags:
 
 
 A_DATASET = "its name (the one ingested last), NAME@DIGEST (the digest's beginning), or its manifest's URI"
-DATASET = flag("--dataset", required=True, metavar="DATASET", help=f"the data set: {A_DATASET}")
-GENERATED = flag(
+SEED = 2**62 - 1  # the largest
+DATASET = place("--dataset", required=True, metavar="DATASET", help=f"the data set: {A_DATASET}")
+GENERATED = place(
     "--generated", required=True, metavar="REF-or-DIR", help="a model, as for `ddpm sample`, or a folder of pictures"
 )
-MODEL = flag(
+MODEL = place(
     "--model", required=True, metavar="REF",
     help="a checkpoint's URI, models:/NAME@ALIAS, models:/NAME/VERSION, or an exported folder",
 )  # fmt: skip
@@ -116,9 +142,9 @@ def find_dataset(said: str, place: Workplace) -> str:
 
 @command(
     "publish pictures as a data set",
-    flag("source", help="a named source (digits, flowers102, dalle-dogs, celeba, cifar10; NAME:PATH from disk), a folder of pictures, archive:FILE, parquet:GLOB, s3://BUCKET/PREFIX, or a data set that is published (NAME@latest, NAME@DIGEST, or its URI)"),
+    place("source", help="a named source (digits, flowers102, dalle-dogs, celeba, cifar10; NAME:PATH from disk), a folder of pictures, archive:FILE, parquet:GLOB, s3://BUCKET/PREFIX, or a data set that is published (NAME@latest, NAME@DIGEST, or its URI)"),
     required(IngestSettings, "dataset_name", "--name"),
-    flag("--workers", type=int, default=0, help="processes that decode; 0 (the default): one a core"),
+    number("--workers", "int", 0, "processes that decode", low=0, high=1024, zero="one a core"),
     places("store"),
     settings(IngestSettings, without=("source", "dataset_name")),
 )  # fmt: skip
@@ -146,7 +172,7 @@ def datasets(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
 @command(
     "read every byte of a data set again and check it against its manifest",
-    flag("dataset", help=f"the data set: {A_DATASET}"),
+    place("dataset", help=f"the data set: {A_DATASET}"),
     places("store"),
 )
 def verify(arguments: argparse.Namespace, place: Workplace) -> Facts:
@@ -163,7 +189,7 @@ def verify(arguments: argparse.Namespace, place: Workplace) -> Facts:
     "list what lies in a store and nothing names, and remove it if asked",
     places("store"),
     flag("--delete", action="store_true", help="remove it"),
-    flag("--older-than", type=float, default=24.0, metavar="HOURS", help="spare what is younger (default: 24)"),
+    number("--older-than", "float", 24.0, "spare what is younger, in hours", "HOURS", low=0, high=10**6),
 )
 def gc(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.steps.gc import gc
@@ -177,8 +203,8 @@ def gc(arguments: argparse.Namespace, place: Workplace) -> Facts:
 @command(
     "train a model; the same --out again resumes; under torchrun, on several GPUs",
     DATASET,
-    flag("--out", required=True, metavar="URI", help="where checkpoints go"),
-    flag("--start", metavar="URI", help="a checkpoint to go on from"),
+    place("--out", required=True, metavar="URI", help="where checkpoints go"),
+    place("--start", metavar="URI", help="a checkpoint to go on from (default: none)"),
     places("store"),
     tracking_flag,
     settings(ModelSettings, TrainSettings),
@@ -209,7 +235,7 @@ def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
 @command(
     "one worker of a study over learning rate and multipliers; under torchrun, it trains each trial on several GPUs",
     DATASET,
-    flag("--worker", type=int, default=0, help="this worker's number, of its own: 0 (the default) opens the run, and others may be started beside it"),
+    number("--worker", "int", 0, "this worker's number, of its own: others may be started beside worker 0", low=0, high=10**6, zero="opens the run"),
     places(*PLACES),
     settings(ModelSettings, TrainSettings, SearchSettings, DrawSettings, EvaluateSettings, without=tuple(SEARCHED)),
 )  # fmt: skip
@@ -221,8 +247,6 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     from ddpm.steps.ingest import unused_classes
     from ddpm.training.world import join_world
 
-    if arguments.worker < 0:
-        raise WrongInput(f"worker: {arguments.worker} will not do; workers are numbered from 0")
     uri = dataset_of(arguments, place)
     data = open_dataset(uri)
     where = {name: getattr(arguments, name) for name in PLACES}
@@ -248,10 +272,15 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
 @command(
     "draw pictures from a model",
     MODEL,
-    flag("--n", type=int, default=16, help="how many pictures; at least 1 (default: 16)"),
-    flag("--seed", type=int, default=0, help="pictures SEED to SEED+N-1; 0 or more (default: 0)"),
-    flag("--out", required=True, metavar="DIR", help="the folder that they are written to"),
-    flag("--label", type=int, help="the class of all pictures; default: each seed's own"),
+    number("--n", "int", 16, "how many pictures", low=1, high=100_000),
+    number("--seed", "int", 0, "pictures SEED to SEED+N-1, each named after its seed", low=0, high=SEED),
+    place(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="the folder that they are written to; it may hold other seeds' pictures",
+    ),
+    number("--label", "int", None, "the class of all pictures", low=0, high=100_000, otherwise="each seed's own"),
     places("tracking_uri"),
     lambda parser: group_flags(parser, DrawSettings, default="the model's own"),
 )
@@ -265,9 +294,9 @@ def sample(arguments: argparse.Namespace, place: Workplace) -> Facts:
 @command(
     "a model as a folder for other programs, diffusers among them",
     MODEL,
-    flag("--format", default="safetensors", help="safetensors (the default) or diffusers"),
-    flag("--out", required=True, metavar="DIR", help="a new folder, or an empty one"),
-    flag("--weights", default="ema", help="ema, the averaged ones (the default), or, of a checkpoint, raw"),
+    flag("--format", default="safetensors", help="safetensors or diffusers (default: safetensors)"),
+    place("--out", required=True, metavar="DIR", help="a new folder, or an empty one"),
+    flag("--weights", default="ema", help="ema, the averaged ones, or, of a checkpoint, raw (default: ema)"),
     places("tracking_uri"),
 )
 def export(arguments: argparse.Namespace, place: Workplace) -> Facts:
@@ -283,7 +312,7 @@ def export(arguments: argparse.Namespace, place: Workplace) -> Facts:
     "FID, KID, precision, recall and copying of a folder of pictures, a checkpoint or a registered model",
     GENERATED,
     DATASET,
-    flag("--html", metavar="FILE", help="the report as a page, here too"),
+    place("--html", metavar="FILE", help="the report as a page, here too (default: in the store alone)"),
     places("store", "tracking_uri"),
     settings(DrawSettings, EvaluateSettings, JudgeSettings),
 )
@@ -330,8 +359,8 @@ def judge(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
 @command(
     "two evaluations side by side",
-    flag("a", metavar="A.json", help="what `ddpm evaluate --json` printed of the one"),
-    flag("b", metavar="B.json", help="and of the other"),
+    place("a", metavar="A.json", help="what `ddpm evaluate --json` printed of the one"),
+    place("b", metavar="B.json", help="and of the other"),
 )
 def compare(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.evaluation.printed import side_by_side
@@ -343,7 +372,7 @@ def compare(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
 @command(
     "the best of several models by the mean of their ranks by FID and KID",
-    flag(
+    place(
         "file",
         metavar="FILE.csv",
         help="columns model, fid, kid (or fid_768, kid_768 …) and, if you like, parameters and n; between them commas, semicolons or tabs",
@@ -366,7 +395,7 @@ def rank(arguments: argparse.Namespace, place: Workplace) -> Facts:
 @command(
     "the page of a run: pictures, verdict, trials, figures, time, and how to go on",
     flag("--run-name", default="", metavar="NAME", help="the run (default: the one that ended last)"),
-    flag("--out", metavar="FOLDER", help="where index.html, samples.png and report.html go (default: var/runs/NAME)"),
+    place("--out", metavar="FOLDER", help="where index.html, samples.png and report.html go (default: var/runs/NAME)"),
     places("store"),
 )
 def page(arguments: argparse.Namespace, place: Workplace) -> Facts:
@@ -383,8 +412,8 @@ def page(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
 @command(
     "a checkpoint and its report as a version in MLflow's registry",
-    flag("--checkpoint", required=True, metavar="URI", help="the checkpoint, or the folder that training wrote to"),
-    flag("--report", required=True, metavar="FILE", help="what `ddpm evaluate --json` printed"),
+    place("--checkpoint", required=True, metavar="URI", help="the checkpoint, or the folder that training wrote to"),
+    place("--report", required=True, metavar="FILE", help="what `ddpm evaluate --json` printed"),
     places("tracking_uri"),
     settings(RegistrySettings),
 )
@@ -404,8 +433,8 @@ def register(arguments: argparse.Namespace, place: Workplace) -> Facts:
 @command(
     "a version to champion, if it is better than the one there is",
     MODEL_NAME,
-    flag("--version", type=int, required=True, help="the version's number"),
-    flag("--dataset", required=True, metavar="DATASET", help=f"where the champion is measured again if it was measured otherwise: {A_DATASET}"),
+    number("--version", "int", None, "the version's number", low=1, high=10**9, required=True),
+    place("--dataset", required=True, metavar="DATASET", help=f"where the champion is measured again if it was measured otherwise: {A_DATASET}"),
     places("store", "tracking_uri"),
     settings(DrawSettings, EvaluateSettings),
 )  # fmt: skip

@@ -13,6 +13,8 @@ import sys
 import unicodedata
 from typing import TextIO
 
+from ddpm.credentials import masked
+
 # Controls, halves of characters that are none (bytes of a name that are no UTF-8), and ends of lines and paragraphs.
 NEVER_SHOWN = ("Cc", "Cs", "Zl", "Zp")
 JOINERS = "\u200c\u200d"  # invisible as well, but Persian, Hindi and emoji are spelt with them
@@ -45,7 +47,7 @@ def _written(character: str) -> str:
 
 def tell(text: object = "", to: TextIO | None = None, layout: bool = False) -> None:
     """Print a line, made legible; on standard error, if nothing else is said."""
-    print(legible(text, layout), file=to or sys.stderr, flush=True)
+    print(legible(masked(str(text)), layout), file=to or sys.stderr, flush=True)
 
 
 def logged(line: str) -> str:

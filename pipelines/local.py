@@ -10,7 +10,6 @@ failed, 130 stopped by the person at the keyboard or by SIGTERM.
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import json
 import os
@@ -27,13 +26,16 @@ from typing import Any
 
 import yaml
 
+from ddpm.arguments import Parser, place_type
 from ddpm.data import sources
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.evaluation.extractors.weights import check_weights
 from ddpm.extensions import load_extensions
+from ddpm.failure import keep_traceback
 from ddpm.legible import tell
-from ddpm.places import default_places
+from ddpm.places import default_places, local_path
 from ddpm.plan import Plan
+from ddpm.presets import load_preset
 from ddpm.progress import Bars, open_progress
 from ddpm.run import Run
 from ddpm.run_page.folder import write_page
@@ -235,9 +237,7 @@ def _stop(number: int, frame: Any) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.local", description="Run the compiled pipeline on this machine."
-    )
+    parser = Parser(prog="python -m pipelines.local", description="Run the compiled pipeline on this machine.")
     parser.add_argument("--preset", default="digits", help="a file of ddpm/presets/, without .yaml (default digits)")
     parser.add_argument(
         "--data", default="", help="a named source, a folder of pictures, or NAME:FOLDER (default: the preset's)"
@@ -252,7 +252,10 @@ def main(arguments: list[str] | None = None) -> int:
         help="where its tasks run (default subprocess)",
     )
     parser.add_argument(
-        "--var", type=Path, default=ROOT / "var", help="the folder for all that runs leave (default var)"
+        "--var",
+        type=place_type("var"),
+        default=str(ROOT / "var"),
+        help="the folder for all that runs leave (default var)",
     )
     parser.add_argument(
         "--package",
@@ -261,14 +264,15 @@ def main(arguments: list[str] | None = None) -> int:
         help="the compiled file (default pipelines/ddpm.yaml)",
     )
     parser.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="settings other than the preset's")
-    options = parser.parse_args(arguments)
-    place = Place(options.var.absolute(), options.package.absolute(), options.runner)
     again = ""
     for number in SIGNALS:
         signal.signal(number, _stop)
     try:
+        options = parser.parse_args(arguments)
+        place = Place(local_path(options.var), options.package.absolute(), options.runner)
         load_extensions()
         changes = request.parse_changes(options.changes)
+        load_preset(options.preset)  # the run is named after it
         name = options.run_name or new_name(options.preset, place.var / "runs")
         plan, workers = request.gather(options.preset, options.data, name, changes, default_places(place.var))
         check(plan, place)
@@ -278,10 +282,16 @@ def main(arguments: list[str] | None = None) -> int:
     except WrongInput as problem:
         tell(problem)
         return 2
+    except Outage as problem:
+        tell(f"{problem}; the same command carries on")
+        return 1
     except Stopped:
         tell()
         tell("stopped" + (f"; carry on with: {again}" if again else ""))
         return 130
+    except Exception as problem:  # a bug: in one line, with its traceback kept
+        tell(keep_traceback(problem))
+        return 1
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ddpm.data import sources
 from ddpm.data.catalogue import find_dataset, is_name, source_or_dataset
 from ddpm.errors import WrongInput
+from ddpm.fields import shown
+from ddpm.places import local_path, require_place
 from ddpm.plan import Plan
 from ddpm.presets import load_preset
 from ddpm.progress import Quiet
@@ -18,6 +19,7 @@ from ddpm.run import Run
 from ddpm.store import FileStore, Missing, Store, open_store
 
 WORKERS = "search_workers"
+MOST_WORKERS = 1000
 
 
 def parse_changes(words: Sequence[str]) -> dict[str, str]:
@@ -37,18 +39,21 @@ def parse_workers(value: str) -> list[int]:
     """How many search workers (`2`), or which (`[0, 1]`), as the list that the pipeline loops over."""
     try:
         found = json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # a number of more digits than Python reads is a ValueError too
         found = None
-    if isinstance(found, int) and not isinstance(found, bool) and found >= 1:
+    if isinstance(found, int) and not isinstance(found, bool) and 1 <= found <= MOST_WORKERS:
         return list(range(found))
     if (
         isinstance(found, list)
         and found
-        and all(isinstance(item, int) and item >= 0 for item in found)
+        and len(found) <= MOST_WORKERS
+        and all(type(item) is int and 0 <= item < 2**31 for item in found)
         and len(set(found)) == len(found)
     ):
         return found
-    raise WrongInput(f"{WORKERS}: {value!r} will not do; write how many, as in 2, or their numbers, as in [0,1]")
+    raise WrongInput(
+        f"{WORKERS}: {shown(value)} will not do; write how many, as in 2 (at most {MOST_WORKERS}), or their numbers, as in [0,1]"
+    )
 
 
 def gather(
@@ -65,10 +70,11 @@ def gather(
         if name in changes:
             raise WrongInput(f"SET names {name}; give it as {'RUN_NAME' if name == 'run_name' else 'DATA'}=… instead")
     if changes.get("weights") and "://" not in changes["weights"]:
-        changes["weights"] = str(Path(changes["weights"]).expanduser().absolute())  # a task has a folder of its own
+        changes["weights"] = str(local_path(changes["weights"]))  # a task has a folder of its own
     store = open_store(changes.get("store") or places["store"])
     settings: dict[str, Any] = load_preset(preset)
     if data:
+        require_place("DATA", data)
         source = source_or_dataset(data, store, Quiet())
         settings.update(_kept_names(_from_data(source), run_name, store))
     if is_name(other := changes.get("judge_other", "")):

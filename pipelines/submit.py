@@ -29,8 +29,11 @@ from typing import Any
 
 import yaml
 
+from ddpm.arguments import Parser
+from ddpm.credentials import masked
 from ddpm.data import sources
 from ddpm.errors import WrongInput
+from ddpm.failure import keep_traceback
 from ddpm.legible import tell
 from ddpm.places import VARIABLES
 from ddpm.plan import Plan
@@ -55,6 +58,9 @@ UNANSWERED = 30  # looks in a row without an answer, after which watching ends
 
 class Unreachable(RuntimeError):
     """The server gave no answer that can be used. One line."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(masked(line))
 
 
 def cluster_places(changes: dict[str, str]) -> dict[str, str]:
@@ -228,9 +234,7 @@ def submit(options: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.submit", description="Run the compiled pipeline on a cluster."
-    )
+    parser = Parser(prog="python -m pipelines.submit", description="Run the compiled pipeline on a cluster.")
     parser.add_argument(
         "--preset", default="flowers102", help="a file of ddpm/presets/, without .yaml (default flowers102)"
     )
@@ -265,6 +269,9 @@ def main(arguments: list[str] | None = None) -> int:
         tell()
         tell("no longer watching; a run that was submitted goes on")
         return 130
+    except Exception as problem:  # a bug: in one line, with its traceback kept
+        tell(keep_traceback(problem))
+        return 1
 
 
 if __name__ == "__main__":

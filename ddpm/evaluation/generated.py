@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from ddpm.model.model import Model
 from ddpm.progress import Progress
 from ddpm.settings import DrawSettings, EvaluateSettings, require_drawable
 
+GRID = re.compile(r"grid(-\d+-\d+)?\.png")  # as `ddpm sample` calls them
 READ = 64  # files of a folder that are open at once
 
 
@@ -140,7 +142,7 @@ def look_into(folder: Path) -> Contents:
             if inside := sum(_is_picture(file, endings) for file in path.rglob("*") if file.is_file()):
                 below[f"in {path.name}/"] = inside
         elif _is_picture(path, endings):
-            if path.name != "grid.png":
+            if not GRID.fullmatch(path.name):
                 pictures.append(path)
         else:
             kind = "hidden" if path.name.startswith(".") else path.suffix.lower() or "without an ending"

@@ -8,7 +8,6 @@ killed and started again in between. Only this file touches what Optuna keeps to
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage
@@ -16,6 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ddpm.errors import WrongInput
 from ddpm.outages import wait_out
+from ddpm.places import local_path
 from ddpm.progress import Lines, Progress
 from ddpm.randomness import key
 from ddpm.search.claims import claim
@@ -39,7 +39,7 @@ def open_storage(study_storage: str, progress: Progress | None = None, seconds: 
     say = (progress or Lines()).say
     if "://" in study_storage:
         return open_database(study_storage, say, seconds)
-    return open_journal(Path(study_storage).expanduser().absolute(), say)
+    return open_journal(local_path(study_storage), say)
 
 
 def create_study(study_storage: str, name: str, settings: SearchSettings, progress: Progress | None = None) -> None:

@@ -24,7 +24,9 @@ class IngestFacts(DatasetFacts):
 
 def ingest(place: Workplace, settings: IngestSettings, workers: int = 0) -> IngestFacts:
     """Publish pictures as a data set, and keep its datasheet beside it."""
-    if sources.parse(settings.source).published() is None and (instead := place.store.probe()):
+    source = sources.parse(settings.source)
+    source.check()  # before anything is made in the store
+    if source.published() is None and (instead := place.store.probe()):
         place.progress.say(instead)
     facts = publishing.ingest(settings, place.store, place.progress, workers)
     here = facts["uri"].startswith(place.store.root + "/")

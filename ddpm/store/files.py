@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ddpm.errors import WrongInput
+from ddpm.places import local_path
 from ddpm.store.base import UNFINISHED, Entry, Missing, Store, checked_key, is_unfinished, require_digest
 from ddpm.store.tree import walk
 
@@ -20,7 +21,7 @@ class FileStore(Store):
     """A folder. `create` is a hard link to a finished temporary file, which gives exactly one winner."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = str(Path(root).expanduser().absolute())
+        self.root = str(local_path(str(root)))
 
     def path(self, key: str) -> Path:
         return Path(self.root, checked_key(key))

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from ddpm.credentials import masked
 from ddpm.errors import WrongInput
 from ddpm.outages import wait_out
+from ddpm.places import require_place
 from ddpm.progress import Events, Lines
 from ddpm.tracking import fit
 from ddpm.tracking.moved import ARTIFACTS, follow
@@ -52,14 +54,9 @@ def tell(text: str) -> None:
     speaker.say(text)
 
 
-def without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    return uri.replace(f":{parts.password}@", ":…@") if parts.password else uri
-
-
 def patiently(tracking_uri: str, act: Callable[[], T], seconds: float | None = None) -> T:
     """What `act`, which asks MLflow, returns; while MLflow is away it is asked again. Raises Outage where it stays away."""
-    where = without_password(tracking_uri)
+    where = masked(tracking_uri)
 
     def matter(problem: Exception) -> str:
         words = away(problem, tracking_uri)
@@ -135,6 +132,7 @@ def open_client(tracking_uri: str) -> Client:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # they show tracebacks of what is said here in a line
+    require_place("tracking_uri", tracking_uri)
     if not urlsplit(tracking_uri).scheme:
         raise WrongInput(
             f"tracking_uri: '{tracking_uri}' is no URI; write sqlite:///absolute/path.db, or http://HOST:PORT"
@@ -158,7 +156,7 @@ def open_client(tracking_uri: str) -> Client:
     ) as problem:  # ImportError: a driver not there
         words = away(problem, tracking_uri) or " ".join(str(problem).split())[:160]
         raise WrongInput(
-            f"tracking_uri: MLflow at {without_password(tracking_uri)} cannot be used ({words}); start it, or give another"
+            f"tracking_uri: MLflow at {masked(tracking_uri)} cannot be used ({words}); start it, or give another"
         ) from None
     expect(tracking_uri)
     return Client(inner, tracking_uri)

@@ -52,6 +52,8 @@ def _postgres():
         port = free.getsockname()[1]
     server = Server(folder, port)
     server.program("initdb", "--no-sync", "-A", "trust", "-U", "tests", "-E", "UTF8", "--locale", "C")
+    rules = server.data / "pg_hba.conf"
+    rules.write_text(f"host all guarded 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
     server.up()
     yield server
     server.down()

@@ -14,6 +14,7 @@ from typing import ClassVar, Self
 from ddpm.data.manifest import Manifest
 from ddpm.data.sources.source import Source
 from ddpm.errors import WrongInput
+from ddpm.places import local_path
 
 
 class Spec(ABC):
@@ -99,7 +100,7 @@ def path_after(prefix: str, source: str, what: str) -> Path | None:
         return None
     if not path:
         raise WrongInput(f"source: '{source}' names no {what}; write {prefix}:/path")
-    return Path(path).expanduser()
+    return local_path(path)
 
 
 def plain_path(source: str) -> Path | None:
@@ -107,5 +108,5 @@ def plain_path(source: str) -> Path | None:
     kind, colon, _ = source.partition(":")
     if colon and "/" not in kind:
         return None
-    is_path = "/" in source or source.startswith((".", "~")) or Path(source).exists()
-    return Path(source).expanduser() if is_path else None
+    is_path = "/" in source or source.startswith((".", "~")) or local_path(source).exists()
+    return local_path(source) if is_path else None

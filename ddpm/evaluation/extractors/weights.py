@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm.errors import WrongInput
-from ddpm.places import cache_folder
+from ddpm.places import cache_folder, local_path
 from ddpm.progress import Progress
 from ddpm.settings import EvaluateSettings
 from ddpm.store import FileStore, Missing, Store, open_object
@@ -59,7 +59,7 @@ def inception_weights(settings: EvaluateSettings, store: Store, progress: Progre
 
 def check_weights(weights: str) -> None:
     """Raise WrongInput for a weights file that is not there. Cheap: a URI is looked at when its turn comes."""
-    if weights and "://" not in weights and not Path(weights).expanduser().is_file():
+    if weights and "://" not in weights and not local_path(weights).is_file():
         raise WrongInput(
             f"weights: there is no file {weights}; name Inception's weights as torch-fidelity loads them, or leave weights out"
         )
@@ -68,7 +68,7 @@ def check_weights(weights: str) -> None:
 def _fetch(weights: str) -> Path:
     check_weights(weights)
     if "://" not in weights:
-        return Path(weights).expanduser()
+        return local_path(weights)
     source, key = open_object(weights)
     if isinstance(source, FileStore):
         if not source.exists(key):
