@@ -11,7 +11,7 @@ import json
 import sys
 
 from ddpm.commands import COMMANDS, TEXT, Facts
-from ddpm.errors import Refused, WrongInput
+from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.extensions import load_extensions
 from ddpm.progress import Bars, open_progress
 from ddpm.workplace import Workplace
@@ -63,6 +63,8 @@ def main(argv: list[str] | None = None) -> int:
         status, problem_line = 2, str(problem)
     except Refused as problem:
         status, problem_line, facts = 3, str(problem), problem.facts
+    except Outage as problem:
+        status, problem_line = 1, f"{problem}; the same command carries on"
     except KeyboardInterrupt:
         status, problem_line = 130, "stopped; the same command carries on"
     finally:

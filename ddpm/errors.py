@@ -1,4 +1,4 @@
-"""The two ways in which a step says no; the command line turns them into exit statuses."""
+"""The ways in which a step says no; the command line turns them into exit statuses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,3 +17,10 @@ class Refused(RuntimeError):
     def __init__(self, line: str, facts: Mapping[str, Any] | None = None) -> None:
         super().__init__(line)
         self.facts = facts
+
+
+class Outage(RuntimeError):
+    """What a step needs does not answer, or has no room, and nothing that was asked for is wrong. Exit status 1.
+
+    One line: what is the matter, and what would mend it. Nothing is lost: the same command carries on.
+    """

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ddpm.errors import Refused, WrongInput
+from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.extensions import load_extensions
 from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Progress, open_progress
@@ -45,7 +45,8 @@ def task(step: str, numbered: str = "") -> Callable[[Callable[..., Facts]], Call
 def perform(step: str, work: Callable[[Progress], tuple[Run, Facts]], output: str, key: str = "") -> None:
     """Do a step's work in a pipeline's task, keep its facts, with its seconds, under `key`, and write them to `output`.
 
-    WrongInput and Refused end the task with one line and exit status 2 or 3; anything else is raised as it is.
+    WrongInput, Refused and Outage end the task with one line and exit status 2, 3 or 1; anything else is raised as it
+    is.
     """
     progress = open_progress()
     began = time.monotonic()
@@ -57,8 +58,8 @@ def perform(step: str, work: Callable[[Progress], tuple[Run, Facts]], output: st
         facts = {**facts, "seconds": before["seconds"] if before else round(time.monotonic() - began, 2)}
         run.keep(key or step, facts)
         Path(output).write_text(json.dumps(facts, indent=1))
-    except (WrongInput, Refused) as problem:
-        status = 2 if isinstance(problem, WrongInput) else 3
+    except (WrongInput, Refused, Outage) as problem:
+        status = 2 if isinstance(problem, WrongInput) else 3 if isinstance(problem, Refused) else 1
         print(EVENT_MARK + json.dumps({"error": str(problem), "status": status, "step": step}), flush=True)
         sys.exit(status)
 
