@@ -16,7 +16,9 @@ BASE ?=
 BUILD_FLAGS ?=
 ENDPOINT ?= $(KFP_ENDPOINT)
 TESTS ?=
+SERVE ?=
 BENCH ?=
+MODEL ?= models:/ddpm-digits@champion
 
 # A stamp is touched only when all before it has worked. Without one, .venv is made anew: what a cut-off installation
 # leaves looks installed, and is not.
@@ -24,10 +26,10 @@ VENV := .venv/.installed
 DEV := .venv/.installed-dev
 # What a person wrote reaches the commands untouched: through the environment, with no look at its dollars and quotes.
 override DATA := $(value DATA)
-export PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE
+export PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE MODEL
 OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME"
 
-.PHONY: help run ui test bench lock lint format types check-compiled compile image submit clean
+.PHONY: help run ui serve demo test bench lock lint format types check-compiled compile image submit clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +39,12 @@ run: $(VENV) ## the whole pipeline here: make run [PRESET=quick] [DATA=/class/fo
 
 ui: $(VENV) ## MLflow's pages, with all runs: make ui [PORT=5000]
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" exec sh mlflow/serve.sh
+
+serve: $(VENV) ## pictures by number, a page and an API: make serve [MODEL=models:/NAME@champion] [PORT=8000] [SERVE='--canary 0.1']
+	@exec .venv/bin/ddpm serve --model "$$MODEL" --port "$${PORT:-8000}" $(SERVE)
+
+demo: $(VENV) ## the same, opened in a browser where there is one
+	@exec .venv/bin/ddpm serve --model "$$MODEL" --port "$${PORT:-8000}" --browse true $(SERVE)
 
 test: $(DEV) ## the tests, on two cores: make test [TESTS='tests/pipelines -k local']
 	@.venv/bin/python -m pytest -n 2 $(TESTS)

@@ -20,6 +20,7 @@ from ddpm.arguments import (
 )
 from ddpm.errors import Refused, WrongInput
 from ddpm.plan import PLACES, SEARCHED
+from ddpm.serving.settings import VARIABLE, ServeSettings, from_environment
 from ddpm.settings import (
     DrawSettings,
     EvaluateSettings,
@@ -223,6 +224,18 @@ def export(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.registry.export import export
 
     return export(arguments.model, arguments.format, arguments.out, place.tracking_uri, arguments.weights)
+
+
+@command(
+    "serve pictures: a page, and an API (docs/serving.md)",
+    MODEL,
+    places("tracking_uri"),
+    lambda parser: group_flags(parser, ServeSettings, variable=VARIABLE),
+)
+def serve(arguments: argparse.Namespace, place: Workplace) -> Facts:
+    from ddpm.serving.run import serve
+
+    return serve(arguments.model, place.tracking_uri, from_environment(vars(arguments)), place.progress)
 
 
 # -- figures ---------------------------------------------------------------------------------------------------------
