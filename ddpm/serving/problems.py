@@ -60,6 +60,7 @@ def handle_problems(app: FastAPI) -> None:
     def http(_: Request, found: Exception) -> Response:
         assert isinstance(found, HTTPException)
         words = {
+            400: 'the body cannot be read as JSON; send an object, as in {"seed": 7}',
             404: "there is nothing at this path; /openapi.json says what there is",
             405: "this path does not take that method",
         }

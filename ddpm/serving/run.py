@@ -16,6 +16,7 @@ from ddpm.device import device_name
 from ddpm.errors import WrongInput
 from ddpm.progress import Progress
 from ddpm.serving.batching import Queue
+from ddpm.serving.connections import Patient
 from ddpm.serving.limits import Tokens
 from ddpm.serving.metrics import Metrics
 from ddpm.serving.server import Server, create_app
@@ -64,7 +65,7 @@ def listen(settings: ServeSettings) -> socket.socket:
 
 def config_for(server: Server) -> uvicorn.Config:
     return uvicorn.Config(
-        create_app(server), log_config=None, access_log=False, server_header=False, lifespan="on", ws="none",
+        create_app(server), log_config=None, access_log=False, server_header=False, lifespan="on", ws="none", http=Patient,
         timeout_graceful_shutdown=int(server.settings.most_seconds) + DRAIN_SECONDS,
     )  # fmt: skip
 

@@ -31,7 +31,7 @@ from ddpm.serving.metrics import Metrics
 from ddpm.serving.problems import Problem, handle_problems
 from ddpm.serving.settings import ServeSettings
 from ddpm.serving.versions import Served, Versions, describe
-from ddpm.serving.wishes import MOST_SEED, Frames, How, Pictures, ProblemBody, Wish, drawing_of, order
+from ddpm.serving.wishes import MOST_SEED, Alias, Asked, Frames, How, Pictures, ProblemBody, Wish, drawing_of, order
 from ddpm.settings import DrawSettings
 
 PAGE = Path(__file__).parent / "page"
@@ -145,8 +145,8 @@ def create_app(server: Server) -> FastAPI:
     app.add_middleware(Door, server.settings, server.tokens, server.metrics)
     versions = server.versions
 
-    def who(how: How, seed: int) -> tuple[str, Served, DrawSettings]:
-        alias, served = versions.of(how.alias, seed)
+    def who(how: How, alias: str | None, seed: int) -> tuple[str, Served, DrawSettings]:
+        alias, served = versions.of(alias, seed)
         server.metrics.of_version.labels(alias, served.reference).inc()
         return alias, served, drawing_of(served.model, how, server.settings)
 
@@ -156,10 +156,10 @@ def create_app(server: Server) -> FastAPI:
         responses={200: {**PNG, "model": Pictures}, **REFUSALS},
         response_class=Response,
     )
-    async def images(request: Request, wish: Wish) -> Response:
+    async def images(request: Request, wish: Wish, alias: Annotated[Alias, Query()] = None) -> Response:
         """Pictures by seeds: one as PNG, several in a grid, or as JSON."""
         asked = order(wish, server.settings)
-        alias, served, drawing = who(wish, _first(asked.seeds[0]))
+        alias, served, drawing = who(wish, alias, _first(asked.seeds[0]))
         drawn = await server.draw(request, served, drawing, asked.seeds, wish.label)
         tag = tag_of(served, drawing, asked.form, list(asked.seeds), wish.label)
         if asked.form == "png":
@@ -179,9 +179,9 @@ def create_app(server: Server) -> FastAPI:
     @app.get(
         "/v1/images/{seed}.png", tags=["pictures"], responses={200: PNG, 304: SAME, **REFUSALS}, response_class=Response
     )
-    async def image(request: Request, seed: SeedInPath, how: Annotated[How, Query()]) -> Response:
+    async def image(request: Request, seed: SeedInPath, how: Annotated[Asked, Query()]) -> Response:
         """The picture of a seed, the same file as `ddpm sample` writes."""
-        alias, served, drawing = who(how, seed)
+        alias, served, drawing = who(how, how.alias, seed)
         tag = tag_of(served, drawing, "png", [seed], how.label)
         if is_known(request, tag):
             return Response(status_code=304, headers=server.headers(alias, served, tag))
@@ -191,7 +191,7 @@ def create_app(server: Server) -> FastAPI:
     async def denoising(request: Request, seed: int, how: Frames, kind: str) -> Response:
         if how.frames > server.settings.most_frames:
             raise Problem(422, f"frames: {how.frames} are too many; ask for at most {server.settings.most_frames}")
-        alias, served, drawing = who(how, seed)
+        alias, served, drawing = who(how, how.alias, seed)
         tag = tag_of(served, drawing, kind, [seed], how.label, how.frames)
         if is_known(request, tag):
             return Response(status_code=304, headers=server.headers(alias, served, tag))

@@ -72,7 +72,7 @@ class ServeSettings(Typed):
 
 def from_environment(given: Mapping[str, Any]) -> ServeSettings:
     """The settings given, and over the defaults what the environment says. Raises WrongInput for what will not do."""
-    chosen = {}
+    chosen: dict[str, Any] = {}
     for field in dataclasses.fields(ServeSettings):
         told = os.environ.get(VARIABLE + field.name.upper())
         if field.name == "tokens":

@@ -29,12 +29,6 @@ class How(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    alias: str | None = Field(
-        None,
-        max_length=100,
-        description="which version answers, as in challenger; else the champion, but for the canary's share",
-        examples=["champion"],
-    )
     steps: int | None = Field(None, ge=1, description="steps of the sampler", examples=[50])
     sampler: str | None = Field(
         None, max_length=100, description="how noise becomes a picture", json_schema_extra=_samplers, examples=["ddim"]
@@ -51,7 +45,23 @@ class How(BaseModel):
     )
 
 
-class Frames(How):
+Alias = Annotated[
+    str | None,
+    Field(
+        max_length=100,
+        description="which version answers, as in challenger; else the champion, but for the canary's share",
+        examples=["champion"],
+    ),
+]
+
+
+class Asked(How):
+    """How a picture is drawn, and by which version."""
+
+    alias: Alias = None
+
+
+class Frames(Asked):
     """How a picture appears."""
 
     frames: int = Field(16, ge=2, description="states from noise to the picture, which is the last", examples=[16])
