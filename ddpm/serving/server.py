@@ -21,6 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import FileResponse, JSONResponse, Response
 from torch import Tensor
 
+from ddpm import settings as names
 from ddpm.device import device_name
 from ddpm.model.model import label_of
 from ddpm.model.sampling import Between
@@ -228,7 +229,7 @@ def create_app(server: Server) -> FastAPI:
         }
         return {
             "name": versions.name or versions.reference, "main": versions.main, "canary": server.settings.canary,
-            "limits": limits, "versions": [describe(served, alias) for alias, served in now.items()],
+            "samplers": list(names.SAMPLERS), "limits": limits, "versions": [describe(served, alias) for alias, served in now.items()],
         }  # fmt: skip
 
     @app.get("/healthz", tags=["operations"])
