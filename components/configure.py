@@ -72,6 +72,8 @@ def configure(
     sample_seed: int,
     seeds: int,
     copying_gate: float,
+    noise_gate: float,
+    lineage_gate: float,
     judge_url: str,
     judge_model: str,
     judge_subject: str,

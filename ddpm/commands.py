@@ -373,11 +373,19 @@ def rollback(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
 @command("who was promoted when, and why", MODEL_NAME, places("store", "tracking_uri"))
 def history(arguments: argparse.Namespace, place: Workplace) -> Facts:
-    from ddpm.registry.promotion import entries
+    from ddpm.registry.log import read_log
 
-    found = entries(place.store, arguments.model_name)
-    if not found:
+    log = read_log(place.store, arguments.model_name)
+    if not log.entries and not log.damaged:
         raise WrongInput(
             f"model_name: no version of {arguments.model_name} was ever decided on in {arguments.store}; name a model that was registered and promoted"
         )
-    return {"name": arguments.model_name, "entries": found}
+    for stray in log.strays:
+        place.progress.say(f"{stray} is no entry of the log, and is passed over")
+    facts = {"name": arguments.model_name, "entries": log.entries}
+    if log.damaged:
+        raise Refused(
+            f"the promotion log of {arguments.model_name} is damaged: {log.damaged[0]}",
+            {**facts, "damaged": log.damaged},
+        )
+    return facts

@@ -23,11 +23,13 @@ from ddpm.errors import WrongInput
 from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.store import Missing, Store, open_store
+from ddpm.store.reading import read_json
 from ddpm.tracking import Tracker
 from ddpm.workplace import Workplace
 
 FINAL = "final"  # the name, in MLflow too, of the final training
 PLAN, OPENED = "plan.json", "opened.json"
+ANEW = "give another run_name"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Run:
     @classmethod
     def named(cls, name: str, store: str) -> Run:
         """The run of this name that a store knows. Raises Missing where it knows none."""
-        return cls(Plan.from_json(open_store(_root(store, name)).read(PLAN).decode()))
+        kept = read_json(open_store(_root(store, name)), PLAN, dict[str, Any], ANEW)
+        return cls(Plan.from_json(json.dumps(kept)))
 
     @property
     def name(self) -> str:
@@ -81,7 +84,7 @@ class Run:
     def facts(self, step: str) -> dict[str, Any] | None:
         """The facts that a step left; None where it has not ended yet."""
         try:
-            return json.loads(self.folder.read(f"{step}.json"))
+            return read_json(self.folder, f"{step}.json", dict[str, Any], "remove it, and run the same again")
         except Missing:
             return None
 
@@ -91,7 +94,7 @@ class Run:
     def workers(self) -> list[dict[str, Any]]:
         """The facts of the search's workers."""
         keys = [key for key in self.folder.list("") if key.startswith("search-")]
-        return [json.loads(self.folder.read(key)) for key in keys]
+        return [read_json(self.folder, key, dict[str, Any], "remove it, and run the same again") for key in keys]
 
     # -- its plan ------------------------------------------------------------------------------------------------------
 
@@ -105,7 +108,7 @@ class Run:
     def require_same_plan(self) -> None:
         """Raise WrongInput where a run of this name was configured otherwise; nothing where there is none."""
         try:
-            before = json.loads(self.folder.read(PLAN))
+            before = read_json(self.folder, PLAN, dict[str, Any], ANEW)
         except Missing:
             return
         for name, value in self.plan.parameters().items():

@@ -249,6 +249,20 @@ class EvaluateSettings(Typed):
     copying_gate: float = setting(
         0.05, "no version is promoted of which surely a larger share of pictures are copies; 1: any may", low=0, high=1
     )
+    noise_gate: float = setting(
+        0.02,
+        "the least precision (the share of pictures that lie among the real ones) of a model's first champion: of noise it is next to nothing",
+        low=0,
+        high=1,
+        zero="any may be",
+    )
+    lineage_gate: float = setting(
+        0.1,
+        "the least share of pictures that the data sets of a version and of the champion have in common, for the two to be measured against each other",
+        low=0,
+        high=1,
+        zero="any two are, and the log says so",
+    )
 
 
 def require_drawable(model: ModelSettings, drawing: DrawSettings) -> None:

@@ -13,7 +13,7 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -27,14 +27,15 @@ from ddpm.evaluation.figures.table import added
 from ddpm.evaluation.generated import Generated, open_generated
 from ddpm.evaluation.measure import SHOWN, Clock, Measured, measure
 from ddpm.evaluation.reference import Reference, open_reference
-from ddpm.evaluation.report import Coverage, Generation, Report
+from ddpm.evaluation.report import Coverage, Generation, Report, is_sealed, seal
 from ddpm.model.model import Model
 from ddpm.model.sampling import is_own
 from ddpm.model.strips import FRAMES, denoising_strip, noising_strip, watchable
 from ddpm.pictures import grid, png
 from ddpm.progress import Progress
 from ddpm.settings import DrawSettings, EvaluateSettings
-from ddpm.store import Entry, Store
+from ddpm.store import Damaged, Entry, Store
+from ddpm.store.reading import read_json
 
 REPORT_VERSION = 4  # of what a report holds: another one is made anew
 STRIPS = 4  # pictures that are shown appearing
@@ -62,7 +63,7 @@ def evaluate(
         key = _key(reference, source.generation(), source.n, extra)
         if store.exists(f"{key}.json"):
             progress.say("evaluated before under the same protocol: the report is in the store")
-            return json.loads(store.read(f"{key}.json"))
+            return _stored(store, key)
     with clock.during("reference"):
         copying = CopySearch(reference, str(device))
         for side in reference.sides:
@@ -90,9 +91,20 @@ def evaluate(
     if source.model:
         generation = {"checkpoint": source.model.origin.checkpoint, **generation}
     report["protocol"] = {"measurement": reference.measurement(source.n), "generation": generation}
-    text = json.dumps(_finite(report), indent=1, allow_nan=False).encode()
-    first_one = store.create(f"{key}.json", text)  # else it stays: a folder measured again, or two at once
-    return json.loads(text if first_one else store.read(f"{key}.json"))
+    found = _finite(report)
+    found["sha256"] = seal(found)
+    # Where one is there it stays: a folder measured again, or two at once.
+    store.create(f"{key}.json", json.dumps(found, indent=1, allow_nan=False).encode())
+    return _stored(store, key)
+
+
+def _stored(store: Store, key: str) -> Report:
+    """The report that is kept. Raises Damaged where it is not the one that was measured."""
+    right, kind = "remove it, and evaluate again", dict[str, Any]
+    report = read_json(store, f"{key}.json", kind, right)
+    if not is_sealed(report):
+        raise Damaged(f"{store.uri(f'{key}.json')} is damaged: what it says is not what was measured; {right}")
+    return cast(Report, report)
 
 
 def _keep_pictures(

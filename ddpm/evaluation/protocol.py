@@ -13,7 +13,7 @@ from typing import Any, TypedDict, cast
 from ddpm.errors import Refused, WrongInput
 from ddpm.evaluation.figures.table import DECISIVE, FIGURES, Interval
 from ddpm.evaluation.figures.uncertainty import Z
-from ddpm.evaluation.report import Measurement, Report, number_in
+from ddpm.evaluation.report import Measurement, Report, is_sealed, number_in
 
 BESIDE = ("metric", "n", "noise_floor", "excess")  # what `compare` shows of a report besides its figures
 
@@ -45,8 +45,12 @@ def require_same_measurement(a: Mapping[str, object], b: Mapping[str, object]) -
 
 
 def measurement_of(report: Report, name: str = "report") -> Measurement:
-    """The measurement half of a report's protocol. Raises WrongInput where it has none."""
+    """The measurement half of a report's protocol. Raises WrongInput where it has none, or where figures were edited."""
     figures = cast(Mapping[str, Any], report)
+    if isinstance(report, dict) and not is_sealed(figures):
+        raise WrongInput(
+            f"{name}: what it says is not what was measured; give what `ddpm evaluate --json` printed, as it is"
+        )
     try:
         for figure in DECISIVE:
             float(figures[figure])

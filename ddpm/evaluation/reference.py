@@ -7,7 +7,6 @@ data set's digest and an extractor's weights, and kept in the store; features in
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Callable
@@ -18,8 +17,6 @@ from typing import cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ddpm.data.dataset import PictureSet
@@ -34,8 +31,10 @@ from ddpm.progress import Progress
 from ddpm.randomness import generator, key
 from ddpm.settings import EvaluateSettings
 from ddpm.store import Missing, Store
+from ddpm.store.reading import parse_json, parse_tensors, read_json, read_tensors, sealed_json, sealed_tensors
 
 PIECE = 256  # real pictures whose features make one object of the store
+ANEW = "remove it: it is made anew"
 VERSION = 2  # of how features are taken and kept: part of their name
 
 
@@ -78,22 +77,24 @@ class Side:
 
         def make() -> bytes:
             found = statistics(self.real)
-            return save_tensors({"mu": torch.from_numpy(found.mu), "sigma": torch.from_numpy(found.sigma)})
+            return sealed_tensors({"mu": torch.from_numpy(found.mu), "sigma": torch.from_numpy(found.sigma)})
 
-        found = load_tensors(self._kept("statistics.safetensors", make))
+        found = self._tensors("statistics.safetensors", make)
         return Statistics(found["mu"].numpy(), found["sigma"].numpy())
 
     @cached_property
     def radii(self) -> Tensor:
         """Each real picture's distance to its third neighbour."""
-        kept = self._kept("radii.safetensors", lambda: save_tensors({"radii": radii(self.real)}))
-        return load_tensors(kept)["radii"]
+        return self._tensors("radii.safetensors", lambda: sealed_tensors({"radii": radii(self.real)}))["radii"]
 
     def floor(self, n: int) -> Floor:
         """What n real pictures score against others."""
-        return Floor(
-            **json.loads(self._kept(f"floor-{n}.json", lambda: json.dumps(asdict(noise_floor(self.real, n))).encode()))
-        )
+        name = f"floor-{n}.json"
+        kept = self._kept(name, lambda: sealed_json(asdict(noise_floor(self.real, n))))
+        return parse_json(kept, Floor, self._store.uri(f"{self._name}/{name}"), ANEW)
+
+    def _tensors(self, name: str, make: Callable[[], bytes]) -> dict[str, Tensor]:
+        return parse_tensors(self._kept(name, make), self._store.uri(f"{self._name}/{name}"), ANEW)
 
     def _kept(self, name: str, make: Callable[[], bytes]) -> bytes:
         """The object from the store; made and put there where it is not."""
@@ -113,10 +114,10 @@ class Side:
         order = torch.randperm(len(pieces), generator=generator("cpu", os.getpid())).tolist()
         for done, number in enumerate(order, 1):
             if not self._store.exists(names[number]):
-                self._store.create(names[number], save_tensors({"features": self.extractor.features(pieces[number])}))
+                self._store.create(names[number], sealed_tensors({"features": self.extractor.features(pieces[number])}))
                 note = f"{self.extractor.name}, {split}"
                 self._progress.update("features of real pictures", done, len(order), note)
-        return torch.cat([load_tensors(self._store.read(name))["features"] for name in names])
+        return torch.cat([read_tensors(self._store, name, ANEW)["features"] for name in names])
 
 
 @dataclass(frozen=True)
@@ -183,10 +184,10 @@ def _require_order(sides: list[Side], data: PictureSet, store: Store) -> None:
     name = "+".join(side.extractor.weights_sha256[:16] for side in sides)
     published = f"classifiers/{name}-controls.json"
     try:
-        figures = json.loads(store.read(published))
+        figures = read_json(store, published, dict[str, float], ANEW)
     except Missing:
-        store.create(published, json.dumps(_controls(sides, data)).encode())
-        figures = json.loads(store.read(published))
+        store.create(published, sealed_json(_controls(sides, data)))
+        figures = read_json(store, published, dict[str, float], ANEW)
     if not figures["floor"] < figures["classes missing"] < min(figures["blurred"], figures["noise"]):
         words = ", ".join(f"{control} {value:.1f}" for control, value in figures.items())
         raise Refused(f"extractor: the classifier's FID does not grow with damage ({words}); use extractor=inception")

@@ -6,6 +6,8 @@ its own: `number_in` reads those. Intervals are 95%, [low, high] or `low` and `h
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict, cast
 
@@ -249,6 +251,7 @@ class Report(TypedDict, total=False):
     """Figures of generated pictures, how far to trust them, copying, and the protocol."""
 
     key: str  # reports/KEY, where it lies in the store
+    sha256: str  # of all else that is stored: `seal`
     metric: str  # what FID is called by its extractor: fid_768
     fid: float
     fid_std: float
@@ -281,6 +284,20 @@ class Report(TypedDict, total=False):
     training: dict[str, list[tuple[int, float]]]  # losses over images seen
     run_seconds: dict[str, float]  # by step
     page: str
+
+
+LATER = ("sha256", "judge", "training", "run_seconds", "page")  # what is no part of a stored report, or not sealed
+
+
+def seal(report: Mapping[str, object]) -> str:
+    """The digest of what was measured, which a report carries, so that a figure written over another one is seen."""
+    measured = {name: value for name, value in report.items() if name not in LATER}
+    return hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()
+
+
+def is_sealed(report: Mapping[str, object]) -> bool:
+    """Whether a report is as it was measured; earlier releases' carry no digest, and nobody can tell."""
+    return report.get("sha256") in (None, seal(report))
 
 
 def number_in(report: Mapping[str, object], name: str) -> float | None:

@@ -15,6 +15,7 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from torch import Tensor
@@ -28,6 +29,7 @@ from ddpm.progress import Progress
 from ddpm.randomness import key
 from ddpm.settings import JudgeSettings
 from ddpm.store import Missing, Store
+from ddpm.store.reading import read_json
 
 KINDS = ("generated", "real", "other")
 SHOWN_SIDE = 224  # pixels a side at least: small pictures are enlarged without smoothing by a whole factor
@@ -168,9 +170,16 @@ def _ask_all(
     return scores
 
 
+class Answer(TypedDict):
+    """judge/answers/KEY.json"""
+
+    score: int
+
+
 def _kept(store: Store, name: str) -> int | None:
     try:
-        return int(json.loads(store.read(f"judge/answers/{name}.json"))["score"])
+        right = "remove it: the picture is shown again"
+        return read_json(store, f"judge/answers/{name}.json", Answer, right)["score"]
     except Missing:
         return None
 

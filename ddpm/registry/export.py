@@ -22,8 +22,10 @@ from ddpm.errors import WrongInput
 from ddpm.evaluation.report import Report
 from ddpm.model.model import Model
 from ddpm.registry.card import card
+from ddpm.registry.catalogue import WEIGHTS_TAG
 from ddpm.registry.diffusers import as_json, diffusers_files
-from ddpm.registry.version import DRAWN_BY, WEIGHTS_TAG, figures, resolve
+from ddpm.registry.folder import DRAWN_BY
+from ddpm.registry.version import figures, resolve
 from ddpm.settings import FORMAT_VERSION
 from ddpm.training.checkpoint import load_model
 

@@ -1,8 +1,9 @@
-"""Whether a version may take the champion's place."""
+"""Whether a version may take the champion's place: rules, each with its numbers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ddpm.evaluation.figures.table import DECISIVE, FIGURES
@@ -11,34 +12,100 @@ from ddpm.evaluation.report import Report, number_in
 
 
 @dataclass(frozen=True)
+class Rule:
+    """A rule of the gate, whether the version passes it, and the numbers that it went by, in words."""
+
+    name: str
+    passed: bool
+    says: str
+
+
+@dataclass(frozen=True)
 class Decision:
-    """What the gate says, and why, in one line."""
+    """What the gate says, and why, in one line; and all rules that it looked at."""
 
     promote: bool
     why: str
+    rules: Sequence[Rule] = ()
 
 
-def decide(candidate: Report, champion: Report | None, copying_gate: float = 1.0) -> Decision:
+def decide(
+    candidate: Report,
+    champion: Report | None,
+    copying_gate: float = 1.0,
+    noise_gate: float = 0.0,
+    before: Sequence[Rule] = (),
+    first: str = "the first version of this model",
+) -> Decision:
     """Promote what is not worse by FID or KID and better by one of them, beyond the 95% intervals; or the first at all.
 
-    What copies its training pictures is not promoted, however good its figures: they reward it.
+    What copies its training pictures is not promoted, however good its figures: they reward it. Nor is a first version
+    whose pictures nothing tells from noise: there is no champion that it would have to be better than.
 
     Args:
         candidate, champion: reports.
         copying_gate: the share of copies, over that which held-out pictures seem to hold, that is borne; 1: any.
+        noise_gate: the least precision of a first version; 0: any.
+        before: rules that were looked at before, and that must hold too.
+        first: why there is no champion.
     Raises: Refused, naming the field, where they were measured differently.
     """
-    for name in DECISIVE:
-        value, std = number_in(candidate, name), number_in(candidate, f"{name}_std")
-        if value is None or std is None or not (math.isfinite(float(value)) and math.isfinite(float(std))):
-            return Decision(False, f"its {FIGURES[name].title} is {value} ± {std}, not a number")
-    if problem := _copying(candidate, copying_gate):
-        return Decision(False, problem)
-    if champion is None:
-        return Decision(True, "the first version of this model")
+    rules = [*before, *(_number(candidate, name) for name in DECISIVE)]
+    if all(rule.passed for rule in rules[len(before) :]):
+        rules.append(_copying(candidate, copying_gate))
+        if champion is None:
+            rules.append(_noise(candidate, noise_gate))
+        elif all(rule.passed for rule in before):
+            rules += _against(candidate, champion)
+    if failed := [rule for rule in rules if not rule.passed]:
+        return Decision(False, failed[0].says, rules)
+    return Decision(True, first if champion is None else rules[-1].says, rules)
+
+
+def _number(candidate: Report, name: str) -> Rule:
+    value, std = number_in(candidate, name), number_in(candidate, f"{name}_std")
+    title = FIGURES[name].title
+    if value is None or std is None or not (math.isfinite(float(value)) and math.isfinite(float(std))):
+        return Rule(f"{title} is a number", False, f"its {title} is {value} ± {std}, not a number")
+    return Rule(f"{title} is a number", True, f"{float(value):.4g} ± {float(std):.2g}")
+
+
+def _copying(candidate: Report, gate: float) -> Rule:
+    name, found = "it does not copy", candidate.get("copying")
+    if gate >= 1:
+        return Rule(name, True, "copying_gate 100% bears any copies")
+    if found is None:
+        return Rule(name, False, "its report says nothing of copying, which copying_gate asks for; evaluate it again")
+    held_out = "" if found["share_held_out"] is None else f" (of held-out ones {found['share_held_out']:.1%})"
+    copies = f"{found['share']:.1%} of its pictures are copies of training pictures{held_out}"
+    if found["excess_low"] <= gate:
+        return Rule(
+            name, True, f"{copies}: surely too many {max(0.0, found['excess_low']):.1%}, copying_gate {gate:.1%}"
+        )
+    return Rule(name, False, f"it copies: {copies}, surely more than copying_gate {gate:.1%} bears")
+
+
+def _noise(candidate: Report, gate: float) -> Rule:
+    """Whether anything tells the pictures from noise: of noise, next to none is as near to real ones as they are."""
+    name, precision = "its pictures are told from noise", number_in(candidate, "precision")
+    if gate == 0:
+        return Rule(name, True, "noise_gate 0% takes any first version")
+    if precision is None:
+        return Rule(name, True, "its report says nothing of precision, so that noise_gate was not asked")
+    near = f"{precision:.1%} of its pictures lie among the real ones (precision)"
+    if precision >= gate:
+        return Rule(name, True, f"{near}, noise_gate {gate:.1%}")
+    return Rule(
+        name, False,
+        f"nothing tells its pictures from noise: {near}, and a first champion needs noise_gate {gate:.1%}; train it longer",
+    )  # fmt: skip
+
+
+def _against(candidate: Report, champion: Report) -> list[Rule]:
+    """Not worse by either figure, and better by one."""
     require_same_measurement(measurement_of(candidate, "candidate"), measurement_of(champion, "champion"))
+    rules: list[Rule] = []
     words: list[str] = []
-    worse: list[str] = []
     better: list[str] = []
     for figure in (FIGURES[name] for name in DECISIVE):
         change = difference(champion, candidate, figure.name)
@@ -50,23 +117,16 @@ def decide(candidate: Report, champion: Report | None, copying_gate: float = 1.0
             f"(difference {change['difference']:+.3g}, 95% from {low:+.3g} to {high:+.3g})"
         )
         risen, fallen = low > 0, high < 0
-        if risen or fallen:
-            (better if risen == figure.higher_is_better else worse).append(figure.title)
-    if worse:
-        return Decision(False, f"worse by {' and '.join(worse)}: {'; '.join(words)}")
+        worse = (risen or fallen) and risen != figure.higher_is_better
+        if (risen or fallen) and not worse:
+            better.append(figure.title)
+        rules.append(Rule(f"not worse by {figure.title}", not worse, words[-1]))
+    if worse := [rule for rule in rules if not rule.passed]:
+        titles = " and ".join(rule.name.removeprefix("not worse by ") for rule in worse)
+        return [
+            *(rule for rule in rules if rule.passed),
+            Rule("not worse", False, f"worse by {titles}: {'; '.join(words)}"),
+        ]
     if better:
-        return Decision(True, f"better by {' and '.join(better)}: {'; '.join(words)}")
-    return Decision(False, f"not better beyond the intervals: {'; '.join(words)}")
-
-
-def _copying(candidate: Report, gate: float) -> str:
-    """What is wrong with a report's copying, or nothing."""
-    if gate >= 1:
-        return ""
-    found = candidate.get("copying")
-    if found is None:
-        return "its report says nothing of copying, which copying_gate asks for; evaluate it again"
-    if found["excess_low"] <= gate:
-        return ""
-    held_out = "" if found["share_held_out"] is None else f" (of held-out ones {found['share_held_out']:.1%})"
-    return f"it copies: {found['share']:.1%} of its pictures are copies of training pictures{held_out}, surely more than copying_gate {gate:.1%} bears"
+        return [*rules, Rule("better by one of them", True, f"better by {' and '.join(better)}: {'; '.join(words)}")]
+    return [*rules, Rule("better by one of them", False, f"not better beyond the intervals: {'; '.join(words)}")]

@@ -1,123 +1,101 @@
-"""The promotion log, which is the truth, and MLflow's aliases, which are its projection.
+"""MLflow's aliases, which are a projection of the promotion log, and the ways in which they move.
 
-    STORE/registry/NAME/000001.json   {number, at, who, action, from, to, why, weights_sha256, figures}
-
-Every entry is written create-if-absent: of two writers only one gets a number, and the other looks and decides again.
-Actions: `promote` (from the old champion to the new), `challenge` (the version stays a challenger), `rollback`.
+Whatever moves looks first (`settle`): a version that the log gives an alias to may have been deleted in MLflow's pages,
+and the log may be another registry's.
 """
 
 from __future__ import annotations
 
-import datetime
-import json
-from collections.abc import Callable
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 from ddpm.errors import Refused, WrongInput
+from ddpm.registry.catalogue import WEIGHTS_TAG, version_of, versions
+from ddpm.registry.log import Draft, Entry, append, entries, standing, weights_in
 from ddpm.store import Store
-from ddpm.tracking import open_client, user_name
+from ddpm.tracking import open_client
 
 ALIASES = ("champion", "challenger", "previous")
+LOOKS = 100  # at a log that grows under one's hands, before one gives up to set aliases by it
+TOO_FAST = "the promotion log of {name}, {log}, grows faster than its aliases can be set; do the same once more when others have ended"
 
 
-class ShortFigures(TypedDict):
-    """What a log says of the figures that it went by."""
+def settle(store: Store, client: Any, name: str) -> list[Entry]:
+    """The log, with every version that it gives an alias to and that is in MLflow no more logged as gone.
 
-    metric: str
-    fid: float
-    fid_std: float
-    kid: float
-    kid_std: float
-    n: int
+    Raises WrongInput where the log is another registry's.
+    """
+    seen: list[Entry] = []
 
-
-Draft = TypedDict(
-    "Draft",
-    {
-        "action": Literal["promote", "challenge", "rollback"],
-        "from": int | None,
-        "to": int,
-        "why": str,
-        "weights_sha256": str | None,
-        "figures": ShortFigures | None,
-    },
-)
-
-
-class Entry(Draft):
-    """An entry as it is kept."""
-
-    number: int
-    at: str  # ISO 8601, UTC
-    who: str
-
-
-def entries(store: Store, name: str) -> list[Entry]:
-    """The model's promotion log, the oldest entry first."""
-    return [json.loads(store.read(key)) for key in store.list(f"registry/{name}") if key.endswith(".json")]
-
-
-def standing(log: list[Entry]) -> dict[str, int]:
-    """Which version has which alias, by the log alone."""
-    found: dict[str, int] = {}
-    for entry in log:
-        if entry["action"] == "challenge":
-            found["challenger"] = entry["to"]
-        else:
-            if entry["from"] is not None:
-                found["previous"] = entry["from"]
-            found["champion"] = entry["to"]
-            if found.get("challenger") == entry["to"]:
-                del found["challenger"]
-            if found.get("previous") == entry["to"]:
-                del found["previous"]
-    return found
-
-
-def append(store: Store, name: str, draft: Callable[[list[Entry]], Draft | None]) -> Entry | None:
-    """Write the entry that `draft` makes of the log as it stands; None where it makes none. A lost race drafts again."""
-    while True:
-        log = entries(store, name)
-        drafted = draft(log)
-        if drafted is None:
+    def draft(log: list[Entry]) -> Draft | None:
+        seen[:] = log
+        now = standing(log)
+        held = {alias: (now[alias], version_of(client, name, now[alias])) for alias in ALIASES if alias in now}
+        gone = [(alias, number) for alias, (number, version) in held.items() if version is None]
+        there = {number: version for number, version in held.values() if version is not None}
+        _require_same_registry(store, name, log, versions(client, name) if gone else there, whole=bool(gone))
+        if not gone:
             return None
-        number = len(log) + 1
-        at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        entry: Entry = {"number": number, "at": at, "who": user_name(), **drafted}
-        if store.create(f"registry/{name}/{number:06d}.json", json.dumps(entry, indent=1).encode()):
-            return entry
+        alias, number = gone[0]
+        why = f"version {number}, the {alias}, is in MLflow no more"
+        return {"action": "gone", "from": now.get("champion"), "to": number, "why": why, "figures": None}
+
+    for _ in range(LOOKS):
+        if append(store, name, draft) is None:
+            return list(seen)
+    raise Refused(TOO_FAST.format(name=name, log=store.uri(f"registry/{name}")))
+
+
+def _require_same_registry(store: Store, name: str, log: list[Entry], there: dict[int, Any], whole: bool) -> None:
+    """Raise WrongInput where the log is another registry's than the one with these versions (`whole`: with no others).
+
+    A registry never gives a number twice. So a version that it lacks was deleted, if it has another of the log's, by
+    its weights, or has counted on beyond them all. It is another one where a number has other weights, or where
+    nothing speaks for it.
+    """
+    place, weights = store.uri(f"registry/{name}"), weights_in(log)
+    mine = [number for number, version in there.items() if number in weights and WEIGHTS_TAG in version.tags]
+    for number in mine:
+        if there[number].tags[WEIGHTS_TAG] != weights[number]:
+            raise WrongInput(
+                f"model_name: version {number} of {name} has other weights than in the promotion log {place}, which must be another registry's; move that away, or give another model_name"
+            )
+    if whole and not mine and max(there, default=0) <= max(entry["to"] for entry in log):
+        raise WrongInput(
+            f"model_name: MLflow has none of the versions of {name} that the promotion log {place} names, which must be another registry's; name that as tracking_uri, move the log away, or give another model_name"
+        )
 
 
 def project_aliases(store: Store, tracking_uri: str, name: str) -> dict[str, int]:
     """Set MLflow's aliases to what the log says, and drop those it does not give; returns what it says."""
-    client = open_client(tracking_uri)
-    log = entries(store, name)
-    while True:
-        wanted = standing(log)
-        there = client.get_registered_model(name).aliases
-        for alias in ALIASES:
-            if alias in wanted and int(there.get(alias, -1)) != wanted[alias]:
-                _set_alias(client, store, name, alias, wanted[alias])
-            elif alias not in wanted and alias in there:
-                client.delete_registered_model_alias(name, alias)
-        before, log = log, entries(store, name)
-        if len(log) == len(before):  # else another writer was at it, and ours may have overwritten its aliases
-            return wanted
-
-
-def _set_alias(client: Any, store: Store, name: str, alias: str, version: int) -> None:
     from mlflow.exceptions import MlflowException
 
-    try:
-        client.set_registered_model_alias(name, alias, str(version))
-    except MlflowException:
-        raise WrongInput(
-            f"model_name: {name} has no version {version}, which is {alias} by the promotion log {store.uri(f'registry/{name}')}; that must be another registry's: move it away, or give another model_name"
-        ) from None
+    client = open_client(tracking_uri)
+    for _ in range(LOOKS):
+        log = settle(store, client, name)
+        wanted = standing(log)
+        there = client.get_registered_model(name).aliases
+        try:
+            for alias in ALIASES:
+                if alias in wanted and int(there.get(alias, -1)) != wanted[alias]:
+                    client.set_registered_model_alias(name, alias, str(wanted[alias]))
+                elif alias not in wanted and alias in there:
+                    client.delete_registered_model_alias(name, alias)
+        except MlflowException as problem:
+            if problem.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            continue  # deleted since we looked
+        if len(entries(store, name)) == len(
+            log
+        ):  # else another writer was at it, and ours may have overwritten its aliases
+            return wanted
+    raise Refused(TOO_FAST.format(name=name, log=store.uri(f"registry/{name}")))
 
 
 def rollback(store: Store, tracking_uri: str, name: str, why: str) -> Entry:
     """Give the previous champion its place back. Raises Refused where there is none."""
+    entries(store, name)  # a log that is not whole is said first
+    client = open_client(tracking_uri)
+    settle(store, client, name)
 
     def draft(log: list[Entry]) -> Draft:
         now = standing(log)
@@ -125,10 +103,10 @@ def rollback(store: Store, tracking_uri: str, name: str, why: str) -> Entry:
             raise Refused(f"{name} has no previous champion to go back to; `ddpm history` shows its log")
         return {
             "action": "rollback",
-            "from": now["champion"],
+            "from": now.get("champion"),
             "to": now["previous"],
             "why": why,
-            "weights_sha256": None,
+            "weights_sha256": weights_in(log).get(now["previous"]),
             "figures": None,
         }
 

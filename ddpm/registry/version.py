@@ -1,9 +1,7 @@
-"""What a registered version holds, and how a reference becomes a model.
+"""How a checkpoint becomes a registered version, and a reference a model.
 
-weights.safetensors   the averaged weights
-settings.json         the settings of the network and of its training, picture size, default sampler, digests
-report.json           figures with their protocol
-MLmodel, pyfunc.py    for `mlflow models serve` where ddpm is installed; nothing here needs pickle
+A version is a folder (folder.py), with MLmodel and pyfunc.py beside it for `mlflow models serve` where ddpm is installed;
+nothing in it needs pickle. Its tags in MLflow keep the digests of its files.
 """
 
 from __future__ import annotations
@@ -11,31 +9,46 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from ddpm.errors import WrongInput
 from ddpm.evaluation.figures.table import DECISIVE
 from ddpm.evaluation.report import Generation, Report, number_in
-from ddpm.model.model import Model, Origin, suited
-from ddpm.settings import FORMAT_VERSION, DrawSettings, ModelSettings, pick, require_name
-from ddpm.store import FileStore
-from ddpm.tracking import open_client, open_experiment
-from ddpm.training.checkpoint import checkpoint_uri, drawn_from, is_checkpoint_folder, load_model, read_facts
-
-ENGINE_FILES = ("weights.safetensors", "settings.json")  # what an exported folder holds too
-FILES = (*ENGINE_FILES, "report.json")
-WEIGHTS_TAG = "weights_sha256"
-DRAWN_BY = ("sampler", "sampling_steps", "churn", "guidance")  # of DrawSettings, what is a model's own
-PYFUNC = Path(__file__).parent / "pyfunc.py"
-_REFERENCE = re.compile(
-    r"models:/(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(@(?P<alias>[A-Za-z0-9._-]+)|/(?P<version>[0-9]+))"
+from ddpm.model.model import Model
+from ddpm.registry.catalogue import FILES_TAG, WEIGHTS_TAG, find, versions
+from ddpm.registry.folder import (
+    AGAIN,
+    DRAWN_BY,
+    ENGINE_FILES,
+    LIST,
+    REPORT,
+    SETTINGS,
+    WEIGHTS,
+    list_of,
+    load_files,
+    load_version,
+    open_folder,
 )
+from ddpm.settings import FORMAT_VERSION, require_name
+from ddpm.store import FileStore, Missing
+from ddpm.store.reading import checked
+from ddpm.tracking import open_client, open_experiment
+from ddpm.training.checkpoint import (
+    Manifest,
+    checkpoint_uri,
+    drawn_from,
+    is_checkpoint_folder,
+    load_model,
+    read_facts,
+)
+
+__all__ = ["Registered", "downloaded", "figures", "load_version", "register", "resolve", "resolve_or_folder"]
+
+PYFUNC = Path(__file__).parent / "pyfunc.py"
 
 
 class Registered(TypedDict):
@@ -59,7 +72,6 @@ def register(
     from mlflow.exceptions import MlflowException
 
     from ddpm.evaluation.protocol import measurement_of  # it needs more than the engine has
-    from ddpm.store import open_store
 
     require_name("model_name", name)
     measurement_of(report)  # refuses what is no report
@@ -75,23 +87,38 @@ def register(
     client = open_client(tracking_uri)
     with contextlib.suppress(MlflowException):  # the name is there already
         client.create_registered_model(name)
-    for version in client.search_model_versions(f"name = '{name}'"):
+    for number, version in sorted(versions(client, name).items()):
         if version.tags.get(WEIGHTS_TAG) == sha256:
-            return {
-                "name": name,
-                "version": int(version.version),
-                "new": tags.get("run_name", "") == version.tags.get("run_name"),
-            }
+            return {"name": name, "version": number, "new": tags.get("run_name", "") == version.tags.get("run_name")}
     if run_id is None:
         experiment = open_experiment(client, tracking_uri, name)
         run_id = client.create_run(experiment, run_name="registered by hand").info.run_id
         client.set_terminated(run_id)
-    store = open_store(uri.rpartition("/")[0])
-    weights = store.read(averaged)
-    if hashlib.sha256(weights).hexdigest() != sha256:
-        raise WrongInput(
-            f"{store.uri(averaged)} is damaged: its sha256 is not the one in its manifest; use another checkpoint"
-        )
+    contents = _contents(uri, facts, averaged, report)
+    with _model_folder(contents) as folder:
+        client.log_artifacts(run_id, str(folder), f"model-{sha256[:12]}")
+    source = f"{client.get_run(run_id).info.artifact_uri}/model-{sha256[:12]}"
+    described = {
+        **{name: f"{number_in(report, name):.6g}" for name in DECISIVE},
+        "metric": report["metric"],
+        "dataset_digest": facts.get("dataset_digest") or "",
+        "dataset_uri": facts.get("dataset_uri") or "",
+        **tags,
+        WEIGHTS_TAG: sha256,
+        FILES_TAG: hashlib.sha256(contents[LIST]).hexdigest(),
+    }
+    created = client.create_model_version(
+        name, source, run_id, tags={key: value for key, value in described.items() if value}
+    )
+    return {"name": name, "version": int(created.version), "new": True}
+
+
+def _contents(uri: str, facts: Manifest, averaged: str, report: Report) -> dict[str, bytes]:
+    """The files of a version of this checkpoint. Raises Damaged where its weights are."""
+    from ddpm.store import open_store
+
+    store, sha256 = open_store(uri.rpartition("/")[0]), facts["sha256"][averaged]
+    generation = report["protocol"].get("generation") or Generation()
     settings = {
         "format_version": FORMAT_VERSION,
         "settings": facts["settings"],  # the network's and its training's
@@ -102,15 +129,9 @@ def register(
         "checkpoint": uri,
         WEIGHTS_TAG: sha256,
     }
-    contents = {"weights.safetensors": weights, "settings.json": _as_json(settings), "report.json": _as_json(report)}
-    with _model_folder(contents) as folder:
-        client.log_artifacts(run_id, str(folder), f"model-{sha256[:12]}")
-    source = f"{client.get_run(run_id).info.artifact_uri}/model-{sha256[:12]}"
-    figures = {name: f"{number_in(report, name):.6g}" for name in DECISIVE}
-    created = client.create_model_version(
-        name, source, run_id, tags={**tags, **figures, "metric": report["metric"], WEIGHTS_TAG: sha256}
-    )
-    return {"name": name, "version": int(created.version), "new": True}
+    weights = checked(store.read(averaged), store.uri(averaged), "use another checkpoint", sha256)
+    contents = {WEIGHTS: weights, SETTINGS: _as_json(settings), REPORT: _as_json(report)}
+    return {**contents, LIST: _as_json(list_of(contents))}
 
 
 def _as_json(facts: Mapping[str, Any]) -> bytes:
@@ -147,14 +168,14 @@ def resolve(reference: str, tracking_uri: str) -> Model:
     """The model that a reference names: a checkpoint's URI, models:/NAME@ALIAS, models:/NAME/VERSION, an exported folder.
 
     A registered version and an exported folder bring the way in which their pictures were drawn when they were measured.
-    Raises WrongInput, saying what there is.
+    Raises WrongInput, saying what there is, and Damaged where a version's files are not those that were registered.
     """
     if not reference.startswith("models:"):
         return load_files(Path(reference), reference) if _is_exported(Path(reference)) else load_model(reference)
     client = open_client(tracking_uri)
-    version = _find(client, reference)
-    with _downloaded(client, version) as files:
-        return load_version(files, f"models:/{version.name}/{version.version}")
+    version = find(client, reference)
+    with downloaded(client, version) as files:
+        return load_version(files, f"models:/{version.name}/{version.version}", version.tags)
 
 
 def resolve_or_folder(reference: str, tracking_uri: str) -> Model | Path:
@@ -170,93 +191,33 @@ def _is_exported(folder: Path) -> bool:
 
 
 def figures(tracking_uri: str, name: str, version: int) -> Report:
-    """The report of a registered version."""
+    """The report of a registered version: the one that it was registered with, or Damaged is raised."""
+    from ddpm.evaluation.protocol import measurement_of
+
     client = open_client(tracking_uri)
-    with _downloaded(client, _find(client, f"models:/{name}/{version}")) as files:
-        if not (files / "report.json").is_file():
-            raise WrongInput(f"model: {name} version {version} holds no report.json; it was not registered by ddpm")
-        return json.loads((files / "report.json").read_text())
-
-
-def _find(client: Any, reference: str) -> Any:
-    from mlflow.exceptions import MlflowException
-
-    parts = _REFERENCE.fullmatch(reference)
-    if not parts:
-        raise WrongInput(f"model: '{reference}' is no reference; write models:/NAME@champion or models:/NAME/1")
-    try:
-        if parts["alias"]:
-            return client.get_model_version_by_alias(parts["name"], parts["alias"])
-        return client.get_model_version(parts["name"], parts["version"])
-    except MlflowException:
-        raise WrongInput(f"model: there is no {reference}; {_what_there_is(client, parts['name'])}") from None
-
-
-def _what_there_is(client: Any, name: str) -> str:
-    versions = sorted(int(found.version) for found in client.search_model_versions(f"name = '{name}'"))
-    if versions:
-        aliases = client.get_registered_model(name).aliases
-        named = "".join(f", @{alias} is {version}" for alias, version in sorted(aliases.items()))
-        return f"{name} has versions {', '.join(map(str, versions))}{named}"
-    names = sorted(model.name for model in client.search_registered_models())
-    return f"the registered models are {', '.join(names)}" if names else "no model is registered there"
+    found = find(client, f"models:/{name}/{version}")
+    with downloaded(client, found) as files:
+        if not (files / REPORT).is_file() and WEIGHTS_TAG not in found.tags:
+            raise WrongInput(f"model: {name} version {version} holds no {REPORT}; it was not registered by ddpm")
+        folder = open_folder(files, f"models:/{name}/{version}", found.tags)
+        report = cast(Report, folder.json(REPORT, dict[str, Any]))
+        measurement_of(report, folder.name)
+        return report
 
 
 @contextlib.contextmanager
-def _downloaded(client: Any, version: Any) -> Iterator[Path]:
-    """The version's files, in a temporary folder."""
+def downloaded(client: Any, version: Any) -> Iterator[Path]:
+    """The version's files, in a temporary folder. Raises Missing where they are gone."""
     import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
 
     with tempfile.TemporaryDirectory(prefix="ddpm-version-") as folder:
         uri = client.get_model_version_download_uri(version.name, str(version.version))
-        yield Path(
-            mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=client.tracking_uri), "artifacts"
-        )
-
-
-def load_version(folder: Path, name: str) -> Model:
-    """The model in a version's folder of files. Raises WrongInput where they are not ours, or damaged."""
-    missing = [file for file in FILES if not (folder / file).is_file()]
-    if missing:
-        raise WrongInput(
-            f"model: {name} holds no {missing[0]}; it was not registered by ddpm, and nothing else is loaded"
-        )
-    return load_files(folder, name)
-
-
-def load_files(folder: Path, name: str) -> Model:
-    """The model in a folder with ENGINE_FILES. Raises WrongInput where they are of another format, or damaged."""
-    from safetensors.torch import load as load_tensors
-
-    from ddpm.model.unet import UNet
-
-    try:
-        known = json.loads((folder / "settings.json").read_text())
-        _ = known["settings"], known["image_size"], known[WEIGHTS_TAG], known.get("format_version")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise WrongInput(
-            f"model: {name} is damaged: its settings.json is not what was written; register or export it again"
-        ) from None
-    if known.get("format_version") != FORMAT_VERSION:
-        raise WrongInput(
-            f"model: {name} has format_version {known.get('format_version')}; this release reads {FORMAT_VERSION}"
-        )
-    data = (folder / "weights.safetensors").read_bytes()
-    if hashlib.sha256(data).hexdigest() != known[WEIGHTS_TAG]:
-        raise WrongInput(
-            f"model: {name} is damaged: its weights' sha256 is not the one in settings.json; register or export it again"
-        )
-    settings = pick(ModelSettings, known["settings"])
-    net = UNet(settings, known["image_size"])
-    net.load_state_dict(load_tensors(data))
-    own = {name: known[name] for name in DRAWN_BY if name in known}  # earlier releases wrote the first two alone
-    drawing = DrawSettings(**{**asdict(suited(settings)), **own})
-    origin = Origin(
-        reference=name,
-        checkpoint=known.get("checkpoint") or name,
-        weights_sha256=known[WEIGHTS_TAG],
-        images_seen=known.get("images_seen", 0),
-        dataset_digest=known.get("dataset_digest"),
-        settings=known["settings"],
-    )
-    return Model(net.eval(), settings, known["image_size"], drawing, origin)
+        try:
+            got = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=client.tracking_uri)
+        except (OSError, MlflowException) as problem:
+            words = " ".join(str(problem).split())[:160]
+            raise Missing(
+                f"model: the files of models:/{version.name}/{version.version} cannot be had from {uri} ({words}); bring them back, or {AGAIN}"
+            ) from None
+        yield Path(got, "artifacts")

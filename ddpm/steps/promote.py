@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from ddpm.data.dataset import open_dataset
 from ddpm.data.ingest import DatasetFacts
-from ddpm.errors import Refused, WrongInput
-from ddpm.evaluation.evaluate import evaluate
-from ddpm.evaluation.protocol import measurement_of, require_same_measurement
+from ddpm.errors import WrongInput
 from ddpm.evaluation.report import Report
 from ddpm.progress import Progress
-from ddpm.registry.gate import Decision, decide
-from ddpm.registry.promotion import Draft, Entry, ShortFigures, append, project_aliases, standing
-from ddpm.registry.version import Registered, figures, resolve
+from ddpm.registry.catalogue import FILES_TAG, find
+from ddpm.registry.contest import contender, contest
+from ddpm.registry.gate import Decision
+from ddpm.registry.log import Draft, Entry, ShortFigures, append, entries, standing
+from ddpm.registry.promotion import project_aliases, settle
+from ddpm.registry.version import Registered
 from ddpm.run import Run
 from ddpm.settings import DrawSettings, EvaluateSettings
 from ddpm.steps.task import task
+from ddpm.tracking import open_client
 from ddpm.workplace import Workplace
 
 
@@ -40,50 +41,37 @@ def promote(
         again: whether a version that was decided on before is decided on again where the champion has changed since.
             A run that is carried on must not: it would undo a rollback.
     """
-    candidate = figures(place.tracking_uri, name, version)
-    weights = candidate["protocol"]["generation"]["weights_sha256"]
-    why = ""
-
-    def against(champion: int | None) -> Decision:
-        if champion is None:
-            return decide(candidate, None, settings.copying_gate)
-        theirs = figures(place.tracking_uri, name, champion)
-        try:
-            require_same_measurement(measurement_of(candidate), measurement_of(theirs))
-        except Refused as problem:
-            mine = measurement_of(candidate)["image_size"]
-            other = measurement_of(theirs)["image_size"]
-            if mine != other:
-                return Decision(
-                    False, f"the champion draws {other} px and this version {mine} px: they cannot be measured alike"
-                )
-            place.progress.say(f"the champion, version {champion}, is measured again: {problem}")
-            model, data = resolve(f"models:/{name}/{champion}", place.tracking_uri), open_dataset(dataset_uri)
-            theirs = evaluate(model, data, settings, drawing, place.store, place.progress)
-        return decide(candidate, theirs, settings.copying_gate)
+    client = open_client(place.tracking_uri)
+    before = entries(place.store, name)  # one that is not whole is said before anything else
+    find(client, f"models:/{name}/{version}")
+    log = settle(place.store, client, name)
+    for entry in log[len(before) :]:
+        place.progress.say(entry["why"])
+    candidate = contender(place, name, version, log)
+    decision = Decision(False, "")
 
     def draft(log: list[Entry]) -> Draft | None:
-        nonlocal why
+        nonlocal decision
         champion = standing(log).get("champion")
         last = _decided(log, version)
         if last:
-            if last["weights_sha256"] != weights:
+            if last.get("weights_sha256") not in (candidate.weights_sha256, None):
                 raise WrongInput(
                     f"model_name: version {version} of {name} has other weights than in the promotion log {place.store.uri(f'registry/{name}')}, which must be another registry's; move that away, or give another model_name"
                 )
             stands = champion == version or (last["action"] == "challenge" and last["from"] == champion)
             if stands or not again:
-                why = last["why"]
+                decision = Decision(False, last["why"])
                 return None
-        decision = against(champion)
-        why = decision.why
+        decision = contest(place, candidate, log, dataset_uri, settings, drawing)
         return {
             "action": "promote" if decision.promote else "challenge",
             "from": champion,
             "to": version,
-            "why": why,
-            "weights_sha256": weights,
-            "figures": _short(candidate),
+            "why": decision.why,
+            "weights_sha256": candidate.weights_sha256,
+            "files_sha256": candidate.tags.get(FILES_TAG),
+            "figures": _short(candidate.report),
         }
 
     append(place.store, name, draft)
@@ -94,13 +82,14 @@ def promote(
         "aliases": sorted(alias for alias, holder in now.items() if holder == version),
         "champion": now.get("champion"),
         "promoted": now.get("champion") == version,
-        "decision": why,
+        "decision": decision.why,
     }
 
 
 def _decided(log: list[Entry], version: int) -> Entry | None:
     """The last entry in which the gate decided on a version."""
-    return next((entry for entry in reversed(log) if entry["to"] == version and entry["action"] != "rollback"), None)
+    decided = (entry for entry in reversed(log) if entry["action"] in ("promote", "challenge"))
+    return next((entry for entry in decided if entry["to"] == version), None)
 
 
 def _short(report: Report) -> ShortFigures:

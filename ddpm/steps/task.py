@@ -15,6 +15,7 @@ from ddpm.extensions import load_extensions
 from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Progress, open_progress
 from ddpm.run import Run
+from ddpm.store.reading import parse_json, read_file
 
 Facts = Mapping[str, Any]
 
@@ -66,7 +67,8 @@ def perform(step: str, work: Callable[[Progress], tuple[Run, Facts]], output: st
 
 def read_pointer(path: str) -> dict[str, Any]:
     """The facts that another task wrote to an artifact."""
-    return json.loads(Path(path).read_text())
+    right = "run the task again that writes it"
+    return parse_json(read_file(Path(path), path, right), dict[str, Any], path, right)
 
 
 def _stop(number: int, frame: Any) -> None:

@@ -1,6 +1,7 @@
 """Objects by URI or plain path: a folder and S3 behind one small interface.
 
     base.py       what a store promises
+    reading.py    what was written, read back and checked
     files.py      a folder
     s3.py         a prefix of a bucket, by boto3, which is imported for `s3://` only
       bucket.py     one request to it

@@ -18,10 +18,8 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
@@ -29,7 +27,8 @@ from ddpm.errors import WrongInput
 from ddpm.model.model import Model, Origin, suited
 from ddpm.model.unet import UNet
 from ddpm.settings import FORMAT_VERSION, ModelSettings, TrainSettings, pick
-from ddpm.store import Missing, Store, open_store
+from ddpm.store import Damaged, Missing, Store, open_store
+from ddpm.store.reading import misfit, read_json, read_tensors
 from ddpm.training.guard import GuardFacts
 
 MANIFEST = "checkpoint.json"
@@ -67,6 +66,21 @@ class Manifest(Standing):
     settings: dict[str, Any]  # the model's and the training's, by name
     sha256: dict[str, str]  # by file
     average: NotRequired[int]  # the half-life chosen to draw from; without it the first
+
+
+class Pointer(TypedDict):
+    """last.json and best.json."""
+
+    checkpoint: str  # the name of its folder
+
+
+class _Needed(TypedDict):
+    """Of checkpoint.json, what every release wrote and nobody can do without."""
+
+    settings: dict[str, Any]
+    sha256: dict[str, str]
+    image_size: int
+    images_seen: int
 
 
 @dataclass(frozen=True)
@@ -154,13 +168,10 @@ def before(out: Store, uri: str | None) -> str | None:
 def pointed(out: Store, name: str) -> str | None:
     """The URI of the checkpoint that OUT/NAME.json points at; None where there is none."""
     try:
-        return out.uri(json.loads(out.read(f"{name}.json"))["checkpoint"] + "/" + MANIFEST)
+        found = read_json(out, f"{name}.json", Pointer, "train on, which mends it, or name a checkpoint yourself")
     except Missing:
         return None
-    except (ValueError, KeyError, TypeError):
-        raise WrongInput(
-            f"{out.uri(name)}.json is damaged: it names no checkpoint; train on, which mends it, or name one yourself"
-        ) from None
+    return out.uri(f"{found['checkpoint']}/{MANIFEST}")
 
 
 def prune_checkpoints(out: Store, keep: set[str]) -> None:
@@ -194,16 +205,18 @@ def read_facts(uri: str) -> Manifest:
     """The manifest of the checkpoint at `uri`."""
     folder, _, name = checkpoint_uri(uri).rpartition("/")
     try:
-        read = json.loads(open_store(folder).read(name))
+        read = read_json(open_store(folder), name, dict[str, Any], "")
         version, _ = read["format_version"], read["sha256"]
         seal = read.pop(SEAL, None)  # earlier releases wrote none
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-        raise WrongInput(f"{uri} is not a checkpoint; give the URI of a {MANIFEST}") from None
+    except (Damaged, KeyError):
+        raise Damaged(f"{uri} is not a checkpoint; give the URI of a {MANIFEST}") from None
     if version != FORMAT_VERSION:
         raise WrongInput(f"{uri}: format_version {version} is not known here; this release reads {FORMAT_VERSION}")
-    facts: Manifest = read
+    facts = cast(Manifest, read)
     if seal is not None and seal != _seal(facts):
-        raise WrongInput(f"{uri} is damaged: what it says is not what was written; use another checkpoint")
+        raise Damaged(f"{uri} is damaged: what it says is not what was written; use another checkpoint")
+    if problem := misfit(read, _Needed):
+        raise Damaged(f"{uri} is damaged: {problem}; use another checkpoint")
     return facts
 
 
@@ -218,12 +231,10 @@ def read_checkpoint(uri: str, parts: tuple[str, ...] = ()) -> Checkpoint:
     store = open_store(uri.rpartition("/")[0])
     tensors = {}
     for part in parts:
-        data = store.read(f"{part}.safetensors")
-        if hashlib.sha256(data).hexdigest() != facts["sha256"].get(f"{part}.safetensors"):
-            raise WrongInput(
-                f"{store.uri(part)}.safetensors is damaged: its sha256 is not the one in {MANIFEST}; use another checkpoint"
-            )
-        tensors[part] = load_tensors(data)
+        file = f"{part}.safetensors"
+        if file not in facts["sha256"]:
+            raise WrongInput(f"{uri} has no {file}; it has {', '.join(sorted(facts['sha256']))}")
+        tensors[part] = read_tensors(store, file, "use another checkpoint", facts["sha256"][file])
     return Checkpoint(uri, facts, tensors)
 
 
@@ -241,7 +252,7 @@ def last_undamaged(out: Store) -> tuple[Checkpoint | None, str]:
     while uri is not None:
         try:
             return read_checkpoint(uri), damaged
-        except (WrongInput, SafetensorError) as problem:  # Missing is one of the former
+        except WrongInput as problem:  # Missing and Damaged among them
             damaged = damaged or str(problem)
             uri = before(out, uri)
     if damaged:

@@ -8,7 +8,8 @@ from typing import Any, TypedDict
 
 from ddpm.errors import WrongInput
 from ddpm.settings import ModelSettings, TrainSettings
-from ddpm.store import Missing, Store
+from ddpm.store import Damaged, Missing, Store
+from ddpm.store.reading import misfit, read_json
 from ddpm.training.checkpoint import Checkpoint
 from ddpm.training.schedule import Schedule
 
@@ -33,6 +34,14 @@ class Trained(TypedDict):
     stopped: str  # why it ended
 
 
+class _Done(TypedDict):
+    """Of done.json, what every release wrote."""
+
+    checkpoint: str
+    weights_sha256: str
+    images_seen: int
+
+
 class Ledger:
     """The two files. Raises WrongInput where `out` holds a training that is not the one described."""
 
@@ -55,20 +64,19 @@ class Ledger:
     def _read(self, name: str) -> Any:
         """A file's JSON; None where there is none."""
         try:
-            return json.loads(self.out.read(name))
+            return read_json(self.out, name, dict[str, Any], "remove it, and run this again")
         except Missing:
             return None
-        except ValueError:
-            raise WrongInput(
-                f"out: {self.out.uri(name)} is damaged: it is not JSON; remove it, and run this again"
-            ) from None
 
     def begin(self) -> None:
         self.out.write("training.json", json.dumps(self.identity, indent=1).encode())
 
     def finished(self) -> Trained | None:
         """What a training that has ended here returned; None where none has."""
-        return self._read("done.json")
+        done = self._read("done.json")
+        if done is not None and (problem := misfit(done, _Done)):
+            raise Damaged(f"{self.out.uri('done.json')} is damaged: {problem}; remove it, and run this again")
+        return done
 
     def finish(self, facts: Trained) -> None:
         self.out.write("done.json", json.dumps(facts, indent=1).encode())

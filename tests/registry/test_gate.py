@@ -62,3 +62,31 @@ def test_what_copies_is_not_promoted_however_good_its_figures(champion):
 
 def test_a_report_that_says_nothing_of_copying_does_not_pass_its_gate():
     assert "evaluate it again" in decide(report(1.0, 0.1), None, copying_gate=0.05).why
+
+
+@pytest.mark.parametrize(("precision", "passes"), [(0.0, False), (0.019, False), (0.02, True), (0.6, True)])
+def test_a_first_version_of_which_nothing_is_among_the_real_pictures_is_not_champion(precision, passes):
+    found = decide({**report(2.9, 0.1), "precision": precision}, None, noise_gate=0.02)
+    assert found.promote is passes
+    if not passes:
+        assert "nothing tells its pictures from noise" in found.why and "noise_gate 2.0%" in found.why
+    assert decide({**report(2.9, 0.1), "precision": precision}, None, noise_gate=0).promote
+    assert decide({**report(1.0, 0.1), "precision": precision}, report(2.0, 0.2), noise_gate=0.02).promote, (
+        "who is better than a champion needs no floor"
+    )
+
+
+def test_a_report_without_precision_is_said_to_have_none():
+    found = decide(report(2.9, 0.1), None, noise_gate=0.02)
+    assert found.promote
+    assert "says nothing of precision" in found.rules[-1].says
+
+
+def test_every_rule_says_its_numbers():
+    rules = decide({**copying(0.01), "precision": 0.5}, report(2.0, 0.2), copying_gate=0.05).rules
+    assert [rule.name for rule in rules] == [
+        "FID is a number", "KID is a number", "it does not copy", "not worse by FID", "not worse by KID", "better by one of them",
+    ]  # fmt: skip
+    assert all(rule.passed and any(sign.isdigit() for sign in rule.says) for rule in rules)
+    worse = decide(report(1.0, 0.30), report(2.0, 0.20)).rules
+    assert [(rule.name, rule.passed) for rule in worse][-2:] == [("not worse by FID", True), ("not worse", False)]

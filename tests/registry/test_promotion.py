@@ -1,13 +1,13 @@
 """The promotion log and its projection."""
 
-import subprocess
-import sys
+import shutil
 
 import pytest
 
 from ddpm.errors import Refused, WrongInput
 from ddpm.progress import Quiet
-from ddpm.registry.promotion import append, entries, project_aliases, rollback, standing
+from ddpm.registry.log import append, entries
+from ddpm.registry.promotion import project_aliases, rollback
 from ddpm.registry.version import register
 from ddpm.settings import DrawSettings, EvaluateSettings
 from ddpm.steps.promote import promote
@@ -82,7 +82,7 @@ def test_a_log_of_another_registry_is_refused(checkpoints, place, store, report_
     register(fresh, "m", checkpoints[1], report_of(checkpoints[1]), None, {})
     with pytest.raises(WrongInput, match="version 1 of m has other weights than in the promotion log"):
         decide_on(store, fresh, 1)
-    with pytest.raises(WrongInput, match="m has no version 2, which is champion by the promotion log"):
+    with pytest.raises(WrongInput, match="must be another registry's"):
         project_aliases(store, fresh, "m")
     assert len(entries(store, "m")) == 2
 
@@ -153,39 +153,122 @@ def test_a_champion_that_was_measured_otherwise_is_measured_again(checkpoints, p
     register(place, "m", checkpoints[0], report_of(checkpoints[0], fid=0.5, dataset_digest="older"), None, {})
     decide_on(store, place, 1)
     register(place, "m", checkpoints[1], report_of(checkpoints[1]), None, {})
-    monkeypatch.setattr("ddpm.steps.promote.evaluate", evaluate)
-    monkeypatch.setattr("ddpm.steps.promote.open_dataset", lambda uri: uri)
+    monkeypatch.setattr("ddpm.registry.contest.evaluate", evaluate)
+    monkeypatch.setattr("ddpm.registry.contest.open_dataset", lambda uri: uri)
     assert promote(
         Workplace(Quiet(), store.root, place), "m", 2, "the-data-set", EvaluateSettings(), DrawSettings(), again=False
     )["promoted"]
     assert seen == [("models:/m/1", "the-data-set")]
 
 
-def test_racing_writers_lose_no_entry(store):
-    code = (
-        "import sys; from ddpm.registry.promotion import append; from ddpm.store import open_store\n"
-        "for i in range(10):\n"
-        "    append(open_store(sys.argv[1]), 'm', lambda log: {'action': 'challenge', 'from': None, 'to': int(sys.argv[2]) * 100 + i,"
-        " 'why': str(len(log)), 'figures': None})\n"
+# -- versions that somebody deleted in MLflow's pages ------------------------------------------------------------------
+
+
+@pytest.fixture
+def tidied(place, store):
+    """Fills a log and a registry of four versions, deletes one of them, and returns what moves the rest."""
+    client = open_client(place)
+    client.create_registered_model("m")
+    for number in range(1, 5):
+        client.create_model_version("m", f"file:///{number}", None, tags={"weights_sha256": f"{number}"})
+
+    def tidy(*log, deleted):
+        for action, came, to in log:
+            drafted = {"action": action, "from": came, "to": to, "why": "x", "weights_sha256": str(to), "figures": None}
+            append(store, "m", lambda log, drafted=drafted: drafted)
+        project_aliases(store, place, "m")
+        for number in deleted:
+            client.delete_model_version("m", str(number))
+
+    return tidy
+
+
+TWO = (("promote", None, 1), ("promote", 1, 2))
+
+
+def test_a_challenger_that_was_deleted_loses_its_alias_and_stops_nobody(tidied, store, place):
+    tidied(("promote", None, 1), ("challenge", 1, 2), deleted=[2])
+    assert project_aliases(store, place, "m") == {"champion": 1} == aliases(place)
+    last = entries(store, "m")[-1]
+    assert (last["action"], last["to"]) == ("gone", 2)
+    assert last["why"] == "version 2, the challenger, is in MLflow no more"
+
+
+def test_rollback_from_a_champion_that_was_deleted_gives_the_one_before_its_place(tidied, store, place):
+    tidied(*TWO, deleted=[2])
+    entry = rollback(store, place, "m", why="2 is gone")
+    assert (entry["action"], entry["from"], entry["to"], entry["weights_sha256"]) == ("rollback", None, 1, "1")
+    assert aliases(place) == {"champion": 1}
+    assert [one["action"] for one in entries(store, "m")] == ["promote", "promote", "gone", "rollback"]
+
+
+def test_rollback_goes_back_past_a_version_that_was_deleted(tidied, store, place):
+    tidied(*TWO, ("promote", 2, 3), deleted=[2])
+    rollback(store, place, "m", why="x")
+    assert aliases(place) == {"champion": 1, "previous": 3}
+
+
+def test_rollback_where_no_earlier_champion_is_left_writes_no_rollback(tidied, store, place):
+    tidied(*TWO, deleted=[1])
+    with pytest.raises(Refused, match="no previous champion"):
+        rollback(store, place, "m", why="x")
+    assert [one["action"] for one in entries(store, "m")] == ["promote", "promote", "gone"]
+    assert aliases(place) == {"champion": 2}
+
+
+def test_a_version_deleted_while_the_aliases_are_set_is_dropped(tidied, store, place, monkeypatch):
+    tidied(*TWO, deleted=[])
+    client = open_client(place)
+    append(store, "m", lambda log: {"action": "promote", "from": 2, "to": 3, "why": "x", "figures": None})
+    look = client.get_registered_model
+    monkeypatch.setattr(
+        client, "get_registered_model", lambda name: (client.delete_model_version(name, "3"), look(name))[1]
     )
-    racers = [subprocess.Popen([sys.executable, "-c", code, store.root, str(number)]) for number in range(3)]
-    assert [racer.wait(60) for racer in racers] == [0, 0, 0]
-    log = entries(store, "m")
-    assert [entry["number"] for entry in log] == list(range(1, 31))
-    assert sorted(entry["to"] for entry in log) == sorted(n * 100 + i for n in range(3) for i in range(10))
-    assert [entry["why"] for entry in log] == [str(i) for i in range(30)], "each decided on the log as it was"
+    monkeypatch.setattr("ddpm.registry.promotion.open_client", lambda uri: client)
+    with monkeypatch.context() as once:
+        once.setattr(client, "delete_model_version", _once(client.delete_model_version))
+        assert project_aliases(store, place, "m") == {"previous": 2}
+    assert aliases(place) == {"previous": 2}
 
 
-def test_who_has_which_alias_follows_from_the_log():
-    def entry(action, came, to):
-        return {"action": action, "from": came, "to": to}
-
-    log = [entry("promote", None, 1), entry("challenge", 1, 2), entry("challenge", 1, 3), entry("promote", 1, 3)]
-    assert standing(log[:2]) == {"champion": 1, "challenger": 2}
-    assert standing(log) == {"champion": 3, "previous": 1}
-    assert standing([*log, entry("rollback", 3, 1)]) == {"champion": 1, "previous": 3}
+def _once(function):
+    calls = []
+    return lambda *given: None if calls else (calls.append(given), function(*given))
 
 
-def test_append_of_nothing_is_nothing(store):
-    assert append(store, "m", lambda log: None) is None
-    assert entries(store, "m") == []
+def test_another_registrys_tracking_uri_drops_nothing(tidied, store, tmp_path):
+    tidied(*TWO, deleted=[])
+    fresh = f"sqlite:///{tmp_path}/fresh/mlflow.db"
+    shutil.copytree(tmp_path / "mlflow", tmp_path / "fresh")
+    open_client(fresh).delete_registered_model("m")
+    with pytest.raises(WrongInput, match="MLflow has none of the versions of m"):
+        rollback(store, fresh, "m", why="x")
+    assert len(entries(store, "m")) == 2
+
+
+def test_a_version_is_decided_on_against_the_champion_before_where_the_champion_is_gone(
+    checkpoints, place, store, report_of
+):
+    for number, uri in enumerate(checkpoints, 1):
+        register(place, "m", uri, report_of(uri, fid=3.0 - number), None, {})
+        decide_on(store, place, number)
+    client = open_client(place)
+    client.delete_model_version("m", "2")
+    register(place, "m", checkpoints[1], report_of(checkpoints[1], fid=2.05), None, {})
+    found = decide_on(store, place, 3)
+    assert (found["promoted"], found["champion"], found["aliases"]) == (False, None, ["challenger"])
+    assert "not better beyond the intervals" in found["decision"]
+    assert "against the one before, version 1; `ddpm rollback` gives that its place back" in found["decision"]
+    assert rollback(store, place, "m", why="2 is gone")["to"] == 1
+    assert aliases(place) == {"champion": 1, "challenger": 3}
+
+
+def test_where_no_champion_is_left_the_next_is_the_first_again(checkpoints, place, store, report_of):
+    register(place, "m", checkpoints[0], report_of(checkpoints[0], fid=0.1), None, {})
+    decide_on(store, place, 1)
+    register(place, "m", checkpoints[1], report_of(checkpoints[1], fid=3.0), None, {})
+    open_client(place).delete_model_version("m", "1")
+    found = decide_on(store, place, 2)
+    assert (found["promoted"], found["aliases"]) == (True, ["champion"])
+    assert found["decision"] == "there is no champion, and none before it is left"
+    assert [one["action"] for one in entries(store, "m")] == ["promote", "gone", "promote"]

@@ -13,10 +13,9 @@ severity moves their figures in order (`evaluation/reference.py`).
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +32,7 @@ from ddpm.progress import Progress
 from ddpm.randomness import generator
 from ddpm.settings import EvaluateSettings
 from ddpm.store import Entry, Missing, Store
+from ddpm.store.reading import read_json, sealed_json
 
 NAME = "ddpm-classifier"  # under which torch-fidelity knows it
 LOGITS = "logits"
@@ -42,6 +42,7 @@ FOLDS = 2
 EPOCHS = 16
 BATCH = 64
 MIN_ACCURACY = 0.95
+ANEW = "remove it: the networks are fitted anew, and figures by them compare with none from before"
 VERSION = 1  # of the architecture and its fitting: part of the published name
 
 
@@ -100,6 +101,13 @@ def require_labels(data: PictureSet) -> None:
         )
 
 
+class Published(TypedDict):
+    """classifiers/KEY.json: the weights, and the share of unseen pictures that each knows."""
+
+    sha256: list[str]
+    accuracy: list[float]
+
+
 def open_classifier(
     settings: EvaluateSettings, data: PictureSet, store: Store, device: str, progress: Progress
 ) -> Opened:
@@ -111,10 +119,10 @@ def open_classifier(
     require_labels(data)
     key = f"classifiers/{data.digest}-v{VERSION}.json"
     try:
-        published = json.loads(store.read(key))
+        published = read_json(store, key, Published, ANEW)
     except Missing:
-        store.create(key, json.dumps(_fit_all(data, store)).encode())
-        published = json.loads(store.read(key))
+        store.create(key, sealed_json(_fit_all(data, store)))
+        published = read_json(store, key, Published, ANEW)
     accuracy = min(published["accuracy"])
     if accuracy < MIN_ACCURACY:
         raise Refused(
@@ -135,7 +143,7 @@ def open_classifier(
     return Opened("fid_classifier", sides, facts, knows_classes=True)
 
 
-def _fit_all(data: PictureSet, store: Store) -> dict[str, list[str] | list[float]]:
+def _fit_all(data: PictureSet, store: Store) -> Published:
     fold = fold_of(data.train)
     digests, accuracies = [], []
     for number in range(FOLDS):

@@ -1,0 +1,180 @@
+"""A version against the champion: what the gate is given to go by, read where it can be trusted, or measured again.
+
+A version's report is the one that it was registered with, by its digest in MLflow and in the promotion log, and the one
+in the store, where that has it: a figure that somebody wrote into a file takes nobody's place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from ddpm.data.dataset import PictureSet, open_dataset
+from ddpm.errors import Refused, WrongInput
+from ddpm.evaluation.evaluate import evaluate
+from ddpm.evaluation.protocol import measurement_of, require_same_measurement
+from ddpm.evaluation.report import Report
+from ddpm.registry.catalogue import FILES_TAG, WEIGHTS_TAG, find
+from ddpm.registry.folder import AGAIN
+from ddpm.registry.gate import Decision, Rule, decide
+from ddpm.registry.lineage import shared
+from ddpm.registry.log import Entry, standing
+from ddpm.registry.version import figures, resolve
+from ddpm.settings import DrawSettings, EvaluateSettings
+from ddpm.store import Damaged, Missing
+from ddpm.store.reading import read_json
+from ddpm.tracking import open_client
+from ddpm.workplace import Workplace
+
+LINEAGE = "its data is the champion's"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A registered version with its report and its tags."""
+
+    name: str
+    version: int
+    report: Report
+    tags: dict[str, str]
+
+    @property
+    def reference(self) -> str:
+        return f"models:/{self.name}/{self.version}"
+
+    @property
+    def weights_sha256(self) -> str:
+        return self.report["protocol"]["generation"]["weights_sha256"]
+
+    @property
+    def dataset_digest(self) -> str:
+        """Of the data set that it was trained on; of earlier releases' versions, that it was measured on."""
+        return self.tags.get("dataset_digest") or self.report["protocol"]["measurement"].get("dataset_digest", "")
+
+
+def contender(place: Workplace, name: str, version: int, log: list[Entry] | None = None) -> Contender:
+    """A version as it was registered. Raises Damaged where its files, MLflow's tags and the log do not agree."""
+    tags = dict(find(open_client(place.tracking_uri), f"models:/{name}/{version}").tags)
+    for entry in log or []:
+        logged, found = entry.get("files_sha256"), tags.get(FILES_TAG)
+        if entry["to"] == version and logged and logged != found:
+            raise Damaged(
+                f"model: MLflow's tag {FILES_TAG} of {name} version {version} is not the one that entry {entry['number']} of the promotion log keeps; {AGAIN}"
+            )
+    report = figures(place.tracking_uri, name, version)
+    measured = (report["protocol"].get("generation") or {}).get(WEIGHTS_TAG)
+    if measured is None or measured != tags.get(WEIGHTS_TAG, measured):
+        raise Damaged(f"model: the report of {name} version {version} is of other weights than its own; {_ANEW}")
+    _require_stored(place, name, version, report)
+    return Contender(name, version, report, tags)
+
+
+_ANEW = "evaluate its checkpoint, delete that version in MLflow, and register the checkpoint with the new report"
+
+
+def _require_stored(place: Workplace, name: str, version: int, report: Report) -> None:
+    """Raise Refused where the store has this report, and it says something else."""
+    key = report.get("key")
+    if not key or not place.store_uri:
+        return
+    try:
+        kept = read_json(place.store, f"{key}.json", dict[str, Any], "remove it, and evaluate again")
+    except Missing:  # it was measured with another store, or by an earlier release
+        return
+    for field, value in kept.items():
+        if cast(dict[str, Any], report).get(field) != value:
+            raise Refused(
+                f"the report of {name} version {version} is not the one that was measured: it has another {field} than {place.store.uri(f'{key}.json')}; {_ANEW}"
+            )
+
+
+def contest(
+    place: Workplace, candidate: Contender, log: list[Entry], dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings
+) -> Decision:  # fmt: skip
+    """What the gate says of a version, by the log as it stands: against the champion, or, where that is gone, against the
+    one before it."""
+    now = standing(log)
+    bar = now.get("champion", now.get("previous"))
+    gates = settings.copying_gate, settings.noise_gate
+    alone = decide(candidate.report, None, settings.copying_gate)
+    if bar is None or not alone.promote:
+        first = "the first version of this model" if not log else "there is no champion, and none before it is left"
+        return decide(candidate.report, None, *gates, first=first)
+    champion = contender(place, candidate.name, bar, log)
+    theirs, mine = champion.report, candidate.report
+    sizes = measurement_of(theirs)["image_size"], measurement_of(mine)["image_size"]
+    if sizes[0] != sizes[1]:
+        why = f"the champion draws {sizes[0]} px and this version {sizes[1]} px: they cannot be measured alike"
+        return Decision(False, why, [*alone.rules, Rule("it draws pictures of the champion's size", False, why)])
+    lineage = _lineage(champion, candidate, dataset_uri, settings.lineage_gate)
+    if lineage.passed:
+        theirs = _measured_alike(place, champion, mine, dataset_uri, settings, drawing)
+    return _said_of(decide(mine, theirs, *gates, before=[lineage]), lineage, None if "champion" in now else bar)
+
+
+def _said_of(decision: Decision, lineage: Rule, previous: int | None) -> Decision:
+    """The decision, with what must not go unsaid: that nobody asked whose data it was, or that the champion is gone."""
+    words = [decision.why]
+    if lineage.passed and lineage.says.startswith("lineage_gate 0"):
+        words.append(lineage.says)
+    if previous is not None:
+        more = "" if decision.promote else "; `ddpm rollback` gives that its place back"
+        words.append(f"there is no champion, so that it was measured against the one before, version {previous}{more}")
+    return Decision(decision.promote, "; ".join(words), decision.rules)
+
+
+def _measured_alike(
+    place: Workplace, champion: Contender, mine: Report, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings
+) -> Report:  # fmt: skip
+    """The champion's report under the candidate's measurement: its own, or a new one."""
+    try:
+        require_same_measurement(measurement_of(mine), measurement_of(champion.report))
+        return champion.report
+    except Refused as problem:
+        place.progress.say(f"the champion, version {champion.version}, is measured again: {problem}")
+    model, data = resolve(champion.reference, place.tracking_uri), open_dataset(dataset_uri)
+    return evaluate(model, data, settings, drawing, place.store, place.progress)
+
+
+def _lineage(champion: Contender, candidate: Contender, dataset_uri: str, gate: float) -> Rule:
+    """Whether a version's data and the champion's have enough pictures in common for figures to mean the same of both."""
+    if champion.dataset_digest == candidate.dataset_digest:
+        return Rule(LINEAGE, True, "the same data set")
+    of = _short(champion), _short(candidate)
+    if gate == 0:
+        return Rule(
+            LINEAGE, True, f"lineage_gate 0 measures across data sets: the champion's is {of[0]}, its own {of[1]}"
+        )
+    theirs, mine = _data_of(champion, ""), _data_of(candidate, dataset_uri)
+    if theirs is None or mine is None:
+        lost = of[0] if theirs is None else of[1]
+        return Rule(
+            LINEAGE, False,
+            f"the champion was made from {of[0]} and this version from {of[1]}, and what these have in common cannot be told, for {lost} is not there; give another model_name, or lineage_gate 0 to measure them all the same",
+        )  # fmt: skip
+    found = shared(theirs, mine)
+    words = f"{found.pictures:,} of {found.of:,} pictures ({found.share:.1%}) of the data set {of[1]} are in the champion's, {of[0]}, too"
+    if found.share >= gate:
+        return Rule(LINEAGE, True, f"{words}; lineage_gate {gate:.1%}")
+    return Rule(
+        LINEAGE, False,
+        f"the champion is of other data: {words}, and lineage_gate asks for {gate:.1%}; give this one another model_name, or lineage_gate 0 to measure them all the same",
+    )  # fmt: skip
+
+
+def _short(one: Contender) -> str:
+    """A data set, as a person tells it from others."""
+    parts = one.tags.get("dataset_uri", "").rsplit("/", 2)
+    return f"{parts[1] if len(parts) == 3 else 'unknown'} {one.dataset_digest[:12]}…"
+
+
+def _data_of(one: Contender, asked: str) -> PictureSet | None:
+    """The data set that a version was trained on; None where nobody knows it, or it is there no more."""
+    for uri in (one.tags.get("dataset_uri", ""), asked):
+        if uri.rpartition("/")[2].removesuffix(".json") != one.dataset_digest:
+            continue
+        try:
+            return open_dataset(uri)
+        except (Missing, WrongInput):
+            continue
+    return None

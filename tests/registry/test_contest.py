@@ -1,0 +1,192 @@
+"""What the gate is given to go by: reports as they were measured, and champions of the same data."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from ddpm.data.manifest import blob_key, canonical
+from ddpm.errors import Refused, WrongInput
+from ddpm.evaluation.report import seal
+from ddpm.progress import Quiet
+from ddpm.registry.log import entries
+from ddpm.registry.version import figures, register, resolve
+from ddpm.settings import FORMAT_VERSION, DrawSettings, EvaluateSettings
+from ddpm.steps.promote import promote
+from ddpm.store import Damaged, open_store
+from ddpm.tracking import open_client
+from ddpm.workplace import Workplace
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def published(store):
+    """Publishes pictures uint8 [n,3,8,8] as a data set of this name; its tags on a version."""
+
+    def publish(name, images):
+        data = save({"images": images, "labels": torch.zeros(len(images), dtype=torch.int64)})
+        sha256 = hashlib.sha256(data).hexdigest()
+        store.write(blob_key(sha256), data)
+        shard = {"sha256": sha256, "bytes": len(data), "n": len(images)}
+        manifest = {
+            "format_version": FORMAT_VERSION, "name": name, "image_size": 8, "classes": [], "source": {},
+            "n": len(images), "held_out": 0, "shards": {"train": [shard], "held_out": []},
+        }  # fmt: skip
+        data = canonical(manifest)
+        digest = hashlib.sha256(data).hexdigest()
+        store.write(f"datasets/{name}/{digest}.json", data)
+        return {"dataset_digest": digest, "dataset_uri": store.uri(f"datasets/{name}/{digest}.json")}
+
+    return publish
+
+
+def decide_on(store, place, version, dataset="unused", **settings):
+    where = Workplace(Quiet(), store.root, place)
+    return promote(where, "m", version, dataset, EvaluateSettings(**settings), DrawSettings(), again=False)
+
+
+@pytest.fixture
+def rivals(checkpoints, place, store, report_of, monkeypatch):
+    """Registers a champion of one data set and a far better version of another; a champion measured again scores 9."""
+
+    def of(first, second):
+        for uri, tags, fid in zip(checkpoints, (first, second), (2.0, 0.5), strict=True):
+            digest = tags.get("dataset_digest", "0" * 64)
+            register(place, "m", uri, report_of(uri, fid=fid, dataset_digest=digest), None, tags)
+        again = report_of(checkpoints[0], fid=9.0, dataset_digest=second["dataset_digest"])
+        monkeypatch.setattr("ddpm.registry.contest.evaluate", lambda *given: again)
+        decide_on(store, place, 1)
+
+    return of
+
+
+def pictures(seed, n=20):
+    return torch.randint(0, 256, (n, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_champion_of_other_pictures_is_never_measured_against_silently(store, place, rivals, published):
+    rivals(published("train", pictures(1)), published("train", pictures(2)))
+    found = decide_on(store, place, 2)
+    assert (found["promoted"], found["champion"], found["aliases"]) == (False, 1, ["challenger"])
+    assert "the champion is of other data: 0 of 20 pictures (0.0%) of the data set train" in found["decision"]
+    assert "another model_name, or lineage_gate 0" in found["decision"]
+
+
+def test_a_person_may_measure_across_data_sets_and_the_log_says_so(store, place, rivals, published):
+    other = published("train", pictures(2))
+    rivals(published("train", pictures(1)), other)
+    found = decide_on(store, place, 2, other["dataset_uri"], lineage_gate=0)
+    assert (found["promoted"], found["champion"]) == (True, 2)
+    assert "lineage_gate 0 measures across data sets" in entries(store, "m")[-1]["why"]
+
+
+def test_a_data_set_that_has_grown_is_of_the_same_lineage(store, place, rivals, published):
+    grown = published("cats", torch.cat([pictures(1), pictures(2)]))
+    rivals(published("cats", pictures(1)), grown)
+    assert decide_on(store, place, 2, grown["dataset_uri"])["promoted"]
+
+
+def test_a_data_set_that_is_gone_is_said(store, place, rivals, published):
+    first = published("cats", pictures(1))
+    rivals(first, published("cats", pictures(2)))
+    Path(first["dataset_uri"]).unlink()
+    found = decide_on(store, place, 2)
+    assert not found["promoted"]
+    assert f"cannot be told, for cats {first['dataset_digest'][:12]}… is not there" in found["decision"]
+
+
+# -- figures that somebody edited --------------------------------------------------------------------------------------
+
+
+def files_of(place, version):
+    return Path(open_client(place).get_model_version("m", str(version)).source.removeprefix("file://"), "artifacts")
+
+
+def test_a_report_that_is_edited_in_the_registrys_files_is_not_believed(checkpoints, place, store, report_of):
+    register(place, "m", checkpoints[0], report_of(checkpoints[0], fid=2.0), None, {})
+    file = files_of(place, 1) / "report.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "fid": 0.0001}))
+    with pytest.raises(Damaged, match="models:/m/1 is not whole: its report.json is damaged: its sha256 is"):
+        decide_on(store, place, 1)
+    listed = files_of(place, 1) / "files.json"
+    known = json.loads(listed.read_text())
+    known["sha256"]["report.json"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    listed.write_text(json.dumps(known))
+    with pytest.raises(Damaged, match="its files.json is damaged: its sha256 is"):
+        decide_on(store, place, 1)
+    assert entries(store, "m") == []
+
+
+def test_tags_that_are_edited_too_are_not_those_of_the_log(checkpoints, place, store, report_of):
+    for number, uri in enumerate(checkpoints, 1):
+        register(place, "m", uri, report_of(uri, fid=3.0 - number), None, {})
+    decide_on(store, place, 1)
+    open_client(place).set_model_version_tag("m", "1", "files_sha256", "0" * 64)
+    with pytest.raises(
+        Damaged, match="tag files_sha256 of m version 1 is not the one that entry 1 of the promotion log"
+    ):
+        decide_on(store, place, 2)
+
+
+def test_a_report_that_is_edited_before_it_is_registered_is_refused(checkpoints, place, report_of):
+    measured = report_of(checkpoints[0], fid=2.0)
+    measured["sha256"] = seal(measured)
+    with pytest.raises(WrongInput, match="report: what it says is not what was measured"):
+        register(place, "m", checkpoints[0], {**measured, "fid": 0.0001}, None, {})
+    later = {**measured, "page": "somewhere", "judge": None, "run_seconds": {"train": 1.0}}
+    assert register(place, "m", checkpoints[0], later, None, {})["new"], (
+        "what a run adds is no part of what was measured"
+    )
+    assert figures(place, "m", 1) == later
+
+
+def test_a_report_other_than_the_stores_is_refused(checkpoints, place, store, report_of):
+    measured = {**report_of(checkpoints[0], fid=2.0), "key": "reports/" + "a" * 64}
+    store.write(f"{measured['key']}.json", json.dumps(measured).encode())
+    register(place, "m", checkpoints[0], {**measured, "fid": 0.0001}, None, {})
+    with pytest.raises(Refused, match="it has another fid than .*reports/aaa"):
+        decide_on(store, place, 1)
+
+
+# -- files that are not what was registered ----------------------------------------------------------------------------
+
+
+def test_another_versions_files_are_not_drawn_from(checkpoints, place, report_of):
+    for uri in checkpoints:
+        register(place, "m", uri, report_of(uri), None, {})
+    one, two = files_of(place, 1), files_of(place, 2)
+    for file in ("weights.safetensors", "settings.json", "report.json", "files.json"):
+        (one / file).write_bytes((two / file).read_bytes())
+    with pytest.raises(Damaged, match="models:/m/1 is not whole: its files.json is damaged"):
+        resolve("models:/m/1", place)
+    open_client(place).delete_model_version_tag("m", "1", "files_sha256")  # as an earlier release's versions have it
+    with pytest.raises(Damaged, match="models:/m/1 is not whole: its weights.safetensors is damaged: its sha256 is"):
+        resolve("models:/m/1", place)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "", "null", '{"format_version": 1, "settings": []}'])
+def test_settings_that_are_none_are_one_line(checkpoints, place, report_of, text):
+    register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {})
+    (files_of(place, 1) / "settings.json").write_text(text)
+    with pytest.raises(Damaged, match="its settings.json is damaged: .*; delete that version in MLflow"):
+        resolve("models:/m/1", place)
+    open_client(place).delete_model_version_tag("m", "1", "files_sha256")
+    (files_of(place, 1) / "files.json").unlink()
+    with pytest.raises(Damaged, match="its settings.json is damaged: (it|settings) "):
+        resolve("models:/m/1", place)
+
+
+def test_a_folder_that_is_gone_is_one_line(checkpoints, place, report_of):
+    register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {})
+    folder = files_of(place, 1).parent
+    folder.rename(folder.with_name("elsewhere"))
+    for door in (lambda: resolve("models:/m/1", place), lambda: figures(place, "m", 1)):
+        with pytest.raises(WrongInput, match="the files of models:/m/1 cannot be had from .*; bring them back, or"):
+            door()
