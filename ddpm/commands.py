@@ -213,9 +213,13 @@ def sample(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
 
 @command(
-    "a model as a folder for other programs, diffusers among them",
+    "a model as a folder for other programs: diffusers, a Hugging Face Space",
     MODEL,
-    flag("--format", default="safetensors", help="safetensors (the default) or diffusers"),
+    flag(
+        "--format",
+        default="safetensors",
+        help="safetensors (the default), diffusers, or space, a Hugging Face Space that serves it",
+    ),
     flag("--out", required=True, metavar="DIR", help="a new folder, or an empty one"),
     flag("--weights", default="ema", help="ema, the averaged ones (the default), or, of a checkpoint, raw"),
     places("tracking_uri"),

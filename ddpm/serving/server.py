@@ -42,6 +42,7 @@ SeedInPath = Annotated[int, InPath(ge=0, le=MOST_SEED, description="the picture'
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemBody, "description": text, "content": {"application/problem+json": {}}}
     for status, text in {
+        400: "the body is no JSON",
         401: "no token, or a wrong one", 408: "the body did not come", 413: "the body is too large", 421: "not this server's name",
         422: "what was asked for will not do", 429: "too much is waiting; Retry-After says when to ask again",
         503: "it took too long, or the server is stopping",

@@ -6,12 +6,14 @@ only after it has been loaded, checked and measured, beside the running one.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ddpm.errors import Outage, Refused, WrongInput
@@ -21,6 +23,8 @@ from ddpm.outages import wait_out
 from ddpm.randomness import key
 from ddpm.registry.aliases import holders
 from ddpm.registry.card import card
+from ddpm.registry.folder import REPORT
+from ddpm.registry.sample import verify
 from ddpm.registry.version import figures, resolve
 from ddpm.serving.settings import ServeSettings
 from ddpm.serving.shapes import Shape, choose, fixed, measure
@@ -59,12 +63,27 @@ def load(reference: str, tracking_uri: str, settings: ServeSettings) -> Served:
     """A version, checked and measured. Raises WrongInput or Refused for one that will not do."""
     model = resolve(reference, tracking_uri)
     found = VERSION.fullmatch(model.origin.reference)
-    report = figures(tracking_uri, found["name"], int(found["version"])) if found else None
-    model.draw([0], model.quick(WARM_STEPS, 1))
+    beside = Path(reference) / REPORT  # of an exported Space
+    report: Report | None = None
+    if found:
+        report = figures(tracking_uri, found["name"], int(found["version"]))
+    elif beside.is_file():
+        report = json.loads(beside.read_text())
+    checked = _check(model, tracking_uri)
     measured = fixed(model, settings.batch) if settings.batch else measure(model, settings.latency)
     return Served(
-        model.origin.reference or reference, model, measured, "a drawing", report, card(model, "safetensors", "ema", report)
+        model.origin.reference or reference, model, measured, checked, report, card(model, "safetensors", "ema", report)
     )  # fmt: skip
+
+
+def _check(model: Model, tracking_uri: str) -> str:
+    """How the model was checked, in words. Raises Refused where it does not draw its recorded sample."""
+    verified = verify(model, tracking_uri)
+    if verified.reproduced is False:
+        raise Refused(f"model: {model.origin.reference} does not draw its recorded sample: {verified.says}")
+    if verified.reproduced is None:
+        model.draw([0], model.quick(WARM_STEPS, 1))
+    return verified.says
 
 
 Load = Callable[[str, str, ServeSettings], Served]
@@ -191,7 +210,7 @@ class Versions:
             self.state.refused[reference] = f"{AGAIN} {type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
         else:
             self.state.refused.pop(reference, None)
-            log.info("%s was loaded and checked by %s in %.1f s", reference, served.checked, time.monotonic() - began)
+            log.info("%s was loaded and checked in %.1f s: %s", reference, time.monotonic() - began, served.checked)
             return served
         log.error("%s is refused, and what is served goes on: %s", reference, self.state.refused[reference])
         return None

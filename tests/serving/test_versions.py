@@ -13,6 +13,7 @@ from sites import until
 
 from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.progress import Quiet
+from ddpm.registry.sample import Verified
 from ddpm.serving import versions as room
 from ddpm.serving.settings import ServeSettings
 from ddpm.serving.versions import Versions, load
@@ -64,7 +65,7 @@ def test_a_version_that_is_damaged_is_refused_and_the_running_one_stays(serve, r
     until(lambda: site.ask("/readyz").json["refused"])
     ready = site.ask("/readyz")
     assert ready.status == 200 and ready.json["serving"] == {"champion": "models:/m/1"}
-    assert "damaged" in ready.json["refused"]["models:/m/2"]
+    assert "weights.safetensors" in ready.json["refused"]["models:/m/2"]
     assert 'ddpm_version_refused{version="models:/m/2"} 1.0' in site.ask("/metrics").body.decode()
     assert site.ask("/v1/images/3.png").headers["x-model-version"] == "models:/m/1"
     point("champion", 3)
@@ -77,6 +78,24 @@ def weights_of(registry, version):
     source = Path(open_client(registry).get_model_version("m", str(version)).source.removeprefix("file://"))
     [weights] = source.rglob("weights.safetensors")
     return weights
+
+
+def test_a_version_that_does_not_draw_its_recorded_sample_is_refused(registry, monkeypatch):
+    right = room.verify
+    versions = Versions("models:/m@champion", registry, ServeSettings(batch=16))
+    versions.open(lambda text: None)
+
+    def verify(model, tracking_uri):
+        if model.origin.reference == "models:/m/2":
+            return Verified(False, "3 of 16 pictures of its recorded sample have the same bytes")
+        return right(model, tracking_uri)
+
+    monkeypatch.setattr(room, "verify", verify)
+    versions.look({"champion": 2})
+    assert versions.by_alias["champion"].reference == "models:/m/1"
+    assert "does not draw its recorded sample: 3 of 16" in versions.state.refused["models:/m/2"]
+    versions.look({"champion": 3})
+    assert versions.by_alias["champion"].reference == "models:/m/3" and versions.state.refused == {}
 
 
 @pytest.mark.parametrize("problem", [Refused("it does not reproduce its recorded sample"), OSError("no disk")])
