@@ -1,7 +1,8 @@
 """Serving: `ddpm serve`, `mlflow models serve` and diffusers behind plain FastAPI, beside the bare sampler, in one run.
 
 One tiny untrained model is registered and exported; each server is a process of its own that stays up. They take turns,
-with the bare sampler among them; ratios are taken within each round. See docs/serving.md.
+with the bare sampler among them; ratios are taken within each round. Servers and sampler are held to the same cores, with
+as many threads; who asks has the others. See docs/serving.md.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ SETTINGS: dict[str, Any] = {
     "channel_mults": "1-2",
     "base_channels": 32,
     "steps": 10,  # of DDIM
+    "cores": 1,  # that each server, and the bare sampler, may use
     "callers": 32,  # at saturation, each asking for one picture at a time
     "rounds": 3,
     "seconds": 6.0,
@@ -105,7 +107,7 @@ def run(settings: dict[str, Any], say: Say) -> list[Row]:
             servers = {OURS: servers[OURS]}
         pids = {}
         for name, (command, ready, draw) in servers.items():
-            pids[name] = up.enter_context(_running(command, ready, registry, folder))
+            pids[name] = up.enter_context(_running(command, ready, registry, folder, settings["cores"]))
             assert draw(0) == 200, name
             say(f"{name} is up")
         found: dict[str, list[Asked]] = {name: [] for name in servers}
@@ -116,7 +118,7 @@ def run(settings: dict[str, Any], say: Say) -> list[Row]:
             return found[name][-1].rate
 
         work = {name: lambda name=name: saturated(name) for name in servers}
-        rates = in_turns({**work, BARE: _bare(reference, registry, steps, settings["seconds"])}, settings["rounds"])
+        rates = in_turns({**work, BARE: _bare(reference, registry, settings)}, settings["rounds"])
         rows = [
             rate_row(
                 "serving",
@@ -271,34 +273,42 @@ def _model(settings: dict[str, Any], folder: Path, say: Say) -> tuple[str, str, 
     return "models:/bench/1", registry, str(folder / "diffusers")
 
 
-def _bare(reference: str, registry: str, steps: int, seconds: float) -> Callable[[], float]:
-    """The sampler by itself, in this process, in the largest batch that serving would choose: pictures a second."""
+def _bare(reference: str, registry: str, settings: dict[str, Any]) -> Callable[[], float]:
+    """The sampler by itself, in this process, in the engine's own batch: pictures a second."""
     from dataclasses import replace
 
-    from ddpm.registry.version import resolve
-    from ddpm.serving.shapes import choose, measure
+    import torch
 
+    from ddpm.registry.version import resolve
+
+    torch.set_num_threads(settings["cores"])
     model = resolve(reference, registry)
-    drawing = replace(model.drawing, sampling_steps=steps, sample_batch=choose(measure(model, 1.0))[-1])
+    drawing = replace(model.drawing, sampling_steps=settings["steps"])
 
     def work() -> float:
-        began, drawn = time.perf_counter(), 0
-        while time.perf_counter() - began < seconds:
-            drawn += len(model.draw(range(drawn, drawn + drawing.sample_batch), drawing))
-        return drawn / (time.perf_counter() - began)
+        everywhere = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, _cores(settings["cores"]))
+        try:
+            began, drawn = time.perf_counter(), 0
+            while time.perf_counter() - began < settings["seconds"]:
+                drawn += len(model.draw(range(drawn, drawn + drawing.sample_batch), drawing))
+            return drawn / (time.perf_counter() - began)
+        finally:
+            os.sched_setaffinity(0, everywhere)
 
     return work
 
 
 @contextlib.contextmanager
-def _running(command: list[str], ready: str, registry: str, folder: str) -> Iterator[int]:
+def _running(command: list[str], ready: str, registry: str, folder: str, cores: int) -> Iterator[int]:
     """A server that answers at `ready`: its process's id. It ends with the context."""
     environment = {
-        **os.environ, "MLFLOW_TRACKING_URI": registry, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        **os.environ, "OMP_NUM_THREADS": str(cores), "MLFLOW_TRACKING_URI": registry, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }  # fmt: skip
     with open(Path(folder, f"{len(os.listdir(folder))}.log"), "w+") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        os.sched_setaffinity(process.pid, _cores(cores))
         try:
             end = time.monotonic() + START_SECONDS
             while _get(ready) != 200:
@@ -311,6 +321,11 @@ def _running(command: list[str], ready: str, registry: str, folder: str) -> Iter
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, 15)  # MLflow's has children
             process.wait()
+
+
+def _cores(n: int) -> set[int]:
+    """The first of those that this process may use."""
+    return set(sorted(os.sched_getaffinity(0))[:n])
 
 
 def _free_port() -> int:
