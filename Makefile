@@ -19,6 +19,18 @@ TESTS ?=
 SERVE ?=
 BENCH ?=
 MODEL ?= models:/ddpm-digits@champion
+PORT ?=
+
+# A variable that nobody here reads would be passed over without a word: it is a setting's, or misspelt.
+VARIABLES := $(shell sed -n 's/^\([A-Z_]*\) ?=.*/\1/p' $(firstword $(MAKEFILE_LIST)))
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+STRANGE := $(firstword $(filter-out $(VARIABLES),$(GIVEN)))
+ifneq ($(STRANGE),)
+SETTING := $(shell echo '$(subst ','\'',$(STRANGE))' | tr A-Z- a-z_)
+IS_ONE := $(shell grep -q '^| `$(subst ','\'',$(SETTING))` |' docs/settings.md && echo yes)
+MEANT := $(SETTING)=$(if $(findstring @,$(value $(STRANGE))),…,$(value $(STRANGE)))
+$(error $(STRANGE): make has no such variable; $(if $(IS_ONE),write SET='$(MEANT)',there are $(VARIABLES), and settings go into SET, as in SET='epochs=60'))
+endif
 
 # A stamp is touched only when all before it has worked. Without one, .venv is made anew: what a cut-off installation
 # leaves looks installed, and is not.
@@ -29,7 +41,7 @@ override DATA := $(value DATA)
 export PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE MODEL
 OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME"
 
-.PHONY: help run ui serve demo test bench lock lint format types check-compiled compile image submit clean
+.PHONY: help run ui serve demo page test bench lock lint format types check-compiled compile image submit clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +57,9 @@ serve: $(VENV) ## pictures by number, a page and an API: make serve [MODEL=model
 
 demo: $(VENV) ## the same, opened in a browser where there is one
 	@exec .venv/bin/ddpm serve --model "$$MODEL" --port "$${PORT:-8000}" --browse true $(SERVE)
+
+page: $(VENV) ## a run's page, made anew: make page [RUN_NAME=…] (otherwise the last run's)
+	@exec .venv/bin/ddpm page --run-name="$$RUN_NAME"
 
 test: $(DEV) ## the tests, on two cores: make test [TESTS='tests/pipelines -k local']
 	@.venv/bin/python -m pytest -n 2 $(TESTS)

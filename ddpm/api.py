@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm.data import dataset as datasets
+from ddpm.data.catalogue import find_dataset
 from ddpm.data.dataset import PictureSet
 from ddpm.errors import WrongInput
 from ddpm.evaluation.report import Report
@@ -31,9 +32,15 @@ from ddpm.store import open_store
 __all__ = ["evaluate", "open_dataset", "open_model", "report_page", "show"]
 
 
-def open_dataset(uri: str | Path) -> PictureSet:
-    """The data set whose manifest is at this URI. Its pictures are read when they are asked for."""
-    return datasets.open_dataset(str(uri))
+def open_dataset(dataset: str | Path, store: str = "") -> PictureSet:
+    """A data set: by name (`digits`, `digits@abcd1234`), or by its manifest's URI. Pictures are read when asked for.
+
+    Args:
+        store: where names are looked up; empty: below `var/`.
+
+    Raises WrongInput, which says what there is, where there is none such.
+    """
+    return datasets.open_dataset(find_dataset(str(dataset), open_store(store or default_places()["store"]), Quiet()))
 
 
 def open_model(reference: str | Path, tracking_uri: str = "") -> Model:
@@ -68,7 +75,7 @@ def evaluate(
 
     Args:
         generated: a model, a reference to one, or a folder of pictures.
-        dataset: what it is measured against, opened or by its manifest's URI.
+        dataset: what it is measured against, opened, or as `open_dataset` takes it.
         drawing: how a model draws; None: its own way, in batches as large as measuring takes.
         store: where the report, and what was computed of the real pictures, is kept; empty: below `var/`.
 
@@ -80,7 +87,7 @@ def evaluate(
     found = generated
     if not isinstance(found, Model):
         found = resolve_or_folder(str(found), tracking_uri or places["tracking_uri"])
-    data = dataset if isinstance(dataset, PictureSet) else open_dataset(dataset)
+    data = dataset if isinstance(dataset, PictureSet) else open_dataset(dataset, store)
     how = drawing or DrawSettings()
     if drawing is None and isinstance(found, Model):
         how = replace(found.drawing, sample_batch=how.sample_batch)

@@ -3,17 +3,91 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from ddpm.errors import WrongInput
-from ddpm.fields import describe, plain, type_of
-from ddpm.places import default_places
+from ddpm.credentials import masked
+from ddpm.errors import WrongInput, did_you_mean
+from ddpm.fields import SHOWN, About, about_of, as_type, describe, plain, require, type_of
+from ddpm.places import default_places, kept_tracking, require_place
 from ddpm.plan import ROOMS, places
 from ddpm.presets import load_preset, preset_names
+
+LONGEST = 500  # characters of argparse's own words
+
+
+class _Told(Exception):
+    """WrongInput on its way through argparse, which takes a ValueError for a word that its `type` could not read."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises WrongInput where argparse would print its usage and exit, and says which flag may have been meant.
+
+    Flags are written out: `--epoch` is no `--epochs`, for it would mean another one as soon as there are two.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Looks at the names of the flags first: a misspelt one is not to be told as another that is missing."""
+        if self._subparsers is None:
+            for word in args or ():
+                name = word.partition("=")[0]
+                if word == "--":
+                    break
+                if name.startswith("--") and name not in self._option_string_actions:
+                    close = did_you_mean(name, self._option_string_actions)
+                    raise WrongInput(
+                        f"there is no flag {name[:SHOWN]}{close}; `{self.prog} --help` lists what there is"
+                    )
+        try:
+            return super().parse_known_args(args, namespace)
+        except _Told as problem:
+            raise WrongInput(str(problem)) from None
+
+    def error(self, message: str) -> NoReturn:
+        if found := re.fullmatch(r"(?s)argument ([^:]+): (.*)", message):
+            message = f"{found[1].split('/')[0].removeprefix('--').replace('-', '_')}: {found[2]}"
+        message = " ".join(message.split())
+        message = message if len(message) <= LONGEST else f"{message[:LONGEST]}…"
+        raise WrongInput(f"{message}; `{self.prog} --help` lists what there is")
+
+
+def place_type(name: str) -> Callable[[str], str]:
+    """The `type` of a flag that takes a path or a URL (`ddpm.places.require_place`)."""
+
+    def read(text: str) -> str:
+        with _telling():
+            require_place(name, text)
+        return text
+
+    return read
+
+
+def number_type(name: str, kind: str, about: About) -> Callable[[str], Any]:
+    """The `type` of a flag that takes an int or a float within bounds."""
+
+    def read(text: str) -> Any:
+        with _telling():
+            value = as_type(name, kind, text)
+            require(about.admits(value), name, value, about.range)
+        return value
+
+    return read
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    try:
+        yield
+    except WrongInput as problem:
+        raise _Told(str(problem)) from None
 
 
 def chosen_settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -32,32 +106,13 @@ def read_json(path: str) -> Any:
         raise WrongInput(f"{path} is not JSON; give a report that `ddpm evaluate --json` printed") from None
 
 
-def read_candidates(path: Path) -> list[Any]:
-    from ddpm.search.ranking import Candidate
-
-    try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError):
-        raise WrongInput(
-            f"{path} is no CSV file; give one with the columns model, fid, kid and, if you like, parameters"
-        ) from None
-    try:
-        return [
-            Candidate(row["model"], float(row["fid"]), float(row["kid"]), int(row.get("parameters") or 0))
-            for row in rows
-        ]
-    except (KeyError, TypeError):
-        raise WrongInput(f"{path} lacks a column; it needs model, fid, kid and, if you like, parameters") from None
-    except ValueError as problem:
-        raise WrongInput(f"{path}: {problem}; fid and kid are numbers, parameters a whole one") from None
-
-
 def settings_flags(parser: argparse.ArgumentParser, *kinds: type, without: tuple[str, ...] = ()) -> None:
     """A flag for every field of the settings, `--like-this` or `--like_this`; and --preset."""
     parser.add_argument(
-        "--preset", metavar="NAME", help=f"settings that suit a data set (one of {', '.join(preset_names())})"
-    )
+        "--preset",
+        metavar="NAME",
+        help=f"settings that suit a data set (one of {', '.join(preset_names())}; default: none, and each flag's own)",
+    ).completer = lambda **_: preset_names()  # type: ignore[attr-defined]
     for kind in kinds:
         group_flags(parser, kind, without)
 
@@ -84,8 +139,15 @@ def place_flags(parser: argparse.ArgumentParser, *names: str) -> None:
     for field in places():
         if field.name in names:
             default = defaults.get(field.name)
-            says = f"default: {default}" if default else "required"
-            add_flag(parser, field, says, default=default, required=default is None)
+            says = f"default: {masked(default)}" if default else "required"
+            add_flag(parser, field, says, default=default, required=default is None, type=flag_type(field))
+
+
+def tracking_flag(parser: argparse.ArgumentParser) -> None:
+    """A flag for MLflow's place, for a command that can do without: by default that which there is, or none."""
+    (field,) = (field for field in places() if field.name == "tracking_uri")
+    says = "default: $MLFLOW_TRACKING_URI, or var/mlflow/mlflow.db, where there is one; else files alone"
+    add_flag(parser, field, says, default=kept_tracking() or None, type=flag_type(field))
 
 
 def required_flag(parser: argparse.ArgumentParser, kind: type, name: str, *aliases: str) -> None:
@@ -104,4 +166,10 @@ def add_flag(
     """A flag for one field, with what the field says of itself, and `more`, as its help. The settings check what is given."""
     names = dict.fromkeys((*aliases, f"--{field.name.replace('_', '-')}", f"--{field.name}"))
     text = describe(field, *more).replace("%", "%%")
-    parser.add_argument(*names, dest=field.name, metavar=type_of(field).upper(), help=text, **options)
+    added = parser.add_argument(*names, dest=field.name, metavar=type_of(field).upper(), help=text, **options)
+    if choices := ("true", "false") if type_of(field) == "bool" else about_of(field).choices:
+        added.completer = lambda **_: map(str, choices)  # type: ignore[attr-defined]
+
+
+def flag_type(field: dataclasses.Field[Any]) -> Callable[[str], Any]:
+    return place_type(field.name) if about_of(field).place else str

@@ -1,25 +1,32 @@
-"""`ddpm STEP`: every step by hand, on the same functions as the pipeline's components.
+"""`ddpm STEP`: every step by hand, on the same functions as the pipeline's components. `ddpm` alone lists them.
 
 `--json` prints one JSON object on standard output; progress goes to standard error. Exit status: 0 done, 2 wrong input,
-3 refused by a gate or a check, 1 failed.
+3 refused by a gate or a check, 1 failed, 130 stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 
+import ddpm
+from ddpm.arguments import Parser
 from ddpm.commands import COMMANDS, TEXT, Facts
-from ddpm.errors import Outage, Refused, WrongInput
+from ddpm.errors import Outage, Refused, WrongInput, did_you_mean
 from ddpm.extensions import load_extensions
+from ddpm.failure import keep_traceback
+from ddpm.fields import shown
+from ddpm.legible import tell
 from ddpm.progress import Bars, open_progress
 from ddpm.workplace import Workplace
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """All commands with their flags."""
-    whole = argparse.ArgumentParser(prog="ddpm", description=__doc__.split("\n")[0])
+    whole = Parser(prog="ddpm", description="Every step from pictures to a promoted model, by hand.")
+    whole.add_argument("--version", action="version", version=f"ddpm {ddpm.__version__}", help="show it and exit")
     steps = whole.add_subparsers(title="steps", metavar="STEP", required=True)
     for name, command in COMMANDS.items():
         added = steps.add_parser(name, help=command.text, description=command.text)
@@ -32,48 +39,74 @@ def parser() -> argparse.ArgumentParser:
 
 def _print(facts: Facts, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(facts))
+        tell(json.dumps(facts), sys.stdout)
         return
     if list(facts) == [TEXT]:
-        print(facts[TEXT])
+        tell(facts[TEXT], sys.stdout, layout=True)
         return
     for name, value in facts.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            print(f"{name}:")
+            tell(f"{name}:", sys.stdout)
             for row in value:
-                print("   " + "  ".join(f"{key} {cell}" for key, cell in row.items()))
+                tell("   " + "  ".join(f"{key} {cell}" for key, cell in row.items()), sys.stdout)
         else:
-            print(f"{name}: {json.dumps(value) if isinstance(value, (dict, list)) else value}")
+            plain = isinstance(value, (dict, list))
+            tell(f"{name}: {json.dumps(value, ensure_ascii=False) if plain else value}", sys.stdout)
 
 
-def main(argv: list[str] | None = None) -> int:
-    try:
-        load_extensions()
-    except WrongInput as problem:
-        print(f"ddpm: {problem}", file=sys.stderr)
-        return 2
-    arguments = parser().parse_args(argv)
+def _read(words: list[str]) -> argparse.Namespace | None:
+    """The command and its flags; None where there is none, and what there is was printed."""
+    load_extensions()
+    whole = parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what may come next
+        import argcomplete
+
+        argcomplete.autocomplete(whole)
+    if not words:
+        whole.print_help()
+        return None
+    if words[0] not in COMMANDS and not words[0].startswith("-"):
+        known = ", ".join(COMMANDS)
+        raise WrongInput(f"there is no command {shown(words[0])}{did_you_mean(words[0], COMMANDS)}; there are {known}")
+    return whole.parse_args(words)
+
+
+def _do(arguments: argparse.Namespace) -> Facts | None:
+    """Do what a command line asks for."""
     progress = open_progress()
-    place = Workplace(progress, getattr(arguments, "store", ""), getattr(arguments, "tracking_uri", ""))
-    facts: Facts | None = None
-    status, problem_line = 0, ""
     try:
-        facts = arguments.body(arguments, place)
-    except WrongInput as problem:
-        status, problem_line = 2, str(problem)
-    except Refused as problem:
-        status, problem_line, facts = 3, str(problem), problem.facts
-    except Outage as problem:
-        status, problem_line = 1, f"{problem}; the same command carries on"
-    except KeyboardInterrupt:
-        status, problem_line = 130, "stopped; the same command carries on"
+        place = Workplace(progress, getattr(arguments, "store", ""), getattr(arguments, "tracking_uri", None) or "")
+        return arguments.body(arguments, place)
     finally:
         if isinstance(progress, Bars):
             progress.close()
-    if facts is not None:
-        _print(facts, arguments.json)
+
+
+def main(argv: list[str] | None = None) -> int:
+    facts: Facts | None = None
+    arguments, status, line = None, 0, ""
+    try:
+        arguments = _read(sys.argv[1:] if argv is None else argv)
+        facts = _do(arguments) if arguments else None
+    except WrongInput as problem:
+        status, line = 2, str(problem)
+    except Refused as problem:
+        status, line, facts = 3, str(problem), problem.facts
+    except Outage as problem:
+        status, line = 1, f"{problem}; the same command carries on"
+    except KeyboardInterrupt:
+        status, line = 130, "stopped; the same command carries on"
+    except Exception as problem:  # a bug: in one line, with its traceback kept
+        status, line = 1, keep_traceback(problem)
+    if arguments and facts is not None:
+        try:
+            _print(facts, arguments.json)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read it has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return status or 1
     if status:
-        print(f"ddpm: {problem_line}", file=sys.stderr)
+        tell(f"ddpm: {line}")
     return status
 
 

@@ -12,13 +12,16 @@ from typing import Any
 from ddpm.arguments import (
     chosen_settings,
     group_flags,
+    number_type,
     place_flags,
-    read_candidates,
+    place_type,
     read_json,
     required_flag,
     settings_flags,
+    tracking_flag,
 )
 from ddpm.errors import Refused, WrongInput
+from ddpm.fields import About, plain
 from ddpm.plan import PLACES, SEARCHED
 from ddpm.serving.settings import VARIABLE, ServeSettings, from_environment
 from ddpm.settings import (
@@ -70,6 +73,28 @@ def flag(*names: str, **options: Any) -> Flags:
     return lambda parser: parser.add_argument(*names, *more, **options)
 
 
+def place(name: str, **options: Any) -> Flags:
+    """A flag that takes a path or a URL, which must not be empty."""
+    return flag(name, type=place_type(name.removeprefix("--")), **options)
+
+
+def number(
+    name: str, kind: str, default: float | None, meaning: str, metavar: str | None = None, *, required: bool = False,
+    otherwise: str = "", **bounds: Any,
+) -> Flags:  # fmt: skip
+    """A flag that takes an int or a float; the bounds are those of a setting (`ddpm.fields.About`).
+
+    Args:
+        otherwise: what stands for it where there is no default.
+    """
+    about, plain_name = About(meaning, **bounds), name.removeprefix("--").replace("-", "_")
+    says = "required" if required else f"default: {otherwise or plain(default)}"
+    return flag(
+        name, type=number_type(plain_name, kind, about), default=default, required=required, metavar=metavar,
+        help=f"{meaning} [{about.range}; {says}]",
+    )  # fmt: skip
+
+
 def places(*names: str) -> Flags:
     return lambda parser: place_flags(parser, *names)
 
@@ -83,15 +108,34 @@ def required(kind: type, name: str, *more: str) -> Flags:
     return lambda parser: required_flag(parser, kind, name, *more)
 
 
-DATASET = flag("--dataset", required=True, metavar="URI", help="the data set's URI, as `ddpm ingest` printed it")
-GENERATED = flag(
+A_DATASET = "its name (the one ingested last), NAME@DIGEST (the digest's beginning), or its manifest's URI"
+SEED = 2**62 - 1  # the largest
+DATASET = place("--dataset", required=True, metavar="DATASET", help=f"the data set: {A_DATASET}")
+GENERATED = place(
     "--generated", required=True, metavar="REF-or-DIR", help="a model, as for `ddpm sample`, or a folder of pictures"
 )
-MODEL = flag(
+MODEL = place(
     "--model", required=True, metavar="REF",
     help="a checkpoint's URI, models:/NAME@ALIAS, models:/NAME/VERSION, or an exported folder",
 )  # fmt: skip
 MODEL_NAME = required(RegistrySettings, "model_name")
+
+
+def dataset_of(arguments: argparse.Namespace, place: Workplace) -> str:
+    """The URI of the data set that is meant. Raises WrongInput where there is none such."""
+    return find_dataset(arguments.dataset, place)
+
+
+def judging(chosen: dict[str, Any], place: Workplace) -> JudgeSettings:
+    """Who is asked, with the URI of the other data set, which may be said by its name."""
+    asked = pick(JudgeSettings, chosen)
+    return dataclasses.replace(asked, judge_other=find_dataset(asked.judge_other, place) if asked.judge_other else "")
+
+
+def find_dataset(said: str, place: Workplace) -> str:
+    from ddpm.data.catalogue import find_dataset
+
+    return find_dataset(said, place.store, place.progress)
 
 
 # -- data ------------------------------------------------------------------------------------------------------------
@@ -99,26 +143,43 @@ MODEL_NAME = required(RegistrySettings, "model_name")
 
 @command(
     "publish pictures as a data set",
-    flag("source", help="a named source (digits, flowers102, dalle-dogs, celeba, cifar10; NAME:PATH from disk), a folder of pictures, archive:FILE, parquet:GLOB, s3://BUCKET/PREFIX, or a published data set's URI"),
+    place("source", help="a named source (digits, flowers102, dalle-dogs, celeba, cifar10; NAME:PATH from disk), a folder of pictures, archive:FILE, parquet:GLOB, s3://BUCKET/PREFIX, or a data set that is published (NAME@latest, NAME@DIGEST, or its URI)"),
     required(IngestSettings, "dataset_name", "--name"),
-    flag("--workers", type=int, default=0, help="processes that decode; 0 (the default): one a core"),
+    number("--workers", "int", 0, "processes that decode", low=0, high=1024, zero="one a core"),
     places("store"),
     settings(IngestSettings, without=("source", "dataset_name")),
 )  # fmt: skip
 def ingest(arguments: argparse.Namespace, place: Workplace) -> Facts:
+    from ddpm.data.catalogue import source_or_dataset
     from ddpm.steps.ingest import ingest
 
-    return ingest(place, pick(IngestSettings, chosen_settings(arguments)), arguments.workers)
+    chosen = pick(IngestSettings, chosen_settings(arguments))
+    source = source_or_dataset(chosen.source, place.store, place.progress)
+    return ingest(place, dataclasses.replace(chosen, source=source), arguments.workers)
+
+
+@command(
+    "the data sets of a store: name and digest, size, numbers of pictures and classes, when and from where",
+    places("store"),
+)
+def datasets(arguments: argparse.Namespace, place: Workplace) -> Facts:
+    from ddpm.data.catalogue import datasets, table
+
+    found = datasets(place.store)
+    if not found and not arguments.json:
+        return {TEXT: f"there are no data sets in {place.store.root}; `ddpm ingest` publishes one"}
+    return {"datasets": found} if arguments.json else {TEXT: table(found)}
 
 
 @command(
     "read every byte of a data set again and check it against its manifest",
-    flag("uri", help="the data set's manifest"),
+    place("dataset", help=f"the data set: {A_DATASET}"),
+    places("store"),
 )
 def verify(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.data.verify import verify
 
-    facts = verify(arguments.uri, place.progress)
+    facts = verify(dataset_of(arguments, place), place.progress)
     if not facts["ok"]:
         first = facts["bad"][0]
         raise Refused(f"{len(facts['bad'])} bad objects, the first {first['object']}: {first['reason']}", facts)
@@ -129,7 +190,7 @@ def verify(arguments: argparse.Namespace, place: Workplace) -> Facts:
     "list what lies in a store and nothing names, and remove it if asked",
     places("store"),
     flag("--delete", action="store_true", help="remove it"),
-    flag("--older-than", type=float, default=24.0, metavar="HOURS", help="spare what is younger (default: 24)"),
+    number("--older-than", "float", 24.0, "spare what is younger, in hours", "HOURS", low=0, high=10**6),
 )
 def gc(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.steps.gc import gc
@@ -143,27 +204,39 @@ def gc(arguments: argparse.Namespace, place: Workplace) -> Facts:
 @command(
     "train a model; the same --out again resumes; under torchrun, on several GPUs",
     DATASET,
-    flag("--out", required=True, metavar="URI", help="where checkpoints go"),
-    flag("--start", metavar="URI", help="a checkpoint to go on from"),
+    place("--out", required=True, metavar="URI", help="where checkpoints go"),
+    place("--start", metavar="URI", help="a checkpoint to go on from (default: none)"),
+    places("store"),
+    tracking_flag,
     settings(ModelSettings, TrainSettings),
 )
 def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     from ddpm.data.dataset import open_dataset
+    from ddpm.records import CURVES, records_of
+    from ddpm.steps.ingest import unused_classes
     from ddpm.steps.train import train
     from ddpm.training.world import join_world
 
     chosen = chosen_settings(arguments)
     model, training = pick(ModelSettings, chosen), pick(TrainSettings, chosen)
     with join_world() as world:
-        data = open_dataset(arguments.dataset)
-        facts = train(place, model, training, data, arguments.out, arguments.start, world=world)
-        return facts if world.leads else None
+        data = open_dataset(dataset_of(arguments, place))
+        if world.leads and (unused := unused_classes(len(data.classes), model.classes)):
+            place.progress.say(f"{unused}; --classes {len(data.classes)} tells the network of them")
+        if not world.leads:
+            train(place, model, training, data, arguments.out, arguments.start, world=world)
+            return None
+        params = {**dataclasses.asdict(model), **dataclasses.asdict(training)}
+        dataset = {"name": data.name, "digest": data.digest, "uri": data.uri, "n": len(data.train)}
+        with records_of(arguments.out, place.tracking_uri, params, dataset) as records:
+            facts = train(place, model, training, data, arguments.out, arguments.start, records, world=world)
+        return {**facts, "curves": records.store.uri(CURVES)}
 
 
 @command(
     "one worker of a study over learning rate and multipliers; under torchrun, it trains each trial on several GPUs",
     DATASET,
-    flag("--worker", type=int, default=0, help="this worker's number, of its own: 0 (the default) opens the run, and others may be started beside it"),
+    number("--worker", "int", 0, "this worker's number, of its own: others may be started beside worker 0", low=0, high=10**6, zero="opens the run"),
     places(*PLACES),
     settings(ModelSettings, TrainSettings, SearchSettings, DrawSettings, EvaluateSettings, without=tuple(SEARCHED)),
 )  # fmt: skip
@@ -172,13 +245,13 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     from ddpm.search.choice import choose
     from ddpm.search.worker import follow, search
     from ddpm.steps.configure import configure, join
+    from ddpm.steps.ingest import unused_classes
     from ddpm.training.world import join_world
 
-    if arguments.worker < 0:
-        raise WrongInput(f"worker: {arguments.worker} will not do; workers are numbered from 0")
-    data = open_dataset(arguments.dataset)
+    uri = dataset_of(arguments, place)
+    data = open_dataset(uri)
     where = {name: getattr(arguments, name) for name in PLACES}
-    of_data = {"source": arguments.dataset, "dataset_name": data.name, "image_size": data.image_size}
+    of_data = {"source": uri, "dataset_name": data.name, "image_size": data.image_size}
     parameters = {**chosen_settings(arguments), **of_data, **where}
     with join_world() as world:
         if not world.leads:
@@ -187,9 +260,11 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
         # One process opens the run: several at once would each queue all trials.
         opens = arguments.worker == 0
         run = configure(parameters, place.progress) if opens else join(parameters, place.progress, SECONDS_TO_OPEN)
-        ran = search(run, arguments.dataset, arguments.worker, place.progress, world)
+        if opens and (unused := unused_classes(len(data.classes), run.plan.model.classes)):
+            place.progress.say(f"{unused}; --classes {len(data.classes)} tells the network of them")
+        ran = search(run, uri, arguments.worker, place.progress, world)
     try:
-        return choose(run)
+        return choose(run, place.progress)
     except Refused as unfinished:
         place.progress.say(str(unfinished))
         return ran
@@ -198,10 +273,15 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
 @command(
     "draw pictures from a model",
     MODEL,
-    flag("--n", type=int, default=16, help="how many pictures; at least 1 (default: 16)"),
-    flag("--seed", type=int, default=0, help="pictures SEED to SEED+N-1; 0 or more (default: 0)"),
-    flag("--out", required=True, metavar="DIR", help="the folder that they are written to"),
-    flag("--label", type=int, help="the class of all pictures; default: each seed's own"),
+    number("--n", "int", 16, "how many pictures", low=1, high=100_000),
+    number("--seed", "int", 0, "pictures SEED to SEED+N-1, each named after its seed", low=0, high=SEED),
+    place(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="the folder that they are written to; it may hold other seeds' pictures",
+    ),
+    number("--label", "int", None, "the class of all pictures", low=0, high=100_000, otherwise="each seed's own"),
     places("tracking_uri"),
     lambda parser: group_flags(parser, DrawSettings, default="the model's own"),
 )
@@ -215,13 +295,9 @@ def sample(arguments: argparse.Namespace, place: Workplace) -> Facts:
 @command(
     "a model as a folder for other programs: diffusers, a Hugging Face Space",
     MODEL,
-    flag(
-        "--format",
-        default="safetensors",
-        help="safetensors (the default), diffusers, or space, a Hugging Face Space that serves it",
-    ),
-    flag("--out", required=True, metavar="DIR", help="a new folder, or an empty one"),
-    flag("--weights", default="ema", help="ema, the averaged ones (the default), or, of a checkpoint, raw"),
+    flag("--format", default="safetensors", help="safetensors, diffusers, or space, a Hugging Face Space that serves it (default: safetensors)"),
+    place("--out", required=True, metavar="DIR", help="a new folder, or an empty one"),
+    flag("--weights", default="ema", help="ema, the averaged ones, or, of a checkpoint, raw (default: ema)"),
     places("tracking_uri"),
 )
 def export(arguments: argparse.Namespace, place: Workplace) -> Facts:
@@ -249,12 +325,13 @@ def serve(arguments: argparse.Namespace, place: Workplace) -> Facts:
     "FID, KID, precision, recall and copying of a folder of pictures, a checkpoint or a registered model",
     GENERATED,
     DATASET,
-    flag("--html", metavar="FILE", help="the report as a page, here too"),
+    place("--html", metavar="FILE", help="the report as a page, here too (default: in the store alone)"),
     places("store", "tracking_uri"),
     settings(DrawSettings, EvaluateSettings, JudgeSettings),
 )
 def evaluate(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.evaluation.page.render import publish
+    from ddpm.evaluation.printed import printed
     from ddpm.steps.evaluate import evaluate
 
     if arguments.html and not Path(arguments.html).absolute().parent.is_dir():
@@ -262,16 +339,17 @@ def evaluate(arguments: argparse.Namespace, place: Workplace) -> Facts:
     if arguments.html and Path(arguments.html).is_dir():
         raise WrongInput(f"html: {arguments.html} is a folder; name a file")
     chosen = chosen_settings(arguments)
-    measuring, drawing, asked = pick(EvaluateSettings, chosen), pick(DrawSettings, chosen), pick(JudgeSettings, chosen)
-    report = evaluate(place, arguments.generated, arguments.dataset, measuring, drawing)
+    measuring, drawing, asked = pick(EvaluateSettings, chosen), pick(DrawSettings, chosen), judging(chosen, place)
+    dataset = dataset_of(arguments, place)
+    report = evaluate(place, arguments.generated, dataset, measuring, drawing)
     if asked.judge_url:
         from ddpm.steps.judge import judge
 
-        report["judge"] = judge(place, arguments.generated, arguments.dataset, measuring, drawing, asked)
+        report["judge"] = judge(place, arguments.generated, dataset, measuring, drawing, asked)
     page, report["page"] = publish(report, place.store)
     if arguments.html:
         Path(arguments.html).write_text(page)
-    return report
+    return report if arguments.json else {TEXT: printed(report)}
 
 
 @command(
@@ -285,8 +363,8 @@ def judge(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.steps.judge import judge
 
     chosen = chosen_settings(arguments)
-    measuring, drawing, asked = pick(EvaluateSettings, chosen), pick(DrawSettings, chosen), pick(JudgeSettings, chosen)
-    verdict = judge(place, arguments.generated, arguments.dataset, measuring, drawing, asked)
+    measuring, drawing, asked = pick(EvaluateSettings, chosen), pick(DrawSettings, chosen), judging(chosen, place)
+    verdict = judge(place, arguments.generated, dataset_of(arguments, place), measuring, drawing, asked)
     if not verdict["reported"]:
         raise Refused(f"no score: {verdict['why']}", verdict)
     return verdict
@@ -294,29 +372,52 @@ def judge(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
 @command(
     "two evaluations side by side",
-    flag("a", metavar="A.json", help="what `ddpm evaluate --json` printed of the one"),
-    flag("b", metavar="B.json", help="and of the other"),
+    place("a", metavar="A.json", help="what `ddpm evaluate --json` printed of the one"),
+    place("b", metavar="B.json", help="and of the other"),
 )
 def compare(arguments: argparse.Namespace, place: Workplace) -> Facts:
-    from ddpm.evaluation.protocol import compare, table
+    from ddpm.evaluation.printed import side_by_side
+    from ddpm.evaluation.protocol import compare
 
     found = compare(read_json(arguments.a), read_json(arguments.b))
-    return found if arguments.json else {TEXT: table(found)}
+    return found if arguments.json else {TEXT: side_by_side(found)}
 
 
 @command(
     "the best of several models by the mean of their ranks by FID and KID",
-    flag("file", metavar="FILE.csv", help="columns model, fid, kid and, if you like, parameters"),
+    place(
+        "file",
+        metavar="FILE.csv",
+        help="columns model, fid, kid (or fid_768, kid_768 …) and, if you like, parameters and n; between them commas, semicolons or tabs",
+    ),
 )
 def rank(arguments: argparse.Namespace, place: Workplace) -> Facts:
+    from ddpm.search.candidates import read_candidates
     from ddpm.search.ranking import explain, rank
 
-    ranked = rank(read_candidates(Path(arguments.file)))
+    table = read_candidates(Path(arguments.file))
+    ranked = rank(table.models)
     rows = [
         {"model": r.candidate.model, "fid_rank": r.fid_rank, "kid_rank": r.kid_rank, "mean_rank": r.mean_rank}
         for r in ranked
     ]
-    return {"best": ranked[0].candidate.model, "why": explain(ranked), "ranking": rows}
+    by = f"{table.fid} and {table.kid}"
+    return {"best": ranked[0].candidate.model, "why": explain(ranked), "by": by, "ranking": rows}
+
+
+@command(
+    "the page of a run: pictures, verdict, trials, figures, time, and how to go on",
+    flag("--run-name", default="", metavar="NAME", help="the run (default: the one that ended last)"),
+    place("--out", metavar="FOLDER", help="where index.html, samples.png and report.html go (default: var/runs/NAME)"),
+    places("store"),
+)
+def page(arguments: argparse.Namespace, place: Workplace) -> Facts:
+    from ddpm.run import Run
+    from ddpm.run_page.folder import last_run, write_page
+
+    name = arguments.run_name or last_run(arguments.store)
+    written = write_page(Run.named(name, arguments.store), Path(arguments.out or f"var/runs/{name}"))
+    return {"run": name, "page": str(written)}
 
 
 # -- the registry ----------------------------------------------------------------------------------------------------
@@ -324,8 +425,8 @@ def rank(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
 @command(
     "a checkpoint and its report as a version in MLflow's registry",
-    flag("--checkpoint", required=True, metavar="URI", help="the checkpoint, or the folder that training wrote to"),
-    flag("--report", required=True, metavar="FILE", help="what `ddpm evaluate --json` printed"),
+    place("--checkpoint", required=True, metavar="URI", help="the checkpoint, or the folder that training wrote to"),
+    place("--report", required=True, metavar="FILE", help="what `ddpm evaluate --json` printed"),
     places("tracking_uri"),
     settings(RegistrySettings),
 )
@@ -345,8 +446,8 @@ def register(arguments: argparse.Namespace, place: Workplace) -> Facts:
 @command(
     "a version to champion, if it is better than the one there is",
     MODEL_NAME,
-    flag("--version", type=int, required=True, help="the version's number"),
-    flag("--dataset", required=True, metavar="URI", help="where the champion is measured again if it was measured otherwise"),
+    number("--version", "int", None, "the version's number", low=1, high=10**9, required=True),
+    place("--dataset", required=True, metavar="DATASET", help=f"where the champion is measured again if it was measured otherwise: {A_DATASET}"),
     places("store", "tracking_uri"),
     settings(DrawSettings, EvaluateSettings),
 )  # fmt: skip
@@ -356,7 +457,7 @@ def promote(arguments: argparse.Namespace, place: Workplace) -> Facts:
     chosen = chosen_settings(arguments)
     measuring, drawing = pick(EvaluateSettings, chosen), pick(DrawSettings, chosen)
     facts = promote(
-        place, arguments.model_name, arguments.version, arguments.dataset, measuring, drawing, again=True
+        place, arguments.model_name, arguments.version, dataset_of(arguments, place), measuring, drawing, again=True
     )  # fmt: skip
     if "champion" not in facts["aliases"]:
         raise Refused(facts["decision"], facts)

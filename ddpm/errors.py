@@ -1,11 +1,20 @@
 """The ways in which a step says no; the command line turns them into exit statuses."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from ddpm.credentials import masked
 
 
 class WrongInput(ValueError):
-    """What was asked for cannot be done as asked. One line: what is wrong, and what would be right. Exit status 2."""
+    """What was asked for cannot be done as asked. One line: what is wrong, and what would be right. Exit status 2.
+
+    A password that a URL in the line has, others' words among them, is masked.
+    """
+
+    def __init__(self, line: str) -> None:
+        super().__init__(masked(line))
 
 
 class Refused(RuntimeError):
@@ -15,7 +24,7 @@ class Refused(RuntimeError):
     """
 
     def __init__(self, line: str, facts: Mapping[str, Any] | None = None) -> None:
-        super().__init__(line)
+        super().__init__(masked(line))
         self.facts = facts
 
 
@@ -24,3 +33,12 @@ class Outage(RuntimeError):
 
     One line: what is the matter, and what would mend it. Nothing is lost: the same command carries on.
     """
+
+    def __init__(self, line: str) -> None:
+        super().__init__(masked(line))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` (did you mean NAME?)` where one of the known names is close to what was written, else nothing."""
+    close = difflib.get_close_matches(word.lower(), [*known], n=1, cutoff=0.7)
+    return f" (did you mean {close[0]}?)" if close else ""

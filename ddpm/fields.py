@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ddpm.errors import WrongInput
+from ddpm.places import require_no_password, require_place
 
 T = TypeVar("T")
+LONGEST = 4000  # characters of a text; MLflow keeps no longer ones
+SHOWN = 120  # characters of a wrong value that are repeated
 ABOUT = "about"  # the key of a field's metadata under which its `About` is
 
 
@@ -31,6 +34,7 @@ class About:
         zero: what 0 stands for; it will do wherever the bounds are.
         choices: the only values that will do; a list may grow later.
         pattern: a regular expression that a text must match as a whole, and `form`, which says it in words.
+        place: whether a text says where something is: a path or a URL (`ddpm.places.require_place`), or empty.
     """
 
     meaning: str
@@ -44,6 +48,7 @@ class About:
     choices: Sequence[Any] = ()
     pattern: str = ""
     form: str = ""
+    place: bool = False
 
     def admits(self, value: Any) -> bool:
         """Whether the value, which has the field's type, will do. Of numbers, nan and the infinities never do."""
@@ -67,8 +72,10 @@ class About:
         """The values that will do, in words; empty where all of the type will."""
         if self.choices:
             return f"one of {', '.join(map(str, self.choices))}"
-        if self.form or self.multiple:
-            return self.form or f"a multiple of {self.multiple}"
+        if self.form:
+            return self.form
+        if self.multiple:
+            return f"a multiple of {self.multiple}" + ("" if self.high is None else f", at most {self.high}")
         zero = f"0 ({self.zero})" if self.zero else "0"
         end = "" if self.high is None else str(self.high)
         end = end if self.below is None else f"below {self.below}"
@@ -126,7 +133,13 @@ def plain(value: Any) -> str:
 def require(ok: bool, name: str, value: Any, right: str) -> None:
     """Raise WrongInput in the one form that all settings share, unless `ok`."""
     if not ok:
-        raise WrongInput(f"{name}: {value!r} will not do; it must be {right}")
+        raise WrongInput(f"{name}: {shown(value)} will not do; it must be {right}")
+
+
+def shown(value: Any) -> str:
+    """A value that somebody gave, quoted; the beginning of a long one."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 class Typed:
@@ -140,19 +153,26 @@ class Typed:
             value = getattr(self, field.name)
             if dataclasses.is_dataclass(value):
                 continue  # it has checked itself
-            value = _as_type(field.name, type_of(field), value)
+            value = as_type(field.name, type_of(field), value)
             object.__setattr__(self, field.name, value)
             right = range_of(field)
             if isinstance(value, float) and not math.isfinite(value):
                 right = f"a finite number, {right}"
             require(about_of(field).admits(value), field.name, value, right)
+            require(len(str(value)) <= LONGEST, field.name, value, f"at most {LONGEST} characters long")
+            if about_of(field).place and value:
+                require_place(field.name, value)
         self.check()
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            if isinstance(value := getattr(self, field.name), str):
+                require_no_password(field.name, value)
 
     def check(self) -> None:
         """Raise WrongInput for values that do not go together."""
 
 
-def _as_type(name: str, kind: str, value: Any) -> Any:
+def as_type(name: str, kind: str, value: Any) -> Any:
+    """A value as int, float, bool or str. Raises WrongInput where it is none."""
     if kind == "bool" and isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     try:
@@ -167,7 +187,7 @@ def _as_type(name: str, kind: str, value: Any) -> Any:
     except (TypeError, ValueError, OverflowError):
         pass  # said below, with the field's name
     words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
-    raise WrongInput(f"{name}: {value!r} is not {words.get(kind, kind)}")
+    raise WrongInput(f"{name}: {shown(value)} is not {words.get(kind, kind)}")
 
 
 def _as_whole(value: Any) -> int:

@@ -6,11 +6,65 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from ddpm.credentials import holds_password, instead_of, without_password
 from ddpm.errors import WrongInput
 
 # What a cluster gives its tasks, by the ConfigMap `ddpm`.
 VARIABLES = {"store": "DDPM_STORE", "tracking_uri": "MLFLOW_TRACKING_URI", "study_storage": "DDPM_STUDY_STORAGE"}
+
+NAME_BYTES, PATH_BYTES = 255, 4000  # of one name of a path, and of the whole: what Linux takes, and some room
+
+
+def local_path(text: str) -> Path:
+    """A path of this machine as somebody wrote it, `~` included, made absolute. Raises WrongInput for one that none has."""
+    short = text if len(text) <= 60 else f"{text[:57]}…"
+    if not text.strip():
+        raise WrongInput("a path is empty (a variable that is not set?); name one")
+    if "\0" in text:
+        raise WrongInput(f"{short!r} holds a NUL, which no path does")
+    try:
+        path = Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise WrongInput(f"'{short}': there is no user {Path(text).parts[0][1:]}; write the path out, from /") from None
+    if any(len(os.fsencode(part)) > NAME_BYTES for part in path.parts) or len(os.fsencode(path)) > PATH_BYTES:
+        raise WrongInput(
+            f"'{short}' is no path: of those, a name has at most {NAME_BYTES} bytes, and the whole {PATH_BYTES}"
+        )
+    return path
+
+
+def without_file_scheme(place: str) -> str:
+    """`file:///path` as the path that it names; anything else as it is."""
+    return place.removeprefix("file://") if place.startswith("file:///") else place
+
+
+def require_place(name: str, text: str) -> None:
+    """Raise WrongInput for a path or URL that cannot be one, is empty, or holds a password, which would be kept with it."""
+    if not text.strip():
+        raise WrongInput(f"{name}: it is empty (a variable that is not set?); name a place, or leave it out")
+    try:
+        if "://" not in text:
+            local_path(text)
+            return
+        parts = urlsplit(text)
+        _ = parts.port
+    except WrongInput as problem:
+        raise WrongInput(f"{name}: {problem}") from None
+    except ValueError as problem:
+        raise WrongInput(f"{name}: it is no URL: {problem}") from None
+    if parts.scheme == "s3" and not parts.netloc:
+        raise WrongInput(f"{name}: '{text}' names no bucket; write s3://BUCKET/PREFIX")
+    require_no_password(name, text)
+
+
+def require_no_password(name: str, url: str) -> None:
+    """Raise WrongInput where the URL has one, saying where it belongs."""
+    if holds_password(url):
+        raise WrongInput(
+            f"{name}: it holds a password, which would be kept where others read it; write {without_password(url)}, and {instead_of(url)}"
+        )
 
 
 def cache_folder() -> Path:
@@ -38,6 +92,12 @@ def default_places(var: Path | None = None) -> dict[str, str]:
         "tracking_uri": os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{var / 'mlflow' / 'mlflow.db'}",
         "study_storage": str(var / "optuna" / "journal.log"),
     }
+
+
+def kept_tracking() -> str:
+    """MLflow's place, where there is one: what $MLFLOW_TRACKING_URI says, or the database below `var/`; else empty."""
+    place = default_places()["tracking_uri"]
+    return place if os.environ.get("MLFLOW_TRACKING_URI") or Path(place.removeprefix("sqlite:///")).exists() else ""
 
 
 def fill_places(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from ddpm.errors import WrongInput
+from ddpm.credentials import without_password
+from ddpm.errors import WrongInput, did_you_mean
 from ddpm.fields import Typed, about, require
 from ddpm.settings import (
     FORMAT_VERSION,
@@ -26,7 +27,7 @@ from ddpm.settings import (
     require_halvable,
 )
 
-PLACE = "(?s).+"  # any text but none
+PLACE = r"(?s).*\S.*"  # any text but none
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,15 @@ class Plan(Typed):
 
     run_name: str = field(metadata=about("the run's name; given again, it resumes", pattern=NAME, form=NAME_FORM))
     store: str = field(
-        metadata=about("the object store", pattern=PLACE, form="a folder, file:///PATH or s3://BUCKET/PREFIX")
+        metadata=about(
+            "the object store", pattern=PLACE, form="a folder, file:///PATH or s3://BUCKET/PREFIX", place=True
+        )
     )
     tracking_uri: str = field(
-        metadata=about("MLflow's records", pattern=PLACE, form="sqlite:///PATH, or a server's URL")
+        metadata=about("MLflow's records", pattern=PLACE, form="sqlite:///PATH, or a server's URL", place=True)
     )
     study_storage: str = field(
-        metadata=about("Optuna's study", pattern=PLACE, form="a journal file's path, or a database URL")
+        metadata=about("Optuna's study", pattern=PLACE, form="a journal file's path, or a database URL", place=True)
     )
     ingest: IngestSettings = field(default_factory=IngestSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -53,6 +56,11 @@ class Plan(Typed):
     registry: RegistrySettings = field(default_factory=RegistrySettings)
 
     def check(self) -> None:
+        for name, value in self.parameters().items():
+            if "{{" in str(value):  # as a path may; it would arrive otherwise than it was written
+                raise WrongInput(
+                    f"{name}: it holds '{{{{', with which Kubeflow's placeholders begin; give it, or a link to it, another name"
+                )
         for choice in self.search.choices:
             require_halvable(self.ingest.image_size, choice)
         require_drawable(self.model, self.draw)
@@ -77,7 +85,9 @@ class Plan(Typed):
             if name in SEARCHED:
                 raise WrongInput(f"{name}: the search chooses it; what it may choose is said by {SEARCHED[name]}")
             if name not in known:
-                raise WrongInput(f"'{name}' is not a setting; the settings are {', '.join(known)}")
+                raise WrongInput(
+                    f"'{name}' is not a setting{did_you_mean(name, known)}; docs/settings.md has them all: {', '.join(known)}"
+                )
         places = {name: parameters[name] for name in PLACES if name in parameters}
         missing = [name for name in PLACES if name not in places]
         if missing:
@@ -98,6 +108,9 @@ class Plan(Typed):
     def from_json(cls, text: str) -> Plan:
         parameters = json.loads(text)
         version = parameters.pop("format_version", None)
+        # Release 0.1 kept the passwords of places; they are not taken from there.
+        for name in PLACES:
+            parameters[name] = without_password(str(parameters.get(name, "")))
         if version != FORMAT_VERSION:
             raise WrongInput(f"plan: format_version {version} is not known here; this release reads {FORMAT_VERSION}")
         return cls.from_parameters(parameters)

@@ -13,6 +13,8 @@ import sys
 import time
 from typing import Protocol
 
+from ddpm.legible import legible, tell
+
 EVENT_MARK = "@ddpm "  # begins a line that is an event, in the output of a pipeline task
 SECONDS_BETWEEN = {"events": 0.5, "lines": 10.0, "bars": 0.1}
 
@@ -23,6 +25,9 @@ class Progress(Protocol):
     def update(self, task: str, done: float, total: float, note: str = "") -> None:
         """`done` of `total` is reached; may be called often, at no cost to speak of. done >= total ends the task."""
 
+    def drop(self, task: str) -> None:
+        """The task is no longer under way, and there is nothing to say of it; nothing for one that is not known."""
+
     def say(self, text: str) -> None:
         """A line worth keeping."""
 
@@ -32,7 +37,25 @@ class Quiet:
 
     def update(self, task: str, done: float, total: float, note: str = "") -> None: ...
 
+    def drop(self, task: str) -> None: ...
+
     def say(self, text: str) -> None: ...
+
+
+class Within:
+    """Reports to another, each task under a title that says whose it is: of two workers each has its own bar."""
+
+    def __init__(self, progress: Progress, whose: str) -> None:
+        self._progress, self._whose = progress, whose
+
+    def update(self, task: str, done: float, total: float, note: str = "") -> None:
+        self._progress.update(f"{self._whose} · {task}", done, total, note)
+
+    def drop(self, task: str) -> None:
+        self._progress.drop(f"{self._whose} · {task}")
+
+    def say(self, text: str) -> None:
+        self._progress.say(text)
 
 
 class Lines:
@@ -51,40 +74,67 @@ class Lines:
             self._last[task] = now
         self.say(f"{task}  {math.floor(100 * done / max(total, 1e-9)):3d}%  {note}".rstrip())
 
+    def drop(self, task: str) -> None:
+        self._last.pop(task, None)
+
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        tell(text)
 
 
 class Bars:
-    """Bars on a terminal, drawn by rich on standard error."""
+    """Bars on a terminal, drawn by rich on standard error. A task that begins anew has a new bar, with a clock of its own."""
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
+        from rich.table import Column
+        from rich.text import Text
+
+        def text(format: str, style: str, share: int | None = None) -> TextColumn:
+            column = Column(ratio=share, no_wrap=True, overflow="ellipsis")
+            return TextColumn(format, style=style, markup=False, table_column=column)
+
+        class Remaining(TimeRemainingColumn):
+            """Rich's own estimate, unless the note has one."""
+
+            def render(self, task: Task) -> Text:
+                return Text() if task.fields["note"].endswith(" left") else super().render(task)
 
         self._bars = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            SpinnerColumn(),
+            text("{task.description}", "none"),
+            BarColumn(bar_width=10),
             TextColumn("{task.percentage:3.0f}%"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            Remaining(compact=True),
+            text("{task.fields[note]}", "dim", share=1),
             console=Console(stderr=True),
+            expand=True,
         )
         self._tasks: dict[str, int] = {}
+        self._done: dict[str, float] = {}
         self._bars.start()
 
     def update(self, task: str, done: float, total: float, note: str = "") -> None:
-        if task not in self._tasks:
-            self._tasks[task] = self._bars.add_task(task, total=total, note=note)
+        task, note = legible(task), legible(note)
+        if done < self._done.get(task, 0.0):
+            self.drop(task)
+        if task not in self._tasks:  # what is behind it already, of a run that carries on, says nothing of its speed
+            self._tasks[task] = self._bars.add_task(task, total=total, completed=done, note=note)  # type: ignore[arg-type]
+        self._done[task] = done
         self._bars.update(self._tasks[task], completed=done, total=total, note=note)  # type: ignore[arg-type]
         if done >= total:
-            self._bars.remove_task(self._tasks.pop(task))  # type: ignore[arg-type]
+            self.drop(task)
             self.say(f"✓ {task}  {note}".rstrip())
 
+    def drop(self, task: str) -> None:
+        task = legible(task)
+        self._done.pop(task, None)
+        if task in self._tasks:
+            self._bars.remove_task(self._tasks.pop(task))  # type: ignore[arg-type]
+
     def say(self, text: str) -> None:
-        self._bars.console.print(text, markup=False, highlight=False)
+        self._bars.console.print(legible(text), markup=False, emoji=False, highlight=False)
 
     def close(self) -> None:
         self._bars.stop()
@@ -102,6 +152,10 @@ class Events:
             return
         self._last[task] = now
         self._send(task=task, done=done, total=total, note=note)
+
+    def drop(self, task: str) -> None:
+        self._last.pop(task, None)
+        self._send(drop=task)
 
     def say(self, text: str) -> None:
         self._send(say=text)

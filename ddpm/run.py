@@ -4,6 +4,7 @@ STORE/runs/RUN_NAME/plan.json       its settings, written once
                     opened.json     its MLflow run and its study are there
                     STEP.json       each step's facts, with its seconds; search-WORKER.json of each worker
                     claims/         which worker has which trial
+                    leases/         which worker is at work
                     trials/NNN/     the checkpoints of a trial
                     final/          those of the final training
                     summary.json    all of it, written at its end
@@ -19,8 +20,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ddpm.credentials import without_password
 from ddpm.errors import WrongInput
-from ddpm.plan import Plan
+from ddpm.plan import PLACES, Plan
 from ddpm.progress import Progress
 from ddpm.store import Missing, Store, open_store
 from ddpm.store.reading import read_json
@@ -111,7 +113,13 @@ class Run:
             before = read_json(self.folder, PLAN, dict[str, Any], ANEW)
         except Missing:
             return
+        if before.get("store") != self.plan.store:
+            raise WrongInput(
+                f"run_name: run {self.name} was made in {before.get('store')}, which is {self.plan.store} now; its data set and its versions are found as before, but to carry on give another run_name, or move the folder back"
+            )
         for name, value in self.plan.parameters().items():
+            if name in PLACES and name in before:
+                before[name] = without_password(str(before[name]))  # release 0.1 kept it
             if before.get(name) != value:
                 raise WrongInput(
                     f"run_name: run {self.name} has {name} {before.get(name)!r}, not {value!r}; give another run_name, or the same settings"

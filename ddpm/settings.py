@@ -31,8 +31,10 @@ FOUNDING_MULTS = "1-2-4-8 1-2-3-6 1-2-3 1-2-4"
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 NAME_FORM = "letters, digits, '.', '_' and '-', beginning with a letter or digit, and at most 100 of them"
-MULTS = r"[1-9][0-9]*(-[1-9][0-9]*)*"
-MULTS_FORM = "whole numbers from 1 up, as in 1-2-4"
+MULTS = r"[1-9][0-9]?(-[1-9][0-9]?){0,9}"
+MULTS_FORM = "whole numbers from 1 up, as in 1-2-4, at most ten, each below 100"
+MOST = 10**6  # of epochs, say: bounds that nobody meets, and that keep a slip of the pen from what no machine has
+PICTURES = 10**9
 
 
 def parse_mults(text: str) -> tuple[int, ...]:
@@ -64,15 +66,23 @@ class IngestSettings(Typed):
     source: str = setting(
         "digits",
         "where the pictures come from (docs/data.md)",
-        pattern="(?s).+",
+        pattern=r"(?s).*\S.*",
         form="a folder of pictures (DATA=/path/to/class/folders), an archive, or a named source",
+        place=True,
     )
     dataset_name: str = setting("digits", "what the data set is called", pattern=NAME, form=NAME_FORM)
     image_size: int = setting(64, "a picture's side, after crop and resize", unit="pixels", low=1, high=4096)
     held_out: float = setting(0.1, "the fraction set aside, by content hash, and never trained on", low=0, below=1)
-    max_pictures: int = setting(0, "take at most so many, chosen by the hash of their names", low=0, zero="all")
+    max_pictures: int = setting(
+        0, "take at most so many, chosen by the hash of their names", low=0, high=PICTURES, zero="all"
+    )
     min_side: int = setting(
-        0, "a picture whose shorter side is smaller is set aside", unit="pixels", low=0, zero="half of image_size"
+        0,
+        "a picture whose shorter side is smaller is set aside",
+        unit="pixels",
+        low=0,
+        high=4096,
+        zero="half of image_size",
     )
     drop_duplicates: bool = setting(False, "keep one of the pictures with the same pixels; else they are only reported")
     quarantine_limit: float = setting(
@@ -92,10 +102,12 @@ class ModelSettings(Typed):
     channel_mults: str = setting(
         "1-2-4", "channels at each resolution, finest first, in units of base_channels", pattern=MULTS, form=MULTS_FORM
     )
-    base_channels: int = setting(64, "the unit that channel multipliers multiply", unit="channels", low=4, multiple=4)
-    blocks: int = setting(2, "residual blocks at each resolution on the way down", low=1)
+    base_channels: int = setting(
+        64, "the unit that channel multipliers multiply", unit="channels", low=4, high=4096, multiple=4
+    )
+    blocks: int = setting(2, "residual blocks at each resolution on the way down", low=1, high=64)
     attention_resolution: int = setting(
-        16, "self-attention at this resolution and below", unit="pixels", low=0, zero="only at the bottom"
+        16, "self-attention at this resolution and below", unit="pixels", low=0, high=4096, zero="only at the bottom"
     )
     dropout: float = setting(0.0, "share of a residual block's values that training sets to 0", low=0, below=1)
     augment: float = setting(
@@ -105,14 +117,16 @@ class ModelSettings(Typed):
         high=1,
         zero="none",
     )
-    classes: int = setting(0, "class labels that the network is told, as many as the data set has", low=0, zero="none")
+    classes: int = setting(
+        0, "class labels that the network is told, as many as the data set has", low=0, high=100_000, zero="none"
+    )
     objective: str = setting(
         "epsilon",
         "what the network predicts: epsilon (DDPM), v, or edm (preconditioned, continuous noise levels)",
         choices=OBJECTIVES,
     )
     schedule: str = setting("linear", "how noise grows with the timestep; edm has none", choices=SCHEDULES)
-    timesteps: int = setting(1000, "noise levels of the diffusion process", low=2)
+    timesteps: int = setting(1000, "noise levels of the diffusion process", low=2, high=100_000)
 
 
 @dataclass(frozen=True)
@@ -120,25 +134,27 @@ class TrainSettings(Typed):
     """How weights are fitted. The clock is images seen; an epoch is one pass over the training pictures."""
 
     lr: float = setting(7e-5, "Adam's learning rate", above=0, below=1)
-    epochs: int = setting(100, "the whole budget, in passes over the training pictures", low=1)
-    batch_size: int = setting(64, "pictures a step, over all processes", low=1)
-    warmup_images: int = setting(0, "the learning rate rises linearly over these", unit="images", low=0, zero="at once")
+    epochs: int = setting(100, "the whole budget, in passes over the training pictures", low=1, high=MOST)
+    batch_size: int = setting(64, "pictures a step, over all processes", low=1, high=MOST)
+    warmup_images: int = setting(
+        0, "the learning rate rises linearly over these", unit="images", low=0, high=10**12, zero="at once"
+    )
     decay_fraction: float = setting(
         0.3, "share of the budget, at its end, over which the rate falls to 0 (final training only)", low=0, high=1
     )
     adam_beta2: float = setting(0.999, "decay of Adam's mean of squared gradients", above=0, below=1)
     clip_norm: float = setting(
-        1.0, "gradients are clipped to this norm, as in DDPM's own code", low=0, zero="no clipping"
+        1.0, "gradients are clipped to this norm, as in DDPM's own code", low=0, high=MOST, zero="no clipping"
     )
     min_snr_gamma: float = setting(
-        0.0, "weigh noise levels by min-SNR, usually 5; edm has a weight of its own", low=0, zero="off"
+        0.0, "weigh noise levels by min-SNR, usually 5; edm has a weight of its own", low=0, high=MOST, zero="off"
     )
     # The lookahead refuses a half-life that is there twice.
     ema_half_lives: str = setting(
         "50000",
         "half-lives of the averaged weights, in images; shorter at the start (5% of the images seen)",
-        pattern=r"(?!.*\b(\d+) (.* )?\1\b)[1-9][0-9]*( [1-9][0-9]*)*",
-        form="different whole numbers of images from 1, separated by spaces, as in '10000 50000'",
+        pattern=r"(?!.*\b(\d+) (.* )?\1\b)[1-9][0-9]{0,11}( [1-9][0-9]{0,11}){0,7}",
+        form="different whole numbers of images from 1, at most eight, separated by spaces, as in '10000 50000'",
     )
     flip: bool = setting(True, "mirror pictures left to right at random")
     label_dropout: float = setting(
@@ -146,18 +162,30 @@ class TrainSettings(Typed):
     )
     precision: str = setting("fp32", "what the network computes in; bf16: autocast round it", choices=PRECISIONS)
     micro_batch: int = setting(
-        0, "pictures that go through the network at once; halved when memory runs out", low=0, zero="the whole batch"
+        0,
+        "pictures that go through the network at once; halved when memory runs out",
+        low=0,
+        high=MOST,
+        zero="the whole batch",
     )
     compile: str = setting("auto", "torch.compile; auto: on a GPU", choices=AUTO)
     resident: str = setting(
         "auto", "pictures kept on the device, else fetched ahead from disk; auto: where they fit", choices=AUTO
     )
     guard_factor: float = setting(
-        10.0, "a step whose gradient norm is this many times the running median is skipped", above=1, zero="off"
+        10.0,
+        "a step whose gradient norm is this many times the running median is skipped",
+        above=1,
+        high=MOST,
+        zero="off",
     )
-    patience: int = setting(0, "epochs without a better held-out loss after which training stops", low=0, zero="never")
-    held_out_every: int = setting(5, "epochs between held-out losses, each a chance for a new best checkpoint", low=1)
-    checkpoint_seconds: float = setting(60.0, "time between checkpoints", unit="seconds", above=0)
+    patience: int = setting(
+        0, "epochs without a better held-out loss after which training stops", low=0, high=MOST, zero="never"
+    )
+    held_out_every: int = setting(
+        5, "epochs between held-out losses, each a chance for a new best checkpoint", low=1, high=MOST
+    )
+    checkpoint_seconds: float = setting(60.0, "time between checkpoints", unit="seconds", above=0, high=MOST)
     train_seed: int = setting(
         0,
         "seed of training's random numbers; a run mixes its name into it: runs of other names are repetitions",
@@ -175,8 +203,10 @@ class TrainSettings(Typed):
 class SearchSettings(Typed):
     """The study: which trials, how long, and how each is scored."""
 
-    trials: int = setting(12, "models that are tried", low=1)
-    trial_epochs: int = setting(50, "epochs that each is trained; the winner then goes on to all epochs", low=1)
+    trials: int = setting(12, "models that are tried", low=1, high=10_000)
+    trial_epochs: int = setting(
+        50, "epochs that each is trained; the winner then goes on to all epochs", low=1, high=MOST
+    )
     mults_choices: str = setting(
         FOUNDING_MULTS,
         "channel multipliers that the search may choose from",
@@ -189,10 +219,10 @@ class SearchSettings(Typed):
     lr_low: float = setting(1e-5, "the lowest learning rate that the search may choose", above=0, below=1)
     lr_high: float = setting(1e-3, "the highest learning rate that the search may choose", above=0, below=1)
     prune_every: int = setting(
-        0, "epochs between interim scores at which a hopeless trial is pruned", low=0, zero="no pruning"
+        0, "epochs between interim scores at which a hopeless trial is pruned", low=0, high=MOST, zero="no pruning"
     )
-    score_n: int = setting(2048, "pictures a trial is scored on", low=16)
-    score_steps: int = setting(20, "DPM-Solver++ steps for them", low=1)
+    score_n: int = setting(2048, "pictures a trial is scored on", low=16, high=MOST)
+    score_steps: int = setting(20, "DPM-Solver++ steps for them", low=1, high=100_000)
 
     def check(self) -> None:
         require(self.lr_low <= self.lr_high, "lr_high", self.lr_high, f"from lr_low ({self.lr_low}) to below 1")
@@ -207,10 +237,10 @@ class DrawSettings(Typed):
     """How pictures are drawn from a model."""
 
     sampler: str = setting("ddim", "how noise becomes a picture", choices=SAMPLERS)
-    sampling_steps: int = setting(250, "steps of the sampler", low=1)
-    churn: float = setting(0.0, "S_churn, noise that the sampler heun adds on the way", low=0, zero="none")
-    guidance: float = setting(1.0, "classifier-free guidance of networks with classes; 1: none", low=0)
-    sample_batch: int = setting(256, "pictures that go through the network at once", low=1)
+    sampling_steps: int = setting(250, "steps of the sampler", low=1, high=100_000)
+    churn: float = setting(0.0, "S_churn, noise that the sampler heun adds on the way", low=0, high=MOST, zero="none")
+    guidance: float = setting(1.0, "classifier-free guidance of networks with classes; 1: none", low=0, high=1000)
+    sample_batch: int = setting(256, "pictures that go through the network at once", low=1, high=65_536)
 
     def check(self) -> None:
         require(
@@ -231,14 +261,14 @@ class EvaluateSettings(Typed):
         choices=EXTRACTORS,
     )
     layer: int = setting(2048, "Inception's feature layer; the classifier has one layer only", choices=INCEPTION_LAYERS)
-    weights: str = setting("", "Inception's weights, a path or URI; empty: downloaded once into the store")
+    weights: str = setting("", "Inception's weights, a path or URI; empty: downloaded once into the store", place=True)
     weights_sha256: str = setting(
         "",
         "digest that the weights file must have; empty: any file, and its digest is in the protocol",
         pattern="([0-9a-f]{64})?",
         form="64 hexadecimal digits, or empty",
     )
-    n: int = setting(0, "generated pictures", low=16, zero="as many as training pictures")
+    n: int = setting(0, "generated pictures", low=16, high=10**8, zero="as many as training pictures")
     sample_seed: int = setting(0, "seed of the first picture; the others' follow it", low=0, high=2**62 - 1)
     seeds: int = setting(
         1,
@@ -287,40 +317,52 @@ class JudgeSettings(Typed):
     judge_subject: str = setting("", "what the data set's pictures show, in judge_language, as in 'flowers'")
     judge_language: str = setting("en", "language of the question", choices=LANGUAGES)
     judge_n: int = setting(
-        50, "generated pictures shown, among as many real ones and as many of something else", low=10
+        50, "generated pictures shown, among as many real ones and as many of something else", low=10, high=100_000
     )
     judge_other: str = setting(
-        "", "a data set's URI: pictures of something else; empty: real ones with their tiles shuffled"
+        "", "a data set's URI: pictures of something else; empty: real ones with their tiles shuffled", place=True
     )
     judge_seed: int = setting(
         0, "seed of the order in which pictures are shown, and of their choice", low=0, high=2**62 - 1
     )
     judge_max_tokens: int = setting(
-        16, "length of an answer; a model that thinks before it answers needs a thousand and more", unit="tokens", low=1
+        16,
+        "length of an answer; a model that thinks before it answers needs a thousand and more",
+        unit="tokens",
+        low=1,
+        high=MOST,
     )
-    judge_timeout: float = setting(60.0, "time for one request", unit="seconds", above=0)
+    judge_timeout: float = setting(60.0, "time for one request", unit="seconds", above=0, high=86_400)
     judge_retries: int = setting(
-        3, "times that a picture is shown again after a refusal, an unreadable answer or a failure", low=0
+        3, "times that a picture is shown again after a refusal, an unreadable answer or a failure", low=0, high=1000
     )
     judge_concurrency: int = setting(2, "requests under way at a time", low=1, high=16)
-    judge_per_minute: float = setting(60.0, "how fast they may be sent", unit="requests a minute", above=0)
-    judge_requests: int = setting(500, "requests in all", low=1)
-    judge_seconds: float = setting(1800.0, "time for all requests", unit="seconds", above=0)
+    judge_per_minute: float = setting(60.0, "how fast they may be sent", unit="requests a minute", above=0, high=MOST)
+    judge_requests: int = setting(500, "requests in all", low=1, high=10**9)
+    judge_seconds: float = setting(1800.0, "time for all requests", unit="seconds", above=0, high=10**8)
     judge_input_price: float = setting(
-        0.0, "price of a million tokens sent, in any currency", low=0, zero="free, or not known"
+        0.0, "price of a million tokens sent, in any currency", low=0, high=10**9, zero="free, or not known"
     )
-    judge_output_price: float = setting(0.0, "price of a million tokens of answers", low=0, zero="free, or not known")
+    judge_output_price: float = setting(
+        0.0, "price of a million tokens of answers", low=0, high=10**9, zero="free, or not known"
+    )
     judge_budget: float = setting(
         1.0,
         "most that may be spent, in that currency: no request is sent that might exceed it; counts where prices are given",
         above=0,
+        high=10**12,
     )
 
     def check(self) -> None:
         """A URL is kept with the run, where everybody reads it: it must hold no secret. It needs a model and a subject."""
         if not self.judge_url:
             return
-        parts = urlsplit(self.judge_url)
+        try:
+            parts = urlsplit(self.judge_url)
+        except ValueError as problem:
+            raise WrongInput(
+                f"judge_url: it is no URL: {problem}; write an endpoint's address, as in https://host/v1"
+            ) from None
         plain = parts.scheme in ("http", "https") and parts.hostname and not parts.fragment
         if "@" in parts.netloc or parts.query:
             raise WrongInput(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, TypedDict
 
 from ddpm.evaluation.report import NoiseFloor, Protocol, Recognisable
@@ -10,7 +11,7 @@ from ddpm.run import Run
 STEPS = ("configure", "ingest", "search", "train", "evaluate", "register", "promote")
 
 
-class SummedDataset(TypedDict):
+class _AnyDataset(TypedDict):
     name: str
     uri: str
     digest: str
@@ -18,8 +19,14 @@ class SummedDataset(TypedDict):
     held_out: int  # their number
 
 
+class SummedDataset(_AnyDataset, total=False):
+    """The data set."""
+
+    taken: str  # where there are more pictures: "600 of 8,189 pictures (max_pictures)"
+
+
 class SummedTrial(TypedDict):
-    """A row of the study; figures are None unless it was completed."""
+    """A row of the study; figures are None unless it was completed, their deviations too where they were not kept."""
 
     number: int
     channel_mults: str | None
@@ -27,6 +34,8 @@ class SummedTrial(TypedDict):
     state: str  # Optuna's
     fid: float | None
     kid: float | None
+    fid_std: float | None
+    kid_std: float | None
     seconds: float | None
     images_seen: int | None
 
@@ -59,30 +68,38 @@ class Summary(TypedDict, total=False):
 
     run_name: str
     state: str  # SUCCEEDED or FAILED
+    ended: str  # when, as "2026-01-31 12:00 UTC"
     error: str
     dataset: SummedDataset
     trials: list[SummedTrial]
     best: int  # a trial's number
     best_why: str
+    tied: list[int]  # trials that chance may have put behind it
     final: SummedFinal
     protocol: Protocol
     grid: str  # URIs, as is the page
     page: str
     model: SummedModel
     seconds: dict[str, float]  # by step
+    runs_page: str  # where MLflow's pages show it, from the # of their address on
+
+
+NOT_KEPT = {"fid_std": None, "kid_std": None}  # by runs from before trials had intervals
 
 
 def gather(run: Run, succeeded: bool, error: str = "") -> Summary:
     """The summary of what the run's steps have left so far."""
     facts = {step: known for step in STEPS if (known := run.facts(step))}
     summary: Summary = {"run_name": run.name, "state": "SUCCEEDED" if succeeded else "FAILED", "seconds": {}}
+    summary["ended"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     if error:
         summary["error"] = error
     if dataset := facts.get("ingest"):
         summary["dataset"] = _part(SummedDataset, dataset)
     if trained := facts.get("train"):
-        summary["trials"] = [_part(SummedTrial, row) for row in trained["trials"]]
+        summary["trials"] = [_part(SummedTrial, {**NOT_KEPT, **row}) for row in trained["trials"]]
         summary["best"], summary["best_why"] = trained["best"], trained["best_why"]
+        summary["tied"] = trained.get("tied", [])
         summary["final"] = _part(SummedFinal, trained)
     if report := facts.get("evaluate"):
         from ddpm.evaluation.figures.table import measured  # it imports torch

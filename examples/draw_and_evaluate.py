@@ -17,4 +17,6 @@ ddpm.show(model.draw(range(16))).save(file)
 settings = EvaluateSettings(extractor="classifier", n=256)
 report = ddpm.evaluate(model, dataset, settings, model.quick(10, sample_batch=64))
 floor = report["noise_floor"]
-print(f"{report['metric']} {report['fid']:.3g}, and {floor['fid']:.3g} of real pictures; KID {report['kid']:.3g}")
+print(
+    f"{report['metric']} (n={report['n']}) {report['fid']:.3g}, and {floor['fid']:.3g} of real pictures; KID {report['kid']:.3g}"
+)

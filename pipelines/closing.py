@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ddpm.evaluation.report import number_in
-from ddpm.places import default_places
+from ddpm.evaluation.figures.numbers import distance_name
+from ddpm.evaluation.report import Report, number_in
+from ddpm.legible import legible
 from ddpm.plan import Plan
+from ddpm.run_page.going_on import going_on
+from ddpm.search.ranking import plus_minus
 from ddpm.summary import Summary
 
 
@@ -28,39 +31,47 @@ def number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}g}"
 
 
-def show(summary: Summary, plan: Plan, anew: str) -> None:
+def with_interval(value: float | None, std: float | None, digits: int = 4) -> str:
+    """A figure with half its 95% interval."""
+    return number(value, digits) if value is None else plus_minus(value, std, digits)
+
+
+def show(summary: Summary, plan: Plan, anew: str, page: Path) -> None:
     """Print the summary (`var/last-run.json`) on standard output. `anew` is the command for another such run."""
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False, emoji=False)
     console.print()
-    console.print(trials_table(summary))
-    for line in lines(summary, plan, anew):
+    console.print(trials_table(summary, plan.search.score_n))
+    for line in [*lines(summary, plan, anew), "", f"[bold]look at it[/]  {escape(page.as_uri())}"]:
         console.print(line, soft_wrap=True)
 
 
-def trials_table(summary: Summary) -> Table:
-    """The study, one row a trial; the chosen one marked."""
-    title = f"{len(summary['trials'])} trials of run {summary['run_name']}"
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
+def trials_table(summary: Summary, score_n: int) -> Table:
+    """The study, one row a trial, scored by so many pictures each; the chosen one marked, and those it is in a tie with."""
+    fid, kid = (distance_name(name, summary["final"].get("metric"), score_n) for name in ("fid", "kid"))
+    title = f"{len(summary['trials'])} trials of run {summary['run_name']}, by {fid} and {kid}"
+    table = Table(
+        title=escape(legible(title)), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     table.add_column("")
-    table.add_column("trial", justify="right")
-    table.add_column("channel_mults")
-    for name in ("lr", "FID", "KID", "images seen", "seconds"):
-        table.add_column(name, justify="right")
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("mults", no_wrap=True)
+    for name in ("lr", "FID", "KID", "images", "s"):
+        table.add_column(name, justify="right", no_wrap=True)  # a row is a line of 80 columns
     table.add_column("state")
     for trial in summary["trials"]:
-        best = trial["number"] == summary["best"]
+        best, tied = trial["number"] == summary["best"], trial["number"] in summary.get("tied", ())
         table.add_row(
-            "★" if best else "", str(trial["number"]), str(trial["channel_mults"] or "–"), number(trial["lr"], 3),
-            number(trial["fid"]), number(trial["kid"], 3), number(trial["images_seen"], 7), number(trial["seconds"], 3),
-            trial["state"].lower(), style="bold" if best else None,
+            "★" if best else "≈" if tied else "", str(trial["number"]), escape(legible(trial["channel_mults"] or "–")), number(trial["lr"], 3),
+            with_interval(trial["fid"], trial.get("fid_std")), with_interval(trial["kid"], trial.get("kid_std"), 3), number(trial["images_seen"], 7), number(trial["seconds"], 3),
+            trial["state"].lower().replace("complete", ""), style="bold" if best else None,
         )  # fmt: skip
     return table
 
 
-def _flag(plan: Plan, place: str) -> str:
-    """What a command must be told of a place that is not where it would look."""
-    where = getattr(plan, place)
-    return "" if where == default_places()[place] else f" --{place.replace('_', '-')} {shlex.quote(where)}"
+def runs_link(summary: Summary, plan: Plan) -> str:
+    """Where MLflow shows the run: on its server, or, once `make ui` is started, on this machine."""
+    server = plan.tracking_uri.rstrip("/") if plan.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+    return f"{server}/{summary.get('runs_page', '')}"
 
 
 def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
@@ -69,13 +80,13 @@ def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
 
     final, model, dataset = summary["final"], summary["model"], summary["dataset"]
     floor, measurement = final["noise_floor"], summary["protocol"]["measurement"]
+    named_by = Report(metric=final.get("metric", "fid"), n=measurement.get("n", 0))
     figures = "   ".join(
-        f"{figure.title} {number(number_in(final, figure.name), figure.digits)} "
+        f"{figure.named(named_by)} {number(number_in(final, figure.name), figure.digits)} "
         f"(noise floor {number(number_in(floor, figure.name), figure.digits)}{', extrapolated' * bool(figure.floor_note(floor))})"
         for figure in (FIGURES[name] for name in DECISIVE)
     )
     aliases = ", ".join(model["aliases"]) or "no alias"
-    reference = f"{model['name']}@{model['aliases'][0]}" if model["aliases"] else f"{model['name']}/{model['version']}"
     measured = ", ".join(
         f"{name} {measurement[name]}" for name in ("extractor", "layer", "n") if measurement.get(name) is not None
     )
@@ -83,7 +94,8 @@ def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
     text = [
         f"chosen     {summary['best_why']}",
         f"final      {figures}   {measured}",
-        f"data set   {dataset['name']}, {dataset['n']:,} pictures, {dataset['digest'][:12]}",
+        f"data set   {dataset['name']}, {dataset['n']:,} pictures, {dataset['digest'][:12]}"
+        + (f"; {dataset['taken']}" if "taken" in dataset else ""),
         f"version    {model['name']} {model['version']} ({aliases}{'' if model['new'] else '; the same weights were registered before'})"
         + (f": {model['decision']}" if model.get("decision") else ""),
     ]
@@ -97,19 +109,13 @@ def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
         text.append(
             f"seen       the classifier is sure of {shares['generated']:.0%} of the pictures, and of {shares['real']:.0%} of real held-out ones"
         )
-    if summary.get("grid"):
-        text.append(f"pictures   {short(summary['grid'])}")
-    if summary.get("page"):
-        text.append(f"report     {short(summary['page'])}")
     seconds = summary["seconds"]
     text.append("seconds    " + ", ".join(f"{step} {value:.0f}" for step, value in seconds.items()))
-    tracking, store = _flag(plan, "tracking_uri"), _flag(plan, "store")
     text += [
         "",
         "to go on",
-        "  make ui   # all runs, figures and pictures in MLflow",
-        f"  .venv/bin/ddpm sample --model models:/{reference} --n 16 --seed 0 --out var/samples{tracking}",
-        f"  .venv/bin/ddpm history --model-name {model['name']}{store}",
+        f"  make ui   # all runs, figures and pictures in MLflow, at {runs_link(summary, plan)}",
+        *(f"  {command.line}" for command in going_on(summary, plan)),
         f"  {anew}   # once more: the data set is recognised, and the new version meets the champion",
     ]
-    return [escape(line) for line in text]
+    return [escape(legible(line)) for line in text]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 
 from ddpm.data import sources
 from ddpm.errors import WrongInput
+from ddpm.legible import tell
 from ddpm.places import cache_folder
 from ddpm.plan import Plan
 
@@ -20,6 +20,7 @@ PASSED_ON = (
     "AWS_",
     "DDPM_EXTENSIONS",
     "DDPM_JUDGE_KEY",
+    "DDPM_PATIENCE",
     "MLFLOW_TRACKING_",
     "PGPASSWORD",
     "HF_",
@@ -136,4 +137,4 @@ def remove_all(run_name: str) -> None:
             container.remove(force=True)
         client.close()
     except docker.errors.DockerException as problem:
-        print(f"the containers of run {run_name} could not all be removed: {problem}", file=sys.stderr, flush=True)
+        tell(f"the containers of run {run_name} could not all be removed: {problem}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm.fields import about_of, plain, range_of, type_of
+from ddpm.legible import tell
 from ddpm.plan import ROOMS, SEARCHED, fields, places
 
 ROOT = Path(__file__).parent.parent
@@ -94,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, text in WRITTEN.items():
         path = options.root / name
         if options.check and not (path.is_file() and path.read_text(encoding="utf-8") == text()):
-            print(f"{path} is not what the settings say; run `make compile` and commit it", file=sys.stderr)
+            tell(f"{path} is not what the settings say; run `make compile` and commit it")
             status = 1
         elif not options.check:
             path.write_text(text(), encoding="utf-8")

@@ -10,7 +10,6 @@ failed, 130 stopped by the person at the keyboard or by SIGTERM.
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import json
 import os
@@ -19,27 +18,35 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
+from ddpm.arguments import Parser, place_type
 from ddpm.data import sources
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.evaluation.extractors.weights import check_weights
 from ddpm.extensions import load_extensions
-from ddpm.places import default_places
+from ddpm.failure import keep_traceback
+from ddpm.legible import tell
+from ddpm.places import default_places, local_path
 from ddpm.plan import Plan
-from ddpm.progress import EVENT_MARK, Bars, Progress, open_progress
+from ddpm.presets import load_preset
+from ddpm.progress import Bars, open_progress
 from ddpm.run import Run
+from ddpm.run_page.folder import write_page
+from ddpm.run_page.going_on import Command
 from ddpm.store import FileStore
 from ddpm.summary import Summary
 from pipelines import closing, containers, request
+from pipelines.estimate import Estimate
+from pipelines.log import Log
 from pipelines.runner import Job
+from pipelines.watching import Watched, watch
 
 ROOT = Path(__file__).absolute().parent.parent
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # each ends the run
@@ -48,23 +55,6 @@ SECONDS_TO_END = 3.0
 
 class Stopped(BaseException):
     """A signal asked for the end."""
-
-
-@dataclass
-class Failure:
-    """Why a step failed, in its own words."""
-
-    step: str
-    words: str
-    status: int
-
-
-@dataclass
-class Watched:
-    """What came through from the runner so far."""
-
-    failures: list[Failure] = field(default_factory=list)
-    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=8))
 
 
 @dataclass(frozen=True)
@@ -176,58 +166,23 @@ def _lives(process: subprocess.Popen[str]) -> bool:
         return False
 
 
-def watch(lines: Iterable[str], progress: Progress, log: IO[str]) -> Watched:
-    """Show the runner's events, and keep all else in the log, until it ends."""
-    seen = Watched()
-    for line in lines:
-        if not line.startswith(EVENT_MARK):
-            log.write(line)
-            if line.strip():
-                seen.last_lines.append(line.rstrip())
-            continue
-        event: dict[str, Any] = json.loads(line[len(EVENT_MARK) :])
-        if "task" in event:
-            progress.update(event["task"], event["done"], event["total"], event.get("note", ""))
-            continue
-        text = words_for(event)
-        log.write(f"--- {text}\n")
-        if "error" in event:
-            seen.failures.append(Failure(event["step"], event["error"], event["status"]))
-        if event.get("state") != "failed":  # its error has been shown
-            progress.say(text)
-    return seen
-
-
-def words_for(event: dict[str, Any]) -> str:
-    """An event of a step as a line."""
-    if "error" in event:
-        return f"✗ {event['step']}: {event['error']}"
-    if "say" in event:
-        return f"  {event['say']}"
-    return {
-        "started": f"▸ {event['step']}",
-        "done": f"✓ {event['step']}  {event.get('seconds', 0):.1f} s",
-        "failed": f"✗ {event['step']} failed",
-    }[event["state"]]
-
-
 def run(plan: Plan, workers: list[int], place: Place, again: str, anew: str) -> int:
     """Run the plan and show it; the exit status. `again` carries this run on, `anew` makes another such run."""
     folder = place.var / "runs" / plan.run_name
     log_path = folder / "log.txt"
     job = make_job(plan, workers, place, folder)
-    with locked(folder), open(log_path, "a", buffering=1) as log:
-        log.write(f"=== {time.strftime('%Y-%m-%d %H:%M:%S')}  {again}\n")
-        print(f"run {plan.run_name}   log {closing.short(log_path)}", file=sys.stderr)
-        print(f"if it is stopped, it carries on with: {again}", file=sys.stderr, flush=True)
+    with locked(folder), Log(log_path) as log:
+        log.write(f"=== {time.strftime('%Y-%m-%d %H:%M:%S')}  {again}")
+        tell(f"run {plan.run_name}   log {closing.short(log_path)}")
+        tell(f"if it is stopped, it carries on with: {again}")
         process = start(job, folder)
         progress = open_progress()
         try:
             assert process.stdout is not None
-            seen = watch(process.stdout, progress, log)
+            seen = watch(process.stdout, progress, log, Estimate(plan))
             status = process.wait()
         except Stopped:
-            log.write("=== stopped\n")
+            log.write("=== stopped")
             progress.say("stopping")
             raise
         finally:
@@ -237,36 +192,43 @@ def run(plan: Plan, workers: list[int], place: Place, again: str, anew: str) -> 
             if isinstance(progress, Bars):
                 progress.close()
             shutil.rmtree(folder / "tmp", ignore_errors=True)
-        log.write(f"=== ended with status {status}\n")
-    return finish(plan, place.var, anew) if status == 0 else report_failure(seen, status, log_path, again)
+        log.write(f"=== ended with status {status}")
+    if status == 0:
+        return finish(plan, place.var, anew)
+    if Run(plan).facts("configure"):
+        page = write_page(Run(plan), folder, [Command(again, "carry this run on, once what was wrong is mended")])
+        tell(f"page: {closing.short(page)}")
+    return report_failure(seen, status, log_path, again)
 
 
 def report_failure(seen: Watched, status: int, log_path: Path, again: str) -> int:
     """Say why the run failed and how to carry on; the exit status."""
-    print(file=sys.stderr)
+    tell()
     if not seen.failures:
-        print(f"the pipeline's runner ended with status {status}; its last lines were:", file=sys.stderr)
-        print(*(f"  {line}" for line in seen.last_lines), sep="\n", file=sys.stderr)
+        tell(f"the pipeline's runner ended with status {status}; its last lines were:")
+        for line in seen.last_lines:
+            tell(f"  {line}")
         status = 1
     else:
         first = seen.failures[0]
-        print(f"{first.step}: {first.words}", file=sys.stderr)
+        tell(f"{first.step}: {first.words}")
         status = first.status if first.status in (2, 3) else 1
-    print(f"log: {closing.short(log_path)}", file=sys.stderr)
+    tell(f"log: {closing.short(log_path)}")
     if status != 2:  # what was wrong must be put right first
-        print(f"carry on from there with: {again}", file=sys.stderr)
+        tell(f"carry on from there with: {again}")
     return status
 
 
 def finish(plan: Plan, var: Path, anew: str) -> int:
-    """Copy the run's summary to var/last-run.json, and print it."""
+    """Copy the run's summary to var/last-run.json and its page to its folder, and print both."""
     run = Run(plan)
     summary: Summary | None = run.facts("summary")  # type: ignore[assignment]
     if summary is None:
-        print(f"the run ended well, but left no summary in {run.folder.root}", file=sys.stderr)
+        tell(f"the run ended well, but left no summary in {run.folder.root}")
         return 1
     FileStore(var).write("last-run.json", json.dumps(summary, indent=1).encode())
-    closing.show(summary, plan, anew)
+    page = write_page(run, var / "runs" / plan.run_name, [Command(anew, "once more, and meet this champion")])
+    closing.show(summary, plan, anew, page)
     return 0
 
 
@@ -275,9 +237,7 @@ def _stop(number: int, frame: Any) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.local", description="Run the compiled pipeline on this machine."
-    )
+    parser = Parser(prog="python -m pipelines.local", description="Run the compiled pipeline on this machine.")
     parser.add_argument("--preset", default="digits", help="a file of ddpm/presets/, without .yaml (default digits)")
     parser.add_argument(
         "--data", default="", help="a named source, a folder of pictures, or NAME:FOLDER (default: the preset's)"
@@ -292,7 +252,10 @@ def main(arguments: list[str] | None = None) -> int:
         help="where its tasks run (default subprocess)",
     )
     parser.add_argument(
-        "--var", type=Path, default=ROOT / "var", help="the folder for all that runs leave (default var)"
+        "--var",
+        type=place_type("var"),
+        default=str(ROOT / "var"),
+        help="the folder for all that runs leave (default var)",
     )
     parser.add_argument(
         "--package",
@@ -301,14 +264,15 @@ def main(arguments: list[str] | None = None) -> int:
         help="the compiled file (default pipelines/ddpm.yaml)",
     )
     parser.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="settings other than the preset's")
-    options = parser.parse_args(arguments)
-    place = Place(options.var.absolute(), options.package.absolute(), options.runner)
     again = ""
     for number in SIGNALS:
         signal.signal(number, _stop)
     try:
+        options = parser.parse_args(arguments)
+        place = Place(local_path(options.var), options.package.absolute(), options.runner)
         load_extensions()
         changes = request.parse_changes(options.changes)
+        load_preset(options.preset)  # the run is named after it
         name = options.run_name or new_name(options.preset, place.var / "runs")
         plan, workers = request.gather(options.preset, options.data, name, changes, default_places(place.var))
         check(plan, place)
@@ -316,11 +280,18 @@ def main(arguments: list[str] | None = None) -> int:
         anew = request.words_of(options.preset, options.data, "", changes, options.runner)
         return run(plan, workers, place, again, anew)
     except WrongInput as problem:
-        print(problem, file=sys.stderr)
+        tell(problem)
         return 2
+    except Outage as problem:
+        tell(f"{problem}; the same command carries on")
+        return 1
     except Stopped:
-        print("\nstopped" + (f"; carry on with: {again}" if again else ""), file=sys.stderr)
+        tell()
+        tell("stopped" + (f"; carry on with: {again}" if again else ""))
         return 130
+    except Exception as problem:  # a bug: in one line, with its traceback kept
+        tell(keep_traceback(problem))
+        return 1
 
 
 if __name__ == "__main__":

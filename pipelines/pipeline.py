@@ -38,7 +38,9 @@ from components.register import register
 from components.search import search
 from components.summarise import summarise
 from components.train import train
+from ddpm import outages
 from ddpm.fields import describe, type_of
+from ddpm.legible import tell
 from ddpm.places import VARIABLES
 from ddpm.plan import fields, places
 from ddpm.presets import load_preset
@@ -52,7 +54,7 @@ GPU = "nvidia.com/gpu"
 SHARED_MEMORY = "8Gi"  # data loaders and collectives pass tensors through /dev/shm; a container's default is 64 MB
 USER = 10001  # the image's own user, as in docker/Containerfile
 SECRET = "ddpm"  # a Secret and a ConfigMap, both optional, and so is each key: workload identity needs no secret
-PLACE_ENV = tuple(VARIABLES.values())
+CONFIG_ENV = (*VARIABLES.values(), outages.VARIABLE)
 SECRET_ENV = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -72,7 +74,7 @@ def _place(task: dsl.PipelineTask, name: str, hours: int) -> dsl.PipelineTask:
     # KFP's cache is keyed by argument strings and image names; the steps themselves look whether their result is there.
     task.set_caching_options(False)
     kubernetes.use_secret_as_env(task, SECRET, {name: name for name in SECRET_ENV}, optional=True)
-    kubernetes.use_config_map_as_env(task, SECRET, {name: name for name in PLACE_ENV}, optional=True)
+    kubernetes.use_config_map_as_env(task, SECRET, {name: name for name in CONFIG_ENV}, optional=True)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     kubernetes.set_timeout(task, hours * HOUR)
     return task
@@ -196,7 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.check:
         if options.output.is_file() and same(options.output.read_text(), text):
             return 0
-        print(f"{options.output} is not what the code compiles to; run `make compile` and commit it", file=sys.stderr)
+        tell(f"{options.output} is not what the code compiles to; run `make compile` and commit it")
         return 1
     options.output.write_text(text)
     return 0

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ddpm.data import sources
+from ddpm.data.catalogue import find_dataset, is_name, source_or_dataset
 from ddpm.errors import WrongInput
+from ddpm.fields import shown
+from ddpm.places import local_path, require_place
 from ddpm.plan import Plan
 from ddpm.presets import load_preset
+from ddpm.progress import Quiet
+from ddpm.run import Run
+from ddpm.store import FileStore, Missing, Store, open_store
 
 WORKERS = "search_workers"
+MOST_WORKERS = 1000
 
 
 def parse_changes(words: Sequence[str]) -> dict[str, str]:
@@ -33,18 +39,21 @@ def parse_workers(value: str) -> list[int]:
     """How many search workers (`2`), or which (`[0, 1]`), as the list that the pipeline loops over."""
     try:
         found = json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # a number of more digits than Python reads is a ValueError too
         found = None
-    if isinstance(found, int) and not isinstance(found, bool) and found >= 1:
+    if isinstance(found, int) and not isinstance(found, bool) and 1 <= found <= MOST_WORKERS:
         return list(range(found))
     if (
         isinstance(found, list)
         and found
-        and all(isinstance(item, int) and item >= 0 for item in found)
+        and len(found) <= MOST_WORKERS
+        and all(type(item) is int and 0 <= item < 2**31 for item in found)
         and len(set(found)) == len(found)
     ):
         return found
-    raise WrongInput(f"{WORKERS}: {value!r} will not do; write how many, as in 2, or their numbers, as in [0,1]")
+    raise WrongInput(
+        f"{WORKERS}: {shown(value)} will not do; write how many, as in 2 (at most {MOST_WORKERS}), or their numbers, as in [0,1]"
+    )
 
 
 def gather(
@@ -61,10 +70,15 @@ def gather(
         if name in changes:
             raise WrongInput(f"SET names {name}; give it as {'RUN_NAME' if name == 'run_name' else 'DATA'}=… instead")
     if changes.get("weights") and "://" not in changes["weights"]:
-        changes["weights"] = str(Path(changes["weights"]).expanduser().absolute())  # a task has a folder of its own
+        changes["weights"] = str(local_path(changes["weights"]))  # a task has a folder of its own
+    store = open_store(changes.get("store") or places["store"])
     settings: dict[str, Any] = load_preset(preset)
     if data:
-        settings.update(_from_data(data))
+        require_place("DATA", data)
+        source = source_or_dataset(data, store, Quiet())
+        settings.update(_kept_names(_from_data(source), run_name, store))
+    if is_name(other := changes.get("judge_other", "")):
+        changes["judge_other"] = find_dataset(other, store, Quiet())
     return Plan.from_parameters({**places, **settings, **changes, "run_name": run_name}), workers
 
 
@@ -72,6 +86,22 @@ def _from_data(data: str) -> dict[str, str]:
     """The source, and names for its data set and its model: another source must not go by the preset's names."""
     spec = sources.parse(data)
     return {"source": spec.absolute(), "dataset_name": spec.name, "model_name": f"ddpm-{spec.name}"}
+
+
+def _kept_names(derived: dict[str, str], run_name: str, store: Store) -> dict[str, str]:
+    """The same, with the names that a run of this name and source has already: another release may have derived others.
+
+    A store that is not on this machine is not asked: whoever submits may not reach it.
+    """
+    if not isinstance(store, FileStore):
+        return derived
+    try:
+        plan = Run.named(run_name, store.root).plan
+    except Missing:
+        return derived
+    if plan.ingest.source != derived["source"]:
+        return derived
+    return {**derived, "dataset_name": plan.ingest.dataset_name, "model_name": plan.registry.model_name}
 
 
 def words_of(preset: str, data: str, run_name: str, changes: dict[str, str], runner: str) -> str:

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, field
 from typing import IO, Any
 
 from ddpm.errors import WrongInput
+from ddpm.legible import tell
 from ddpm.progress import EVENT_MARK
 from pipelines import containers
 
@@ -201,7 +202,7 @@ def run_pipeline(job: Job) -> bool:
     try:
         component(**job.parameters)
     except RuntimeError as problem:  # kfp's word for a pipeline in which a task failed; the task has said why
-        print(problem, flush=True)
+        tell(problem, sys.stdout)
         return False
     return True
 

@@ -29,8 +29,12 @@ from typing import Any
 
 import yaml
 
+from ddpm.arguments import Parser
+from ddpm.credentials import masked
 from ddpm.data import sources
 from ddpm.errors import WrongInput
+from ddpm.failure import keep_traceback
+from ddpm.legible import tell
 from ddpm.places import VARIABLES
 from ddpm.plan import Plan
 from pipelines import request
@@ -54,6 +58,9 @@ UNANSWERED = 30  # looks in a row without an answer, after which watching ends
 
 class Unreachable(RuntimeError):
     """The server gave no answer that can be used. One line."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(masked(line))
 
 
 def cluster_places(changes: dict[str, str]) -> dict[str, str]:
@@ -186,11 +193,11 @@ def wait(client: Any, run_id: str, seconds: float) -> str:
                     now[task.display_name] = task.state
             for name, state in now.items():
                 if states.get(name) != state:
-                    print(f"{time.strftime('%H:%M:%S')}  {name}  {state.lower()}", file=sys.stderr, flush=True)
+                    tell(f"{time.strftime('%H:%M:%S')}  {name}  {state.lower()}")
             states = now
             if states["run"] in ENDED:
                 if run.error and run.error.message:
-                    print(run.error.message.splitlines()[0], file=sys.stderr)
+                    tell(run.error.message.splitlines()[0])
                 return states["run"]
         time.sleep(seconds)
 
@@ -218,18 +225,16 @@ def submit(options: argparse.Namespace) -> int:
     check_endpoint(options.endpoint, token)
     client = open_client(options.endpoint, token, options.namespace)
     run_id = send(client, package, plan, parameters, options.experiment or plan.ingest.dataset_name, options.namespace)
-    print(f"run {plan.run_name} is {options.endpoint.rstrip('/')}/#/runs/details/{run_id}", file=sys.stderr, flush=True)
+    tell(f"run {plan.run_name} is {options.endpoint.rstrip('/')}/#/runs/details/{run_id}")
     if options.no_wait:
         return 0
     state = wait(client, run_id, options.poll_seconds)
-    print(f"run {plan.run_name} ended: {state}", file=sys.stderr)
+    tell(f"run {plan.run_name} ended: {state}")
     return 0 if state == "SUCCEEDED" else 1
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.submit", description="Run the compiled pipeline on a cluster."
-    )
+    parser = Parser(prog="python -m pipelines.submit", description="Run the compiled pipeline on a cluster.")
     parser.add_argument(
         "--preset", default="flowers102", help="a file of ddpm/presets/, without .yaml (default flowers102)"
     )
@@ -255,14 +260,18 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return submit(parser.parse_args(arguments))
     except WrongInput as problem:
-        print(problem, file=sys.stderr)
+        tell(problem)
         return 2
     except Unreachable as problem:
-        print(problem, file=sys.stderr)
+        tell(problem)
         return 1
     except KeyboardInterrupt:
-        print("\nno longer watching; a run that was submitted goes on", file=sys.stderr)
+        tell()
+        tell("no longer watching; a run that was submitted goes on")
         return 130
+    except Exception as problem:  # a bug: in one line, with its traceback kept
+        tell(keep_traceback(problem))
+        return 1
 
 
 if __name__ == "__main__":

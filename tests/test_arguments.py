@@ -29,6 +29,15 @@ def test_every_argument_has_a_meaning():
     assert [f"{command} {action.dest}" for command, action in flags() if not (action.help or "").strip()] == []
 
 
+def test_every_flag_that_may_be_left_out_says_what_stands_for_it():
+    found = [
+        f"{command} {action.dest}"
+        for command, action in flags()
+        if action.option_strings and not action.required and action.nargs != 0 and "default: " not in action.help
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize("command", commands())
 def test_help_can_be_printed(command):
     assert command in commands()[command].format_help()

@@ -3,15 +3,19 @@
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import ddpm as ddpm_package
 from ddpm.cli import main
+from ddpm.commands import COMMANDS
+from ddpm.failure import keep_traceback
 from ddpm.tracking import open_client
 
 TINY = "--base-channels 8 --blocks 1 --attention-resolution 4 --channel-mults 1-2 --flip false".split()
@@ -51,7 +55,22 @@ def by_hand(tmp_path_factory):
         "ingest", "digits", "--name", "digits", "--image-size", 8, "--store", "store", cwd=folder
     )
     uri = facts["ingest"]["uri"]
-    train = ["train", "--dataset", uri, "--out", folder / "out", *TINY, "--epochs", 1, "--lr", "1e-3"]
+    assert (listed := facts_of("datasets", "--store", "store", cwd=folder)["datasets"][0])["uri"] == uri
+    assert facts["ingest"]["dataset"] == listed["dataset"]
+    train = [
+        "train",
+        "--dataset",
+        "digits",
+        "--store",
+        "store",
+        "--out",
+        folder / "out",
+        *TINY,
+        "--epochs",
+        1,
+        "--lr",
+        "1e-3",
+    ]
     facts["train"] = facts_of(*train, cwd=folder)
     facts["again"] = facts_of(*train, cwd=folder)
     measure = [
@@ -125,6 +144,25 @@ def test_samples_belong_to_their_seeds(by_hand):
     assert Path(later["files"][0]).read_bytes() == Path(one["files"][3]).read_bytes()
     assert Image.open(one["files"][0]).size == (8, 8)
     assert one["model"] == "models:/m/1"
+    assert [Path(file).name for file in later["files"]] == ["0003.png", "0004.png"], "a file belongs to its seed"
+
+
+def test_no_other_picture_is_overwritten(by_hand):
+    folder = by_hand["folder"]
+    draw = ["sample", "--model", "models:/m@champion", "--n", 2, "--out", "kept", "--sampling-steps", 2]
+    first = facts_of(*draw, cwd=folder)
+    before = {path.name: path.read_bytes() for path in (folder / "kept").iterdir()}
+    assert facts_of(*draw, cwd=folder)["files"] == first["files"], "the same once more"
+    more = facts_of(*draw, "--seed", 1, cwd=folder)
+    assert Path(more["grid"]).name == "grid-0001-0002.png"
+    after = {path.name: path.read_bytes() for path in (folder / "kept").iterdir()}
+    assert {name: after[name] for name in before} == before
+    assert sorted(after) == ["0000.png", "0001.png", "0002.png", "grid-0001-0002.png", "grid.png"]
+    for otherwise in (["--sampling-steps", 3], ["--seed", 0, "--n", 8, "--sampler", "ancestral"]):
+        found = ddpm(*draw, *otherwise, cwd=folder)
+        assert found.returncode == 2
+        assert "0000.png is there, and is another picture" in found.stderr
+    assert {path.name: path.read_bytes() for path in (folder / "kept").iterdir()} == after
 
 
 def test_a_folder_of_pictures_is_evaluated_like_the_model_that_drew_them(by_hand):
@@ -222,6 +260,26 @@ def test_a_search_on_two_processes_is_the_search_on_one(by_hand, tmp_path):
     assert sorted(run.info.run_name for run in runs) == ["ranks", *(f"trial {number}" for number in range(4))]
 
 
+def test_an_exported_folder_may_be_written_as_a_url(by_hand):
+    folder = by_hand["folder"]
+    facts_of("export", "--model", "models:/m/1", "--out", "exported", cwd=folder)
+    draw = ["sample", "--n", 1, "--sampling-steps", 2, "--model"]
+    one = facts_of(*draw, "exported", "--out", "by-path", cwd=folder)
+    other = facts_of(*draw, f"file://{folder}/exported", "--out", "by-url", cwd=folder)
+    assert Path(one["files"][0]).read_bytes() == Path(other["files"][0]).read_bytes()
+
+
+def test_a_sampler_of_ones_own_that_is_not_known_here(by_hand):
+    folder = by_hand["folder"]
+    facts_of("export", "--model", "models:/m/1", "--out", "own", cwd=folder)
+    known = json.loads((folder / "own" / "settings.json").read_text())
+    (folder / "own" / "settings.json").write_text(json.dumps({**known, "sampler": "mine"}))
+    found = ddpm("sample", "--model", "own", "--out", "x", cwd=folder)
+    assert found.returncode == 2
+    assert "is drawn by the sampler 'mine', which is not known here; name the module" in found.stderr
+    assert "$DDPM_EXTENSIONS" in found.stderr and not (folder / "x").exists()
+
+
 def test_a_damaged_manifest_is_mended_by_ingesting_again(tmp_path):
     words = ["ingest", "digits", "--name", "d", "--image-size", 8, "--store", tmp_path]
     facts = facts_of(*words)
@@ -248,8 +306,13 @@ def test_a_damaged_manifest_is_mended_by_ingesting_again(tmp_path):
         ("ingest /no/such/folder --name x --store y", "there is no folder /no/such/folder"),
         ("ingest digits --name x/y --store z", "dataset_name"),
         ("sample --model nothing --out x", "there is no checkpoint"),
-        ("sample --model models:/m@nobody --out x", "m has versions 1"),
-        ("sample --model models:/m/1 --n 0 --out x", "n: 0 pictures"),
+        ("sample --model models:/m@nobody --out x", "var/mlflow/mlflow.db; m has versions 1, @champion is 1"),
+        ("sample --model models:/nobody/1 --out x", "var/mlflow/mlflow.db; the registered models are m"),
+        (
+            "sample --model models:/m/1 --out x --tracking-uri sqlite:////no/such/x.db",
+            "there is no models:/m/1: nothing was ever registered at sqlite:////no/such/x.db; say where",
+        ),
+        ("sample --model models:/m/1 --n 0 --out x", "n: 0 will not do; it must be from 1"),
         ("sample --model models:/m/1 --sampler magic --out x", "sampler: 'magic'"),
         (
             "sample --model out --sampler ddim --churn 40 --out x",
@@ -311,12 +374,86 @@ def test_wrong_input_is_one_line_and_status_2(by_hand, words, said):
 
 def test_a_damaged_data_set_is_refused_by_verify(tmp_path):
     facts = facts_of("ingest", "digits", "--name", "d", "--image-size", 8, "--store", tmp_path)
-    assert facts_of("verify", facts["uri"])["ok"]
+    assert facts_of("verify", facts["dataset"], "--store", tmp_path)["ok"]
     blob = next(path for path in (tmp_path / "blobs").rglob("*") if path.is_file())
     blob.write_bytes(blob.read_bytes()[:-1])
     found = facts_of("verify", facts["uri"], status=3)
     assert not found["ok"]
     assert blob.name in found["bad"][0]["object"]
+
+
+def test_alone_it_lists_its_commands():
+    found = ddpm()
+    assert (found.returncode, found.stderr) == (0, "")
+    for name, command in COMMANDS.items():
+        assert name in found.stdout
+        assert command.text.split()[0] in found.stdout
+
+
+def test_it_says_its_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"ddpm {ddpm_package.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "comes"),
+    [
+        ("ddpm tr", ["train"]),
+        ("ddpm train --label-d", ["--label-dropout"]),
+        ("ddpm train --objective ", ["edm", "epsilon", "v"]),
+        ("ddpm evaluate --preset q", ["quick"]),
+    ],
+)
+def test_the_shell_completes(line, comes, tmp_path):
+    """As argcomplete's shell function asks for it."""
+    asked = {
+        "_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_SHELL": "bash", "COMP_LINE": line, "COMP_POINT": str(len(line)),
+        "COMP_TYPE": "9", "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "out"),
+    }  # fmt: skip
+    subprocess.run([Path(sys.executable).parent / "ddpm"], env={**os.environ, **asked}, check=True, capture_output=True)
+    assert sorted(word.strip() for word in (tmp_path / "out").read_text().split("\n")) == comes
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_what_nobody_foresaw_is_one_line_with_its_traceback_kept(shown, tmp_path, monkeypatch):
+    def broken(arguments, place):
+        raise KeyError("at postgresql://u:tr0ub4dor@h/d")
+
+    monkeypatch.setitem(COMMANDS, "gc", replace(COMMANDS["gc"], body=broken))
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DDPM_DEBUG", "1" if shown else "")
+    found = ddpm("gc", cwd=tmp_path)
+    assert (found.returncode, found.stdout) == (1, "")
+    *before, line = found.stderr.splitlines()
+    assert line.startswith("ddpm: failed unexpectedly: KeyError: 'at postgresql://u:…@h/d'")
+    kept = [*(tmp_path / "cache").glob("tracebacks/*.txt")]
+    text = "\n".join(before) if shown else kept[0].read_text()
+    assert "in broken" in text and "tr0ub4dor" not in text
+    assert (kept == [] and before) if shown else (before == [] and f"the traceback is in {kept[0]}" in line)
+
+
+def test_few_tracebacks_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path))
+    folder = tmp_path / "tracebacks"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"20000101-0000{number:02d}-1.txt").touch()
+    assert str(folder) in keep_traceback(MemoryError())
+    assert len([*folder.iterdir()]) == 20
+    monkeypatch.setenv("DDPM_CACHE", "/proc/nowhere")
+    assert keep_traceback(MemoryError()).endswith("DDPM_DEBUG=1 shows the traceback")
+
+
+def test_a_reader_that_has_seen_enough(by_hand):
+    words = [Path(sys.executable).parent / "ddpm", "history", "--model-name", "m", "--store", "store"]
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as nobody:
+        ended = subprocess.run(
+            words, cwd=by_hand["folder"], stdout=nobody, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (1, "")
 
 
 def test_the_installed_command(tmp_path):

@@ -55,6 +55,32 @@ def test_what_a_person_wrote_arrives_untouched(installed, name):
     assert not (installed / "x").exists()
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("EPOCHS=3", "EPOCHS: make has no such variable; write SET='epochs=3'"),
+        ("trial-epochs=3", "trial-epochs: make has no such variable; write SET='trial_epochs=3'"),
+        (
+            "STUDY_STORAGE=postgresql://u:tr0ub4dor@h/d",
+            "STUDY_STORAGE: make has no such variable; write SET='study_storage=…'",
+        ),
+        (
+            "PRESTE=quick",
+            "PRESTE: make has no such variable; there are PYTHON UV DOCKER PRESET DATA RUN_NAME RUNNER SET ",
+        ),
+        ("it's=`touch x`$(shell touch x)", "it's: make has no such variable; there are "),
+    ],
+)
+def test_a_variable_that_nobody_reads_is_refused(tree, word, said):
+    """Before anything is installed."""
+    found = make(tree, "run", word)
+    assert found.returncode == 2
+    assert said in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+    assert "tr0ub4dor" not in found.stderr
+    assert not (tree / "x").exists() and not (tree / ".venv").exists()
+
+
 def test_a_terminated_make_leaves_no_process(installed):
     process = subprocess.Popen(
         ["make", *OLD, "run", "RUN_NAME=ended"],

@@ -24,8 +24,9 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm.data.dataset import PictureSet, open_dataset
-from ddpm.data.manifest import Quarantined
+from ddpm.data.manifest import Quarantined, taken
 from ddpm.errors import WrongInput
+from ddpm.legible import on_page
 from ddpm.progress import Progress
 from ddpm.store import open_object
 
@@ -72,7 +73,7 @@ def render(data: PictureSet) -> bytes:
     import jinja2
 
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=on_page
     )
     template = environment.from_string(Path(__file__).with_name("datasheet.html").read_text())
     manifest = data.manifest
@@ -86,7 +87,7 @@ def render(data: PictureSet) -> bytes:
         quarantined=manifest.get("quarantined", []), shown=NAMES_SHOWN,
         shards=[(side, len(shards), _size(sum(shard["bytes"] for shard in shards))) for side, shards in sorted(manifest["shards"].items(), reverse=True)],
         label_width=min(14, max(map(len, names), default=0) + 1),
-        dropped=manifest.get("duplicates_dropped", False),
+        dropped=manifest.get("duplicates_dropped", False), taken=taken(manifest),
     ).encode()  # fmt: skip
 
 

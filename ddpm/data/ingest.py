@@ -14,10 +14,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypedDict, TypeVar
+from typing import NotRequired, TypedDict, TypeVar
 
 from ddpm.data import sources
-from ddpm.data.manifest import Manifest, Quarantined, Shard, blob_key, canonical, digest_of
+from ddpm.data.manifest import Manifest, Quarantined, Shard, blob_key, canonical, digest_of, taken
 from ddpm.data.packing import PREPROCESSING
 from ddpm.data.shards import (
     SIDES,
@@ -53,6 +53,7 @@ class DatasetFacts(TypedDict):
     n: int  # training pictures
     held_out: int  # the number of those held out
     classes: int  # their number
+    taken: NotRequired[str]  # where there are more: "600 of 8,189 pictures (max_pictures)"
     quarantined: list[Quarantined]
     duplicates: list[list[str]]  # names of pictures that have the same pixels
     reused: bool  # whether nothing had to be decoded
@@ -74,8 +75,12 @@ def ingest(settings: IngestSettings, store: Store, progress: Progress, workers: 
         return _published(settings, manifest)
     progress.say(f"looking at {settings.source}")
     source = spec.open()
-    if source.passed_over:
-        progress.say(f"{source.passed_over:,} files are passed over: their names do not end like a picture's")
+    if not source.pictures:
+        raise WrongInput(f"source: {settings.source} holds no pictures; name one that does")
+    if remark := spec.remark(source):
+        progress.say(remark)
+    for line in source.remarks(settings.quarantine_limit):
+        progress.say(line)
     pictures = _chosen(source.pictures, settings.max_pictures)
     count = min(workers or _cores(), -(-len(pictures) // BATCH)) or 1
     with Workers(count, settings.image_size, settings.smallest_side) as pool:
@@ -87,6 +92,7 @@ def ingest(settings: IngestSettings, store: Store, progress: Progress, workers: 
     key = f"datasets/{settings.dataset_name}/{digest}.json"
     reused = reused and store.exists(key)
     publish(store, key, data)
+    store.renew(key)  # so that the latest of a name is the one that was ingested last
     return _facts(store.uri(key), manifest, reused)
 
 
@@ -236,7 +242,7 @@ def _manifest(settings: IngestSettings, source: Source, records: Sequence[Record
             rows = [row for row, name in enumerate(record.names[side]) if name in dropped] if dropped else []
             shards[side].append({**shard, "dropped": rows})
     kept = {side: sum(shard["n"] - len(shard.get("dropped", [])) for shard in shards[side]) for side in SIDES}
-    return {
+    manifest: Manifest = {
         "format_version": FORMAT_VERSION,
         "name": settings.dataset_name,
         "image_size": settings.image_size,
@@ -256,6 +262,9 @@ def _manifest(settings: IngestSettings, source: Source, records: Sequence[Record
         "duplicates": duplicates,
         "duplicates_dropped": settings.drop_duplicates,
     }
+    if 0 < settings.max_pictures < len(source.pictures):
+        manifest["available"] = len(source.pictures)
+    return manifest
 
 
 def _duplicates(records: Sequence[Record]) -> list[list[str]]:
@@ -269,7 +278,7 @@ def _duplicates(records: Sequence[Record]) -> list[list[str]]:
 
 
 def _facts(uri: str, manifest: Manifest, reused: bool) -> DatasetFacts:
-    return {
+    facts: DatasetFacts = {
         "uri": uri,
         "digest": digest_of(uri),
         "name": manifest["name"],
@@ -280,3 +289,6 @@ def _facts(uri: str, manifest: Manifest, reused: bool) -> DatasetFacts:
         "duplicates": manifest["duplicates"],
         "reused": reused,
     }
+    if words := taken(manifest):
+        facts["taken"] = words
+    return facts

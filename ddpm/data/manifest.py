@@ -45,12 +45,19 @@ class Manifest(TypedDict):
     original_sizes: list[list[int]]  # [width, height, count] as they came
     held_out_fraction: float
     max_pictures: int
+    available: NotRequired[int]  # pictures that the source holds, where max_pictures is fewer
     n: int  # training pictures
     held_out: int
     shards: dict[str, list[Shard]]
     quarantined: list[Quarantined]
     duplicates: list[list[str]]  # names of pictures that have the same pixels
     duplicates_dropped: bool
+
+
+def taken(manifest: Manifest) -> str:
+    """`600 of 8,189 pictures (max_pictures)` where fewer were taken than there are; empty where all were, or nobody knows."""
+    available = manifest.get("available")
+    return f"{manifest['max_pictures']:,} of {available:,} pictures (max_pictures)" if available else ""
 
 
 def blob_key(sha256: str) -> str:

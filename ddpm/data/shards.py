@@ -22,7 +22,7 @@ import numpy as np
 from safetensors.numpy import save as save_tensors
 
 from ddpm.data.manifest import Quarantined, Shard, blob_key, canonical
-from ddpm.data.packing import PREPROCESSING
+from ddpm.data.packing import MADE_BY, PREPROCESSING
 from ddpm.data.sources import Picture
 from ddpm.data.sources.source import name_digest
 from ddpm.data.workers import Packed
@@ -69,7 +69,7 @@ class Record:
 
 def recipe(settings: IngestSettings) -> str:
     """A digest of everything but the pictures that a shard's bytes follow from."""
-    parts = [FORMAT_VERSION, PREPROCESSING, settings.image_size, settings.smallest_side, settings.held_out]
+    parts = [FORMAT_VERSION, PREPROCESSING, MADE_BY, settings.image_size, settings.smallest_side, settings.held_out]
     return hashlib.sha256(canonical({"recipe": parts})).hexdigest()
 
 

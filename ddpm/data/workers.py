@@ -30,6 +30,8 @@ from ddpm.data.sources.source import Content, Picture, too_large
 from ddpm.errors import WrongInput
 
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
+OVERDUE = signal.SIGALRM  # ends a worker that is not through with a picture after
+LONGEST = 120.0  # seconds, twice: what never ends is no picture
 UNREADABLE = "unreadable"  # with its reason, stands for the digest of a file that cannot be read
 
 
@@ -63,26 +65,47 @@ class Worker:
         here = str(Path(__file__).parents[2])
         path = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH")) if part)
         return subprocess.Popen(
-            [sys.executable, "-m", "ddpm.data.workers", *map(str, (self.image_size, self.min_side, source.MAX_BYTES))],
+            [
+                sys.executable,
+                "-m",
+                "ddpm.data.workers",
+                *map(str, (self.image_size, self.min_side, source.MAX_BYTES, LONGEST)),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **one, "PYTHONPATH": path},
         )
 
-    def work(self, pictures: Sequence[Picture], contents: Sequence[str | bytes], decode: bool) -> list[Packed]:
-        """The pictures decoded, or only their files' digests taken. A file that crashes its decoder is said to."""
+    def work(
+        self, pictures: Sequence[Picture], contents: Sequence[str | bytes], decode: bool, again: bool = False
+    ) -> list[Packed]:
+        """The pictures decoded, or only their files' digests taken. A file that crashes its decoder is said to.
+
+        So is one that holds it up for longer than LONGEST, in its second try (`again`).
+        """
         try:
             return self._ask(contents, decode)
         except Ended as problem:
             self._process = self._start()
-            if -problem.status not in CRASHES:
+            if -problem.status not in (*CRASHES, OVERDUE):
                 raise WrongInput(
                     f"workers: a decoding process ended with status {problem.status} (out of memory?); run it again, perhaps with fewer --workers: it goes on from here"
                 ) from None
+            if len(pictures) == 1 and -problem.status == OVERDUE and not again:  # it may have been stopped for a while
+                return self.work(pictures, contents, decode, again=True)
             if len(pictures) > 1:
                 return [self.work([p], [c], decode)[0] for p, c in zip(pictures, contents, strict=True)]
-            found = self._ask(contents, decode=False)[0]
-            return [Packed(found.file_sha256, reason=f"crashes its decoder ({signal.Signals(-problem.status).name})")]
+            crash = f"crashes its decoder ({signal.Signals(-problem.status).name})"
+            reason = f"takes longer than {LONGEST:g} s" if -problem.status == OVERDUE else crash
+            return [Packed(self._digest(contents, reason), reason=reason)]
+
+    def _digest(self, contents: Sequence[str | bytes], reason: str) -> str:
+        """The file's, which did not survive its decoding; or what stands for it, where it cannot even be read."""
+        try:
+            return self._ask(contents, decode=False)[0].file_sha256
+        except Ended:
+            self._process = self._start()
+            return f"{UNREADABLE}: {reason}"
 
     def _ask(self, contents: Sequence[str | bytes], decode: bool) -> list[Packed]:
         pipe_in, pipe_out = self._process.stdin, self._process.stdout
@@ -165,14 +188,17 @@ def _content(content: Content) -> str | bytes:
 
 
 def _read_file(path: str, max_bytes: int) -> bytes:
-    """A file's bytes. Raises OSError where it is none, or there are too many."""
+    """As many of a file's bytes as its size says: the kernel's own files may never end.
+
+    Raises OSError where it is no plain file, or they are too many.
+    """
     facts = os.stat(path)
     if not stat.S_ISREG(facts.st_mode):
         raise OSError(None, "is no plain file")
     if facts.st_size > max_bytes:
         raise too_large(facts.st_size)
-    with open(path, "rb", buffering=0) as file:
-        return file.read()
+    with open(path, "rb") as file:
+        return file.read(facts.st_size)
 
 
 def _answer(data: bytes, image_size: int, min_side: int, decode: bool) -> tuple[dict[str, Any], bytes]:
@@ -187,12 +213,15 @@ def _answer(data: bytes, image_size: int, min_side: int, decode: bool) -> tuple[
     return {"sha256": sha256, "digest": pixel_digest(pixels).hex(), "size": list(picture.size)}, pixels.tobytes()
 
 
-def serve(image_size: int, min_side: int, max_bytes: int, requests: IO[bytes], replies: IO[bytes]) -> None:
-    """Answer requests until there are no more."""
+def serve(
+    image_size: int, min_side: int, max_bytes: int, longest: float, requests: IO[bytes], replies: IO[bytes]
+) -> None:
+    """Answer requests until there are no more. This process ends by SIGALRM where one file takes longer, in seconds."""
     while line := requests.readline():
         asked: dict[str, Any] = json.loads(line)
         answers, pixels = [], []
         for item in asked["items"]:
+            signal.setitimer(signal.ITIMER_REAL, longest)
             try:
                 data = _read_file(item["path"], max_bytes) if "path" in item else requests.read(item["size"])
             except OSError as problem:
@@ -202,6 +231,7 @@ def serve(image_size: int, min_side: int, max_bytes: int, requests: IO[bytes], r
             answer, packed = _answer(data, image_size, min_side, asked["decode"])
             answers.append(answer)
             pixels.append(packed)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         replies.write(json.dumps(answers).encode() + b"\n" + b"".join(pixels))
         replies.flush()
 
@@ -209,7 +239,7 @@ def serve(image_size: int, min_side: int, max_bytes: int, requests: IO[bytes], r
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of them; whoever started this one ends it
     try:
-        image_size, min_side, max_bytes = map(int, sys.argv[1:])
-        serve(image_size, min_side, max_bytes, sys.stdin.buffer, sys.stdout.buffer)
+        image_size, min_side, max_bytes = map(int, sys.argv[1:4])
+        serve(image_size, min_side, max_bytes, float(sys.argv[4]), sys.stdin.buffer, sys.stdout.buffer)
     except BrokenPipeError:
         os._exit(1)  # nobody is there to read the answer, nor a traceback

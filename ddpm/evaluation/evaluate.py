@@ -12,6 +12,7 @@ import math
 import re
 import uuid
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,7 +38,7 @@ from ddpm.settings import DrawSettings, EvaluateSettings
 from ddpm.store import Damaged, Entry, Store
 from ddpm.store.reading import read_json
 
-REPORT_VERSION = 4  # of what a report holds: another one is made anew
+REPORT_VERSION = 5  # of what a report holds: another one is made anew
 STRIPS = 4  # pictures that are shown appearing
 
 
@@ -70,9 +71,11 @@ def evaluate(
             _ = side.statistics, side.radii
     measured = measure(reference, source.draws, copying, clock)
     generation = source.generation()
-    key = _key(reference, generation, source.n, extra)
+    key = _key(reference, generation, source.n, [*extra, *source.warnings])
     report = measured.report
-    report["levels"], report["key"] = None, key
+    report["warnings"] = [*source.warnings, *report["warnings"]]
+    report["levels"], report["key"], report["made"] = None, key, datetime.now(UTC).date().isoformat()
+    report["dataset"] = {"name": data.name, "pictures": len(data.train), "held_out": len(data.held_out)}
     if source.model:
         with clock.during("levels"), threads_for(source.model.settings.base_channels, source.model.place):
             report["levels"] = levels(source.model.denoiser(), reference, source.model.place)

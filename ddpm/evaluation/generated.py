@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -15,13 +16,16 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm.data.dataset import PictureSet
-from ddpm.data.packing import Unusable, decode
+from ddpm.data.packing import FORMATS, Unusable, decode
+from ddpm.data.sources.source import printable
 from ddpm.errors import WrongInput
 from ddpm.evaluation.report import Generation
+from ddpm.model.drawing import draw_told
 from ddpm.model.model import Model
 from ddpm.progress import Progress
 from ddpm.settings import DrawSettings, EvaluateSettings, require_drawable
 
+GRID = re.compile(r"grid(-\d+-\d+)?\.png")  # as `ddpm sample` calls them
 READ = 64  # files of a folder that are open at once
 
 
@@ -33,6 +37,7 @@ class Generated:
     draws: Iterable[Iterable[Tensor]]
     generation: Callable[[], Generation]  # that half of the protocol; a folder's is known once it has been read
     model: Model | None = None
+    warnings: list[str] = dataclasses.field(default_factory=list)  # of what lies beside them
 
     def first(self, n: int) -> Tensor:
         """The first n pictures uint8 [n,3,h,w]; fewer where there are fewer."""
@@ -89,26 +94,74 @@ def _of_model(
 
 
 def _draw(model: Model, drawing: DrawSettings, seeds: range, progress: Progress) -> Iterator[Tensor]:
-    drawn, n = 0, len(seeds)
-    for batch in model.draw_batches(seeds, drawing):
-        drawn += len(batch)
-        note = f"{drawn:,} of {n:,} pictures  {drawing.sampler} {drawing.sampling_steps} steps"
-        progress.update("sampling", drawn, n, note)
-        yield batch
+    yield from draw_told(model, seeds, drawing, progress, "drawing pictures")
+    progress.drop("drawing pictures")
 
 
 # -- a folder of pictures --------------------------------------------------------------------------------------------
 
 
-def _of_folder(folder: Path, data: PictureSet, settings: EvaluateSettings) -> Generated:
-    """The folder's pictures in the order of their names, whatever Pillow reads; a grid.png beside them is passed over."""
-    known = Image.registered_extensions()
-    paths = sorted(
-        path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in known and path.name != "grid.png"
+@dataclass(frozen=True)
+class Contents:
+    """What a folder holds: pictures, in the order of their names; how many files of each ending, and pictures by the
+    folder below, that are passed over. A grid.png, which `ddpm sample` writes, is no picture of the folder.
+    """
+
+    pictures: list[Path]
+    others: dict[str, int]
+    below: dict[str, int]
+
+    @property
+    def passed_over(self) -> list[str]:
+        """What is to be said of it."""
+        found = []
+        if n := sum(self.others.values()):
+            what = "1 file beside the pictures is" if n == 1 else f"{n:,} files beside the pictures are"
+            found.append(f"{what} passed over: {counted(self.others)}")
+        if n := sum(self.below.values()):
+            found.append(f"{n:,} pictures in folders below are not taken, only the folder's own: {counted(self.below)}")
+        return found
+
+
+def counted(found: Mapping[str, int], most: int = 6) -> str:
+    """Names with their counts, as 3 .pdf, 1 .mpg; the most frequent ones."""
+    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count:,} {printable(name)}" for name, count in ordered[:most]) + (
+        " …" if len(found) > most else ""
     )
+
+
+def look_into(folder: Path) -> Contents:
+    """What a folder of generated pictures holds."""
+    pictures: list[Path] = []
+    others: dict[str, int] = {}
+    below: dict[str, int] = {}
+    endings = frozenset(ending for ending, form in Image.registered_extensions().items() if form in FORMATS)
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            if inside := sum(_is_picture(file, endings) for file in path.rglob("*") if file.is_file()):
+                below[f"in {path.name}/"] = inside
+        elif _is_picture(path, endings):
+            if not GRID.fullmatch(path.name):
+                pictures.append(path)
+        else:
+            kind = "hidden" if path.name.startswith(".") else path.suffix.lower() or "without an ending"
+            others[kind] = others.get(kind, 0) + 1
+    return Contents(pictures, others, below)
+
+
+def _is_picture(path: Path, endings: frozenset[str]) -> bool:
+    return path.suffix.lower() in endings and not path.name.startswith(".")
+
+
+def _of_folder(folder: Path, data: PictureSet, settings: EvaluateSettings) -> Generated:
+    """The folder's pictures in the order of their names, whatever ingest would read."""
+    contents = look_into(folder)
+    paths = contents.pictures
     if not paths:
+        but = "".join(f"; {words}" for words in contents.passed_over)
         raise WrongInput(
-            f"generated: {folder} holds no pictures (PNG, JPEG, WebP …); give a folder of generated pictures, a checkpoint or a model reference"
+            f"generated: {folder} itself holds no pictures (PNG, JPEG, WebP …){but}; give a folder of generated pictures, a checkpoint or a model reference"
         )
     if settings.n not in (0, len(paths)):
         raise WrongInput(f"n: {settings.n}, but {folder} holds {len(paths)} pictures; give that, or leave n out")
@@ -123,7 +176,12 @@ def _of_folder(folder: Path, data: PictureSet, settings: EvaluateSettings) -> Ge
             digest.update(images.numpy().tobytes())
             yield images
 
-    return Generated(len(paths), [read()], lambda: {"pictures": str(folder), "sha256": digest.hexdigest()})
+    return Generated(
+        len(paths),
+        [read()],
+        lambda: {"pictures": str(folder), "sha256": digest.hexdigest()},
+        warnings=contents.passed_over,
+    )
 
 
 def _read_picture(path: Path, image_size: int) -> np.ndarray:

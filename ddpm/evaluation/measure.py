@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.data.manifest import taken
 from ddpm.errors import Refused
 from ddpm.evaluation.extractors.features import BATCH
 from ddpm.evaluation.figures import classes
@@ -21,9 +22,11 @@ from ddpm.evaluation.figures.curve import curve_of
 from ddpm.evaluation.figures.distances import fid, kid_with_std
 from ddpm.evaluation.figures.held_out import held_out
 from ddpm.evaluation.figures.memorisation import CopySearch
+from ddpm.evaluation.figures.noise import beside_noise
+from ddpm.evaluation.figures.numbers import distance_name
 from ddpm.evaluation.figures.sample import Drawn, Value, samples
-from ddpm.evaluation.figures.table import FIGURES, Interval, measured
-from ddpm.evaluation.figures.uncertainty import bootstrap_fid, interval
+from ddpm.evaluation.figures.table import DECISIVE, FIGURES, Interval, measured
+from ddpm.evaluation.figures.uncertainty import bootstrap_fid, interval, is_biased
 from ddpm.evaluation.reference import Reference
 from ddpm.evaluation.report import Excess, NoiseFloor, Report, number_in
 
@@ -69,6 +72,14 @@ class Scores:
     kid: float
     kid_std: float
     n: int
+
+    def named(self, figure: str) -> str:
+        """fid_768 (n=128): what "fid" or "kid" of these is called."""
+        return distance_name(figure, self.metric, self.n)
+
+    def by_key(self) -> dict[str, float]:
+        """FID and KID by the names under which they meet those of other protocols: fid_768."""
+        return {FIGURES[name].key(self.metric): getattr(self, name) for name in DECISIVE}
 
 
 @dataclass
@@ -185,6 +196,7 @@ def _report(reference: Reference, draws: list[Drawn]) -> Report:
         if between := FIGURES[name].interval_of(found, n * len(draws), n_real):
             intervals[name] = between
     floor = reference.noise_floor(n)
+    excess = _excess(figures, floor)
     curve, infinity, infinity_std = curve_of(reference, draws[0], _std_of("fid", per_draw[0]["fid"]))
     scores = [classes.score_of_draw(drawn) for drawn in draws]
     report: Report = {
@@ -192,7 +204,8 @@ def _report(reference: Reference, draws: list[Drawn]) -> Report:
         "intervals": intervals,
         "noise_floor": floor,
         "extrapolated": floor["extrapolated"],
-        "excess": _excess(figures, floor),
+        "excess": excess,
+        "noise": beside_noise(reference, excess, floor),
         "inception_score": classes.score_of_draws(reference, draws),
         "recognisable": classes.recognisable(reference, draws),
         "held_out": held_out(reference, draws[0]),
@@ -260,7 +273,7 @@ def _warnings(reference: Reference, n: int, n_real: int, extrapolated: bool, no_
     dimension = reference.sides[0].extractor.layer
     found = []
     for count, what in ((n, "pictures"), (n_real, "real pictures")):
-        if count < 10 * dimension:
+        if is_biased(count, dimension):
             singular = " (and its covariance is singular)" if count <= dimension else ""
             bias = (
                 "FID is biased upwards; trust KID first"
@@ -272,6 +285,8 @@ def _warnings(reference: Reference, n: int, n_real: int, extrapolated: bool, no_
         found.append(f"the noise floor of FID is extrapolated: there are too few real pictures to measure it at {n}")
     if no_infinity:
         found.append(f"{n} pictures are too few to extrapolate FID to infinitely many: {4 * dimension} would do")
+    if limited := taken(reference.data.manifest):
+        found.append(f"the data set holds {limited}")
     held_out = len(reference.data.held_out)
     if held_out < 100:
         found.append(f"{held_out} held-out pictures are few to tell copying by")

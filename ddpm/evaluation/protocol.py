@@ -15,7 +15,7 @@ from ddpm.evaluation.figures.table import DECISIVE, FIGURES, Interval
 from ddpm.evaluation.figures.uncertainty import Z
 from ddpm.evaluation.report import Measurement, Report, is_sealed, number_in
 
-BESIDE = ("metric", "n", "noise_floor", "excess")  # what `compare` shows of a report besides its figures
+BESIDE = ("metric", "n", "noise_floor", "excess", "warnings")  # what `compare` shows of a report besides its figures
 
 
 class Change(TypedDict):
@@ -106,23 +106,3 @@ def _judged(change: Change, higher_is_better: bool) -> Judged:
     risen, fallen = low is not None and low > 0, high is not None and high < 0
     better = "neither" if not (risen or fallen) else "b" if risen == higher_is_better else "a"
     return {**change, "better": better}
-
-
-def table(found: Compared) -> str:
-    """What `compare` found, as a person reads it."""
-    a, b = found["a"], found["b"]
-    rows = [("", "A", "B", "B - A", "95%", "better")]
-    for name in (name for name in FIGURES if name in found):
-        change: Judged = found[name]
-        better = {"a": "A", "b": "B"}.get(change["better"], "neither")
-        low, high = change["low"], change["high"]
-        between = "not known" if low is None or high is None else f"{low:+.3g} to {high:+.3g}"
-        rows.append((name, f"{a[name]:.4g}", f"{b[name]:.4g}", f"{change['difference']:+.3g}", between, better))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    if floor := a.get("noise_floor"):
-        distances = [figure for figure in FIGURES.values() if figure.distance]
-        lines.append(
-            f"noise floor: {', '.join(f'{d.title} {floor[d.name]:.4g}{d.floor_note(floor)}' for d in distances)}"
-        )
-    return "\n".join([f"{a.get('metric', 'fid')}, {a.get('n', 'as many')} pictures each", *lines])

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import cast
+from typing import TypedDict, cast
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from ddpm.data.dataset import PictureSet
 from ddpm.errors import Refused
 from ddpm.evaluation.extractors.features import Extractor
 from ddpm.evaluation.extractors.table import EXTRACTORS
-from ddpm.evaluation.figures.fidelity import KID_SUBSETS, Statistics, frechet, kid_subset, statistics
+from ddpm.evaluation.figures.fidelity import KID_SUBSETS, Statistics, frechet, kid, kid_subset, statistics
 from ddpm.evaluation.figures.precision_recall import NEIGHBOURS, radii
 from ddpm.evaluation.figures.uncertainty import Floor, noise_floor
 from ddpm.evaluation.report import Measurement, NoiseFloor
@@ -34,8 +34,15 @@ from ddpm.store import Missing, Store
 from ddpm.store.reading import parse_json, parse_tensors, read_json, read_tensors, sealed_json, sealed_tensors
 
 PIECE = 256  # real pictures whose features make one object of the store
+NOISE = 64  # pictures of noise that are measured beside the generated ones
 ANEW = "remove it: it is made anew"
 VERSION = 2  # of how features are taken and kept: part of their name
+
+
+class NoiseKid(TypedDict):
+    """As it is kept."""
+
+    kid: float
 
 
 class Side:
@@ -96,6 +103,17 @@ class Side:
     def _tensors(self, name: str, make: Callable[[], bytes]) -> dict[str, Tensor]:
         return parse_tensors(self._kept(name, make), self._store.uri(f"{self._name}/{name}"), ANEW)
 
+    @cached_property
+    def noise_kid(self) -> float:
+        """KID of pictures of noise: what nothing tells from noise has no less."""
+
+        def make() -> bytes:
+            found = self.extractor.features(uniform_noise(NOISE, self._data.image_size, "noise"))
+            return sealed_json({"kid": kid(found, self.real, kid_subset(NOISE, len(self.rows)))[0]})
+
+        name = f"noise-{NOISE}.json"
+        return parse_json(self._kept(name, make), NoiseKid, self._store.uri(f"{self._name}/{name}"), ANEW)["kid"]
+
     def _kept(self, name: str, make: Callable[[], bytes]) -> bytes:
         """The object from the store; made and put there where it is not."""
         at = f"{self._name}/{name}"
@@ -112,11 +130,12 @@ class Side:
         pieces = images.split(PIECE)
         names = [f"{self._name}/{split}/{number:05d}.safetensors" for number in range(len(pieces))]
         order = torch.randperm(len(pieces), generator=generator("cpu", os.getpid())).tolist()
-        for done, number in enumerate(order, 1):
+        task, note = "features of real pictures", f"{self.extractor.name}, {split}"
+        for done, number in enumerate(order):
             if not self._store.exists(names[number]):
+                self._progress.update(task, done, len(order), note)
                 self._store.create(names[number], sealed_tensors({"features": self.extractor.features(pieces[number])}))
-                note = f"{self.extractor.name}, {split}"
-                self._progress.update("features of real pictures", done, len(order), note)
+        self._progress.drop(task)
         return torch.cat([read_tensors(self._store, name, ANEW)["features"] for name in names])
 
 
@@ -130,6 +149,11 @@ class Reference:
     data: PictureSet
     base: Measurement  # but for n
     knows_classes: bool  # whether logits are of the data set's own classes
+
+    def prepare(self) -> None:
+        """Make, or find in the store, what every FID and KID goes by: the real pictures' features and their statistics."""
+        for side in self.sides:
+            _ = side.statistics
 
     def subset(self, n: int) -> int:
         """The size of KID's subsets for n generated pictures."""
@@ -146,6 +170,11 @@ class Reference:
         measured = min(floor.measured_n for floor in floors)
         known = None if math.isnan(fid_std) else fid_std
         return {"fid": fid, "fid_std": known, "kid": kid, "n": measured, "extrapolated": measured < n}
+
+    @cached_property
+    def noise_kid(self) -> float:
+        """KID of pictures of noise."""
+        return float(np.mean([side.noise_kid for side in self.sides]))
 
     @cached_property
     def held_out_logits(self) -> list[Tensor]:
@@ -176,6 +205,12 @@ def open_reference(
     return Reference(settings.extractor, opened.metric, sides, data, cast(Measurement, base), opened.knows_classes)
 
 
+def uniform_noise(n: int, image_size: int, *purpose: int | str) -> Tensor:
+    """Pictures uint8 [n,3,h,w] each of whose values is drawn by itself, from 0 to 255."""
+    draw = np.random.default_rng(key(*purpose))
+    return torch.from_numpy(draw.integers(0, 256, (n, 3, image_size, image_size), dtype=np.uint8))
+
+
 def _require_order(sides: list[Side], data: PictureSet, store: Store) -> None:
     """Raise Refused unless damage moves the figures as it should: floor < classes missing < blurred and noise.
 
@@ -202,9 +237,7 @@ def _controls(sides: list[Side], data: PictureSet) -> dict[str, float]:
         one, other = order[::2], order[1::2]
         shown = images[one]
         kept = labels[one] >= math.ceil(len(data.classes) / 5)
-        noise = torch.from_numpy(
-            np.random.default_rng(key("controls", number)).integers(0, 256, shown.shape, dtype=np.uint8)
-        )
+        noise = uniform_noise(len(shown), data.image_size, "controls", number)
         blurred = F.avg_pool2d(shown.float(), 3, 1, 1, count_include_pad=False).round().to(torch.uint8)
         rest = statistics(side.real[other])
         for control, pictures in (

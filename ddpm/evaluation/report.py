@@ -72,6 +72,19 @@ class Excess(TypedDict, total=False):
     kid_interval: list[float]
 
 
+class BesideNoise(TypedDict):
+    """How far generated pictures are from real ones, in shares of how far noise is: 0 as real ones, 1 as noise.
+
+    By KID, less its noise floor. `kid` is that of `n` pictures of noise. The share and its interval are None where the
+    extractor itself does not tell noise from real pictures.
+    """
+
+    kid: float
+    n: int
+    share: float | None
+    interval: list[float] | None
+
+
 class InceptionScore(TypedDict, total=False):
     """`of` the extractor whose classes it is of; None, and `why`, where it knows none."""
 
@@ -247,10 +260,28 @@ class Verdict(TypedDict):
     protocol: dict[str, str | int]
 
 
+class MeasuredAgainst(TypedDict):
+    """The data set, as a person calls it; its digest is in the measurement."""
+
+    name: str
+    pictures: int  # of its training split
+    held_out: int
+
+
+class Subject(TypedDict, total=False):
+    """Whose pictures they are, as a person calls it: a model's name, its version where it has one, the run."""
+
+    model: str
+    version: int | None
+    run: str
+
+
 class Report(TypedDict, total=False):
     """Figures of generated pictures, how far to trust them, copying, and the protocol."""
 
     key: str  # reports/KEY, where it lies in the store
+    made: str  # the day, as 2026-11-25 (UTC)
+    dataset: MeasuredAgainst
     sha256: str  # of all else that is stored: `seal`
     metric: str  # what FID is called by its extractor: fid_768
     fid: float
@@ -264,6 +295,7 @@ class Report(TypedDict, total=False):
     noise_floor: NoiseFloor
     extrapolated: bool
     excess: Excess
+    noise: BesideNoise
     inception_score: InceptionScore
     recognisable: Recognisable | None
     held_out: HeldOut | None
@@ -280,7 +312,8 @@ class Report(TypedDict, total=False):
     grid: str | None
     cost: Cost
     protocol: Protocol
-    judge: Verdict | None  # what follows is a run's, and in no stored report
+    subject: Subject  # what follows is of one asking, and in no stored report
+    judge: Verdict | None
     training: dict[str, list[tuple[int, float]]]  # losses over images seen
     run_seconds: dict[str, float]  # by step
     page: str

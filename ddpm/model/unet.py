@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddpm.device import memory_of
+from ddpm.errors import WrongInput
 from ddpm.settings import ModelSettings, parse_mults, require_halvable
 
 CHANNELS = 3
@@ -171,3 +173,57 @@ class UNet(nn.Module):
         for layer in self.up:
             x = layer(torch.cat([x, skips.pop()], dim=1), embedding) if isinstance(layer, Stage) else layer(x)
         return self.tail(x)
+
+
+def weights_of(settings: ModelSettings, image_size: int) -> int:
+    """How many weights such a network has, by arithmetic: nothing is built."""
+    base, width, mults = settings.base_channels, 4 * settings.base_channels, parse_mults(settings.channel_mults)
+
+    def conv(inputs: int, outputs: int, side: int) -> int:
+        return inputs * outputs * side**2 + outputs
+
+    def attention(channels: int) -> int:
+        return 2 * channels + conv(channels, 3 * channels, 1) + conv(channels, channels, 1)
+
+    def stage(inputs: int, outputs: int, size: int) -> int:
+        block = (
+            2 * inputs + conv(inputs, outputs, 3) + conv(width, outputs, 1) + 2 * outputs + conv(outputs, outputs, 3)
+        )
+        skip = conv(inputs, outputs, 1) if inputs != outputs else 0
+        return block + skip + (attention(outputs) if size <= settings.attention_resolution else 0)
+
+    found = conv(base, width, 1) + conv(width, width, 1) + conv(CHANNELS, base, 3)
+    found += (settings.classes + 1) * width if settings.classes else 0
+    found += AUGMENT_LABELS * width if settings.augment else 0
+    channels, skips = base, [base]
+    sizes = [image_size // 2**level for level in range(len(mults))]
+    for level, (mult, size) in enumerate(zip(mults, sizes, strict=True)):
+        if level:
+            found += conv(channels, channels, 3)
+            skips.append(channels)
+        for _ in range(settings.blocks):
+            found += stage(channels, base * mult, size)
+            channels = base * mult
+            skips.append(channels)
+    found += 2 * stage(channels, channels, image_size + settings.attention_resolution) + attention(channels)
+    for level in reversed(range(len(mults))):
+        for _ in range(settings.blocks + 1):
+            found += stage(channels + skips.pop(), base * mults[level], sizes[level])
+            channels = base * mults[level]
+        found += conv(channels, channels, 3) if level else 0
+    return found + 2 * channels + conv(channels, CHANNELS, 3)
+
+
+def require_room(settings: ModelSettings, image_size: int, bytes_a_weight: int, device: torch.device) -> None:
+    """Raise WrongInput for a network that the device has no memory for, before any of it is built.
+
+    Args:
+        bytes_a_weight: of all that is kept for each weight, the weight itself included.
+    """
+    weights, there = weights_of(settings, image_size), memory_of(device)
+    if weights * bytes_a_weight > there:
+        raise WrongInput(
+            f"base_channels: a network of {weights:,} weights, with base_channels {settings.base_channels}, channel_mults "
+            f"{settings.channel_mults} and blocks {settings.blocks}, takes {weights * bytes_a_weight / 2**30:,.1f} GiB to "
+            f"train, and there are {there / 2**30:,.1f} GiB; lower one of them"
+        )

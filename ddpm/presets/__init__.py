@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Any
 
-from ddpm.errors import WrongInput
+from ddpm.errors import WrongInput, did_you_mean
 
 
 def preset_names() -> list[str]:
@@ -18,5 +18,7 @@ def load_preset(name: str) -> dict[str, Any]:
     import yaml
 
     if name not in preset_names():
-        raise WrongInput(f"preset: there is none named '{name}'; there are {', '.join(preset_names())}")
+        raise WrongInput(
+            f"preset: there is none named '{name}'; there are {', '.join(preset_names())}{did_you_mean(name, preset_names())}"
+        )
     return yaml.safe_load((files(__name__) / f"{name}.yaml").read_text(encoding="utf-8")) or {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from ddpm.evaluation.figures.table import FIGURES
 from ddpm.evaluation.report import Report
 from ddpm.model.model import Model
 
@@ -35,12 +36,12 @@ def card(model: Model, form: str, weights: str, report: Report | None) -> str:
     else:
         lines += ["    ddpm sample --model . --n 16 --out pictures"]
     if report is not None:
-        floor = report["noise_floor"]
+        floor, fid, kid = report["noise_floor"], FIGURES["fid"], FIGURES["kid"]
         lines += [
             "",
             "## Figures",
             "",
-            f"| {report['metric']} | KID | noise floor, real against real | pictures |",
+            f"| {fid.named(report)} | {kid.named(report)} | noise floor, real against real | pictures |",
             "|---|---|---|---|",
             f"| {report['fid']:.4g} ± {report['fid_std']:.2g} | {report['kid']:.4g} ± {report['kid_std']:.2g} | {floor['fid']:.4g}, KID {floor['kid']:.2g} | {report['n']:,} |",
             "",

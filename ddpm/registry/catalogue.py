@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from ddpm.errors import WrongInput
+from ddpm.tracking import open_client
 
 WEIGHTS_TAG = "weights_sha256"
 FILES_TAG = "files_sha256"  # the digest of files.json, which has those of a version's other files
@@ -38,6 +40,21 @@ def version_of(client: Any, name: str, number: int) -> Any | None:
         raise
 
 
+def named_version(reference: str) -> tuple[str, int] | None:
+    """Name and number, of models:/NAME/VERSION; None for any other reference."""
+    parts = _REFERENCE.fullmatch(reference)
+    return (parts["name"], int(parts["version"])) if parts and parts["version"] else None
+
+
+def open_registry(tracking_uri: str, reference: str) -> Any:
+    """A client of the registry in which a reference is looked up. Of one that is not there none is made: WrongInput."""
+    if tracking_uri.startswith("sqlite:") and not Path(tracking_uri.removeprefix("sqlite:///")).is_file():
+        raise WrongInput(
+            f"model: there is no {reference}: nothing was ever registered at {tracking_uri}; say where with --tracking-uri or $MLFLOW_TRACKING_URI"
+        )
+    return open_client(tracking_uri)
+
+
 def find(client: Any, reference: str) -> Any:
     """The version that a reference names. Raises WrongInput, saying what there is."""
     from mlflow.exceptions import MlflowException
@@ -50,7 +67,9 @@ def find(client: Any, reference: str) -> Any:
             return client.get_model_version_by_alias(parts["name"], parts["alias"])
         return client.get_model_version(parts["name"], parts["version"])
     except MlflowException:
-        raise WrongInput(f"model: there is no {reference}; {_what_there_is(client, parts['name'])}") from None
+        raise WrongInput(
+            f"model: there is no {reference} at {client.tracking_uri}; {_what_there_is(client, parts['name'])}"
+        ) from None
 
 
 def _what_there_is(client: Any, name: str) -> str:

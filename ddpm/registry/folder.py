@@ -20,7 +20,7 @@ from typing import Any, NotRequired, TypedDict, TypeVar
 from ddpm.errors import WrongInput
 from ddpm.model.model import Model, Origin, suited
 from ddpm.registry.catalogue import FILES_TAG, WEIGHTS_TAG
-from ddpm.settings import FORMAT_VERSION, DrawSettings, ModelSettings, pick
+from ddpm.settings import FORMAT_VERSION, SAMPLERS, DrawSettings, ModelSettings, pick
 from ddpm.store import Damaged
 from ddpm.store.reading import parse_json, parse_tensors, read_file
 
@@ -133,6 +133,10 @@ def load_files(path: Path, name: str, tags: Mapping[str, str] | None = None) -> 
         raise Damaged(f"{what} is of another network than its {SETTINGS}; {folder.right}") from None
     facts: Mapping[str, Any] = known
     own = {field: facts[field] for field in DRAWN_BY if field in facts}  # earlier releases wrote the first two alone
+    if (sampler := own.get("sampler", SAMPLERS[0])) not in SAMPLERS:
+        raise WrongInput(
+            f"model: {name} is drawn by the sampler {sampler!r}, which is not known here; name the module that registers it in $DDPM_EXTENSIONS"
+        )
     drawing = DrawSettings(**{**asdict(suited(settings)), **own})
     origin = Origin(
         reference=name,

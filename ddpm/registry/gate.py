@@ -113,7 +113,7 @@ def _against(candidate: Report, champion: Report) -> list[Rule]:
         low, high = change["low"], change["high"]
         assert low is not None and high is not None, "figures that decide have intervals"
         words.append(
-            f"{figure.title} {number_in(candidate, figure.name):.4g} against {number_in(champion, figure.name):.4g} "
+            f"{figure.named(candidate)} {number_in(candidate, figure.name):.4g} against {number_in(champion, figure.name):.4g} "
             f"(difference {change['difference']:+.3g}, 95% from {low:+.3g} to {high:+.3g})"
         )
         risen, fallen = low > 0, high < 0

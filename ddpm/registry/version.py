@@ -19,7 +19,8 @@ from ddpm.errors import WrongInput
 from ddpm.evaluation.figures.table import DECISIVE
 from ddpm.evaluation.report import Generation, Report, number_in
 from ddpm.model.model import Model
-from ddpm.registry.catalogue import FILES_TAG, WEIGHTS_TAG, find, versions
+from ddpm.places import without_file_scheme
+from ddpm.registry.catalogue import FILES_TAG, WEIGHTS_TAG, find, open_registry, versions
 from ddpm.registry.folder import (
     AGAIN,
     DRAWN_BY,
@@ -142,14 +143,9 @@ def _as_json(facts: Mapping[str, Any]) -> bytes:
 def _model_folder(contents: dict[str, bytes]) -> Iterator[Path]:
     """A temporary folder in MLflow's model format: our files as artifacts, the pyfunc as code."""
     import mlflow.pyfunc
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import Array
 
-    signature = ModelSignature(
-        inputs=Schema([ColSpec("long", "n"), ColSpec("long", "seed")]),
-        outputs=Schema([ColSpec("long", "seed"), ColSpec(Array(DataType.string), "images_png_b64")]),
-    )
+    from ddpm.registry.generator import signature  # it needs pandas
+
     with tempfile.TemporaryDirectory() as temporary:
         files = FileStore(Path(temporary, "files"))
         for file, data in contents.items():
@@ -159,7 +155,7 @@ def _model_folder(contents: dict[str, bytes]) -> Iterator[Path]:
             warnings.filterwarnings("ignore", message=".*input example")  # the signature is given above
             mlflow.pyfunc.save_model(
                 str(folder), python_model=str(PYFUNC), artifacts={file: str(files.path(file)) for file in contents},
-                signature=signature, pip_requirements=["ddpm"],
+                signature=signature(), pip_requirements=["ddpm"],
             )  # fmt: skip
         yield folder
 
@@ -170,9 +166,10 @@ def resolve(reference: str, tracking_uri: str) -> Model:
     A registered version and an exported folder bring the way in which their pictures were drawn when they were measured.
     Raises WrongInput, saying what there is, and Damaged where a version's files are not those that were registered.
     """
+    reference = without_file_scheme(reference)
     if not reference.startswith("models:"):
         return load_files(Path(reference), reference) if _is_exported(Path(reference)) else load_model(reference)
-    client = open_client(tracking_uri)
+    client = open_registry(tracking_uri, reference)
     version = find(client, reference)
     with downloaded(client, version) as files:
         return load_version(files, f"models:/{version.name}/{version.version}", version.tags)
@@ -180,7 +177,7 @@ def resolve(reference: str, tracking_uri: str) -> Model:
 
 def resolve_or_folder(reference: str, tracking_uri: str) -> Model | Path:
     """The model that a reference names, or the path of a folder that holds no model: of pictures, then."""
-    folder = Path(reference)
+    folder = Path(without_file_scheme(reference))
     if folder.is_dir() and not (_is_exported(folder) or is_checkpoint_folder(folder)):
         return folder
     return resolve(reference, tracking_uri)
@@ -194,7 +191,7 @@ def figures(tracking_uri: str, name: str, version: int) -> Report:
     """The report of a registered version: the one that it was registered with, or Damaged is raised."""
     from ddpm.evaluation.protocol import measurement_of
 
-    client = open_client(tracking_uri)
+    client = open_registry(tracking_uri, f"models:/{name}/{version}")
     found = find(client, f"models:/{name}/{version}")
     with downloaded(client, found) as files:
         if not (files / REPORT).is_file() and WEIGHTS_TAG not in found.tags:

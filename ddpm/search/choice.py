@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TypedDict
 
 from ddpm.data.dataset import open_dataset
 from ddpm.device import pick_device
 from ddpm.errors import Refused
+from ddpm.evaluation.figures.uncertainty import Z
+from ddpm.evaluation.measure import Scores
 from ddpm.evaluation.reference import open_reference
 from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.run import Run
-from ddpm.search.ranking import Candidate, explain, rank
+from ddpm.search.ranking import Candidate, explain, plus_minus, rank, ties
 from ddpm.search.study import open_study
 from ddpm.search.trial import TrialRow, point_settings, quick_scores, trial_row
 from ddpm.settings import ModelSettings, TrainSettings
@@ -35,12 +39,13 @@ class Choice(TypedDict):
     trials: list[TrialRow]  # by number
     best: int  # a trial's number
     best_why: str
+    tied: list[int]  # those that chance may have put behind it, by the intervals
     ranking: list[TrialRanks]  # of the completed ones, the best first
 
 
-def choose(run: Run) -> Choice:
+def choose(run: Run, progress: Progress | None = None) -> Choice:
     """The best of the run's trials, by mean rank. Raises Refused while one is unfinished, or where none was completed."""
-    study = open_study(run.plan.study_storage, run.name, run.plan.search)
+    study = open_study(run.plan.study_storage, run.name, run.plan.search, progress=progress)
     trials = study.get_trials(deepcopy=False)
     unfinished = [trial.number for trial in trials if not trial.state.is_finished()]
     if unfinished:
@@ -53,7 +58,9 @@ def choose(run: Run) -> Choice:
 def choose_among(rows: list[TrialRow]) -> Choice:
     """The best of a study's trials, all of them finished. Raises Refused where none was completed."""
     completed = [
-        Candidate(f"{TRIAL}{row['number']}", row["fid"], row["kid"], row["parameters"] or 0)
+        Candidate(
+            f"{TRIAL}{row['number']}", row["fid"], row["kid"], row["parameters"] or 0, row["fid_std"], row["kid_std"]
+        )
         for row in rows
         if row["fid"] is not None and row["kid"] is not None
     ]
@@ -65,6 +72,7 @@ def choose_among(rows: list[TrialRow]) -> Choice:
         "trials": rows,
         "best": int(ranked[0].candidate.model.removeprefix(TRIAL)),
         "best_why": explain(ranked),
+        "tied": sorted(int(other.model.removeprefix(TRIAL)) for other in ties(ranked)),
         "ranking": [
             {"trial": r.candidate.model, "fid_rank": r.fid_rank, "kid_rank": r.kid_rank, "mean_rank": r.mean_rank}
             for r in ranked
@@ -87,13 +95,27 @@ def choose_average(run: Run, uri: str, dataset_uri: str, tracked: TrackedRun | N
     if len(half_lives) == 1:
         return half_lives[0]
     reference = open_reference(plan.evaluate, open_dataset(dataset_uri), run.store, str(pick_device()), progress)
-    fids = {}
+    scores = {}
     for half_life in half_lives:
         model = checkpoint.load_model(f"{uri}#{half_life}")
-        fids[half_life] = quick_scores(plan, reference, model, AVERAGES_SEED).fid
-        tracked.metrics({f"fid_ema_{half_life}": fids[half_life]}, 0)
-    best = min(fids, key=lambda half_life: fids[half_life])
+        scores[half_life] = quick_scores(
+            plan, reference, model, progress, f"averaged weights, half-life {half_life}", AVERAGES_SEED
+        )
+        tracked.metrics({f"{scores[half_life].metric}_ema_{half_life}": scores[half_life].fid}, 0)
+    best = min(scores, key=lambda half_life: scores[half_life].fid)
     checkpoint.choose_average(uri, best)
-    found = "  ".join(f"{half_life}: {fid:.4g}" for half_life, fid in fids.items())
-    progress.say(f"averaged weights: FID by half-life  {found}  → {best}")
+    progress.say(f"averaged weights: {scores[best].named('fid')} by half-life  {averages_found(scores, best)}")
     return best
+
+
+def averages_found(scores: Mapping[int, Scores], best: int) -> str:
+    """What each half-life scored, which was taken, and whether by more than chance."""
+    found = "  ".join(f"{half_life}: {plus_minus(score.fid, score.fid_std)}" for half_life, score in scores.items())
+    taken = scores[best]
+    tied = [
+        str(half_life)
+        for half_life, score in scores.items()
+        if half_life != best and abs(score.fid - taken.fid) <= Z * math.hypot(score.fid_std, taken.fid_std)
+    ]
+    tie = f", the lowest, in a tie with {' and '.join(tied)} by the 95% intervals" if tied else ""
+    return f"{found}  → {best}{tie}"

@@ -15,6 +15,12 @@ class Recorder:
     def __init__(self, run: TrackedRun | NoTrackedRun, steps: int) -> None:
         self.run, self.steps = run, steps
 
+    def begins(self, model: Model) -> None:
+        """Step 0, at which MLflow's slider stands first: what is drawn before anything was learned, or, where training
+        goes on from another's weights, from those."""
+        if not self.run.has_picture("samples", 0):
+            self.looked(0, 0, model)
+
     def metrics(self, values: dict[str, float], images_seen: int) -> None:
         self.run.metrics(values, images_seen)
 

@@ -7,18 +7,20 @@ killed and started again in between. Only this file touches what Optuna keeps to
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ddpm.errors import WrongInput
+from ddpm.outages import wait_out
+from ddpm.places import local_path
+from ddpm.progress import Lines, Progress
 from ddpm.randomness import key
 from ddpm.search.claims import claim
+from ddpm.search.database import RIGHT, open_database, outage
+from ddpm.search.journal import open_journal
 from ddpm.search.space import first_trials
 from ddpm.settings import SearchSettings
 from ddpm.store import Store
@@ -26,65 +28,45 @@ from ddpm.store import Store
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def open_storage(study_storage: str) -> BaseStorage:
+def open_storage(study_storage: str, progress: Progress | None = None, seconds: float | None = None) -> BaseStorage:
     """A database by its URL, or a journal file by its path (made where it is not there).
 
-    Raises WrongInput where it cannot be opened, or is something else.
+    Args:
+        progress: hears what is mended or waited for.
+        seconds: how long a database is waited for that does not answer; None: $DDPM_PATIENCE.
+    Raises: WrongInput where it cannot be opened, or is something else; Outage where it is away, or has no room.
     """
+    say = (progress or Lines()).say
     if "://" in study_storage:
-        return _open_database(study_storage)
-    path = Path(study_storage).expanduser().absolute()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _require_journal(path)
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
-    except OSError as problem:
-        raise WrongInput(
-            f"study_storage: {path} cannot be written ({problem.strerror}); name a path that can, or a database URL"
-        ) from None
-    except (ValueError, KeyError, TypeError):
-        raise WrongInput(f"study_storage: {path} is no journal of Optuna's; name another path") from None
+        return open_database(study_storage, say, seconds)
+    return open_journal(local_path(study_storage), say)
 
 
-def _require_journal(path: Path) -> None:
-    """Raise ValueError for a file whose first line is no JSON: Optuna would take it for one cut off, and go on."""
-    if path.exists():
-        with path.open() as file:
-            line = file.readline()
-        if line.endswith("\n"):
-            json.loads(line)
-
-
-def _open_database(url: str) -> BaseStorage:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        return RDBStorage(url)
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, ValueError) as problem:
-        words = " ".join(str(problem.__cause__ or problem).split())[:160]
-        raise WrongInput(
-            f"study_storage: the database cannot be used ({words}); write postgresql+psycopg://USER@HOST/NAME, or a journal file's path"
-        ) from None
-
-
-def create_study(study_storage: str, name: str, settings: SearchSettings) -> None:
+def create_study(study_storage: str, name: str, settings: SearchSettings, progress: Progress | None = None) -> None:
     """Make the study with all its trials queued, where it is not there yet. Call it once, before any worker starts.
 
     A call that was cut off between two trials is completed by the next.
     """
-    storage = open_storage(study_storage)
-    study = optuna.create_study(storage=storage, study_name=name, direction="minimize", load_if_exists=True)
-    for number, parameters in enumerate(first_trials(settings)):
-        if number >= len(study.get_trials(deepcopy=False)):
-            study.enqueue_trial(parameters)
+    storage = open_storage(study_storage, progress)
+
+    def complete() -> None:
+        """May be cut off anywhere, as by an outage, and done again."""
+        study = optuna.create_study(storage=storage, study_name=name, direction="minimize", load_if_exists=True)
+        for number, parameters in enumerate(first_trials(settings)):
+            if number >= len(study.get_trials(deepcopy=False)):
+                study.enqueue_trial(parameters)
+
+    wait_out(complete, outage, RIGHT, (progress or Lines()).say)
 
 
-def open_study(study_storage: str, name: str, settings: SearchSettings, worker: int = 0) -> optuna.Study:
+def open_study(
+    study_storage: str, name: str, settings: SearchSettings, worker: int = 0, progress: Progress | None = None
+) -> optuna.Study:
     """The study, with the sampler and the pruner for this worker. Raises WrongInput where there is none."""
     founding = min(len(settings.choices), settings.trials)
     try:
         return optuna.load_study(
-            storage=open_storage(study_storage),
+            storage=open_storage(study_storage, progress),
             study_name=name,
             # constant_liar: workers must not all try the same place at once.
             sampler=optuna.samplers.TPESampler(

@@ -11,17 +11,20 @@ import time
 from typing import TypedDict
 
 import optuna
+import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from ddpm.device import device_name
 from ddpm.errors import Refused
 from ddpm.evaluation.measure import Scores, score
 from ddpm.evaluation.reference import Reference
+from ddpm.model.drawing import draw_told
 from ddpm.model.model import Model
 from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.randomness import key
 from ddpm.run import Run
+from ddpm.search.ranking import plus_minus
 from ddpm.search.recorder import Recorder
 from ddpm.search.space import Point, suggest
 from ddpm.settings import ModelSettings, TrainSettings
@@ -38,6 +41,8 @@ class TrialRow(TypedDict):
     state: str  # the name of Optuna's
     fid: float | None  # None unless completed, and so is kid
     kid: float | None
+    fid_std: float | None  # None too of trials from before it was kept, and so is kid_std
+    kid_std: float | None
     seconds: float | None  # of the process that ended it
     images_seen: int | None
     parameters: int | None  # of the network
@@ -54,6 +59,8 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         "state": trial.state.name,
         "fid": known["fid"] if done else None,
         "kid": known["kid"] if done else None,
+        "fid_std": known.get("fid_std") if done else None,
+        "kid_std": known.get("kid_std") if done else None,
         "seconds": known.get("seconds"),
         "images_seen": known.get("images_seen"),
         "parameters": known.get("parameters"),
@@ -78,13 +85,22 @@ def trial_settings(plan: Plan, point: Point) -> tuple[ModelSettings, TrainSettin
     return model, dataclasses.replace(train, epochs=plan.search.trial_epochs, decay_fraction=0.0, patience=0)
 
 
-def quick_scores(plan: Plan, reference: Reference, model: Model, first_seed: int = 0) -> Scores:
+def quick_scores(
+    plan: Plan, reference: Reference, model: Model, progress: Progress, task: str, first_seed: int = 0,
+    intervals: bool = True,
+) -> Scores:  # fmt: skip
     """Scores of `score_n` pictures of the seeds from `first_seed` on, in few steps: enough to compare models by.
 
-    Raises Refused where a figure is not finite.
+    Tells under the name `task` how far it is. Raises Refused where a figure is not finite.
     """
     quick = model.quick(plan.search.score_steps, plan.draw.sample_batch)
-    return score(reference, model.draw(range(first_seed, first_seed + plan.search.score_n), quick))
+    seeds = range(first_seed, first_seed + plan.search.score_n)
+    try:
+        images = torch.cat(list(draw_told(model, seeds, quick, progress, task)))
+        progress.update(task, 99, 100, f"measuring FID and KID of {len(seeds):,} pictures")
+        return score(reference, images, intervals)
+    finally:
+        progress.drop(task)
 
 
 def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World, progress: Progress) -> None:
@@ -95,26 +111,30 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
     began, data = time.monotonic(), reference.data
     model, settings = trial_settings(run.plan, suggest(trial, run.plan.search))
     name = f"trial {trial.number}"
-    task = f"{name} · {model.channel_mults} · lr {settings.lr:.2g}"
+    of = f"{trial.number + 1} of {run.plan.search.trials}"
+    task = f"{name} ({of}) · {model.channel_mults}"
+    said = f"{task} · lr {settings.lr:.2g}"
+    scoring = f"{name} ({of}) · its score"
     params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
     tags = {"kind": "trial", "trial": str(trial.number), "device": device_name(world.device)}
     try:
-        with run.tracker.child(name, params, tags) as tracked:
+        with run.tracker.child(name, {**params, "n": run.plan.search.score_n}, tags, training=True) as tracked:
             tracked.dataset({"name": data.name, "digest": data.digest, "uri": data.uri, "n": len(data.train)})
             out = run.trial(trial.number)
             world.broadcast({"settings": params, "out": out})
             trainer = Trainer(model, settings, data, out, world)
-            trained = trainer.run(
-                Pruner(trial, run.plan, reference, Recorder(tracked, run.plan.search.score_steps)), progress, task
-            )
-            scores = quick_scores(run.plan, reference, trainer.averaged) if trained["spent_budget"] else None
+            recorder = Recorder(tracked, run.plan.search.score_steps)
+            recorder.begins(trainer.averaged)
+            trained = trainer.run(Pruner(trial, run.plan, reference, recorder, progress, scoring), progress, task)
+            averaged = trainer.averaged
+            scores = quick_scores(run.plan, reference, averaged, progress, scoring) if trained["spent_budget"] else None
             if scores:
-                figures = {"fid": scores.fid, "kid": scores.kid, "parameters": trained["parameters"]}
-                tracked.metrics(figures, trained["images_seen"])
+                tracked.metrics({**scores.by_key(), "parameters": trained["parameters"]}, trained["images_seen"])
     except Refused as problem:
+        progress.drop(task)
         trial.set_user_attr("problem", str(problem))
         trial.study.tell(trial, state=TrialState.FAIL)
-        progress.say(f"{task}: failed: {problem}")
+        progress.say(f"{said}: failed: {problem}")
         return
     for fact in ("images_seen", "parameters", "skipped_steps"):
         trial.set_user_attr(fact, trained[fact])
@@ -122,19 +142,23 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
     trial.set_user_attr("seconds", round(time.monotonic() - began, 2))
     if scores is None:
         trial.study.tell(trial, state=TrialState.PRUNED)
-        progress.say(f"{task}: pruned after {trained['epochs']:g} epochs")
+        progress.say(f"{said}: pruned after {trained['epochs']:g} epochs")
         return
-    trial.set_user_attr("fid", scores.fid)
-    trial.set_user_attr("kid", scores.kid)
+    for figure in ("fid", "kid", "fid_std", "kid_std"):
+        trial.set_user_attr(figure, getattr(scores, figure))
     trial.study.tell(trial, scores.fid)
-    progress.say(f"{task}: FID {scores.fid:.4g}  KID {scores.kid:.4g}  ({scores.metric}, {scores.n} pictures)")
+    fid, kid = plus_minus(scores.fid, scores.fid_std), plus_minus(scores.kid, scores.kid_std, 3)
+    progress.say(f"{said}: {scores.named('fid')} {fid}  {scores.named('kid')} {kid}")
 
 
 class Pruner:
     """A trainer's observer that records and, every `prune_every` epochs, scores a trial, and ends a hopeless one."""
 
-    def __init__(self, trial: optuna.Trial, plan: Plan, reference: Reference, recorder: Recorder) -> None:
+    def __init__(
+        self, trial: optuna.Trial, plan: Plan, reference: Reference, recorder: Recorder, progress: Progress, task: str
+    ) -> None:
         self.trial, self.plan, self.reference, self.recorder = trial, plan, reference, recorder
+        self.progress, self.task = progress, task
 
     def metrics(self, values: dict[str, float], images_seen: int) -> None:
         self.recorder.metrics(values, images_seen)
@@ -144,8 +168,8 @@ class Pruner:
         search = self.plan.search
         if not search.prune_every or epoch % search.prune_every or epoch >= search.trial_epochs:
             return False
-        scores = quick_scores(self.plan, self.reference, model)
-        self.recorder.metrics({"interim_fid": scores.fid, "interim_kid": scores.kid}, images_seen)
+        scores = quick_scores(self.plan, self.reference, model, self.progress, self.task, intervals=False)
+        self.recorder.metrics({f"interim_{name}": value for name, value in scores.by_key().items()}, images_seen)
         self.trial.report(scores.fid, epoch)
         return self.trial.should_prune()
 

@@ -9,8 +9,9 @@ from ddpm.data.dataset import PictureSet, open_dataset
 from ddpm.device import pick_device
 from ddpm.errors import Refused
 from ddpm.evaluation.reference import open_reference
-from ddpm.progress import Progress, Quiet
+from ddpm.progress import Progress, Quiet, Within
 from ddpm.run import Run
+from ddpm.search.leases import Lease
 from ddpm.search.study import open_study, take_trials
 from ddpm.search.trial import TrialRow, run_trial, trial_row
 from ddpm.settings import ModelSettings, TrainSettings, pick
@@ -29,16 +30,20 @@ class Searched(TypedDict):
 def search(run: Run, dataset_uri: str, worker: int, progress: Progress, world: World | None = None) -> Searched:
     """Run trials of the run's study until none is left for this worker.
 
-    In a world of several processes rank 0 alone calls this; the others `follow`.
+    Raises WrongInput where another living process is this worker. In a world of several processes rank 0 alone calls this; the others `follow`.
     """
     world, plan = world or World(pick_device()), run.plan
-    reference = open_reference(plan.evaluate, open_dataset(dataset_uri), run.store, str(world.device), progress)
-    study = open_study(plan.study_storage, plan.run_name, plan.search, worker)
-    ran = []
-    for trial in take_trials(study, run.claims, worker):
-        run_trial(run, trial, reference, world, progress)
-        ran.append(trial.number)
-    world.broadcast(None)
+    own = Within(progress, f"worker {worker}")
+    with Lease(run.folder, f"worker-{worker}", f"worker {worker} of run {run.name}", progress.say) as lease:
+        reference = open_reference(plan.evaluate, open_dataset(dataset_uri), run.store, str(world.device), own)
+        reference.prepare()  # here: the first trials' seconds are to be their own
+        study = open_study(plan.study_storage, plan.run_name, plan.search, worker, progress)
+        ran = []
+        for trial in take_trials(study, run.claims, worker):
+            lease.require()
+            run_trial(run, trial, reference, world, progress)
+            ran.append(trial.number)
+        world.broadcast(None)
     return {"worker": worker, "trials": [trial_row(t) for t in study.get_trials(deepcopy=False) if t.number in ran]}
 
 

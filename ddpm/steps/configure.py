@@ -15,28 +15,39 @@ from ddpm.progress import Progress
 from ddpm.run import Run
 from ddpm.search.study import create_study, open_storage
 from ddpm.steps.task import Facts, perform
-from ddpm.tracking import open_client
+from ddpm.store import open_store
+from ddpm.tracking import expect, open_client
 
 
 def configure(parameters: dict[str, Any], progress: Progress) -> Run:
-    """Check everything that can be checked cheaply, then open the run: its plan, its MLflow run, its study.
+    """Check everything that can be checked before the work, then open the run: its plan, its MLflow run, its study.
+
+    Inception's weights are among it: a file that is not the one that is meant, or has not the layer, and a download that
+    cannot be had, are found before pictures are ingested and models trained.
 
     A run name that is known resumes that run. Raises WrongInput where it was configured otherwise.
     """
     plan = Plan.from_parameters(parameters)
     sources.parse(plan.ingest.source).check()
     check_weights(plan.evaluate.weights)
+    if plan.evaluate.extractor == "inception":
+        from ddpm.evaluation.extractors.weights import inception_weights  # it imports torch
+
+        inception_weights(plan.evaluate, open_store(plan.store), progress)  # not after an ingest and a first trial
     if plan.judge.judge_url:
         from ddpm.judge.controls import check_judge  # it imports torch
 
         check_judge(plan.judge, plan.ingest.image_size)
+    if Run(plan).is_open:
+        expect(plan.tracking_uri)  # it has answered this run before
     open_client(plan.tracking_uri)  # the places first: a run is bound to its plan once that is written
-    open_storage(plan.study_storage)
     run = Run(plan)
+    # Whoever mistyped it should not have to wait; one that this run has been opened with is away for a while.
+    open_storage(plan.study_storage, progress, seconds=None if run.is_open else 0)
     if not run.write_plan():
         progress.say(f"carrying on with run {run.name}")
     run.tracker.open(plan.parameters())
-    create_study(plan.study_storage, run.name, plan.search)
+    create_study(plan.study_storage, run.name, plan.search, progress)
     run.mark_open()
     return run
 

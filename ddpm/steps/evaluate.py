@@ -13,7 +13,9 @@ from ddpm.evaluation.figures.table import DECISIVE, FIGURES, logged
 from ddpm.evaluation.page.render import publish
 from ddpm.evaluation.report import Report, number_in
 from ddpm.judge.controls import judge_with_controls
+from ddpm.model.model import Model
 from ddpm.progress import Progress
+from ddpm.registry.catalogue import named_version
 from ddpm.registry.version import resolve_or_folder
 from ddpm.run import FINAL, Run
 from ddpm.settings import DrawSettings, EvaluateSettings
@@ -27,7 +29,10 @@ def evaluate(
 ) -> Report:
     """The report on pictures of a folder, a checkpoint or a model reference (ddpm/evaluation/evaluate.py)."""
     data, found = open_dataset(dataset_uri), resolve_or_folder(generated, place.tracking_uri)
-    return evaluation.evaluate(found, data, settings, drawing, place.store, place.progress)
+    report = evaluation.evaluate(found, data, settings, drawing, place.store, place.progress)
+    if isinstance(found, Model) and (named := named_version(found.origin.reference)):
+        report["subject"] = {"model": named[0], "version": named[1]}
+    return report
 
 
 @task("evaluate")
@@ -39,9 +44,11 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, trained: Tr
         verdict = judge_with_controls(model, checkpoint, data, plan.evaluate, plan.draw, plan.judge, store, progress)
         report["judge"], score = verdict, verdict["score"]
         progress.say(f"the judge: {score['mean'] if score else verdict['why']}")
+    report["subject"] = {"model": plan.registry.model_name, "version": None, "run": run.name}
     progress.say(_in_words(report))
-    with run.tracker.child(FINAL, {}, {}) as tracked:
-        tracked.metrics({name: number_in(report, name) for name in DECISIVE}, trained["images_seen"])
+    with run.tracker.child(FINAL, {"n": report["n"]}, {}) as tracked:
+        decisive = {FIGURES[name].key(report["metric"]): number_in(report, name) for name in DECISIVE}
+        tracked.metrics(decisive, trained["images_seen"])
         training = {name: tracked.history(name) for name in ("loss", "held_out_loss")}
     spent = {step: facts["seconds"] for step in ("ingest", "train") if (facts := run.facts(step))}
     text, report["page"] = publish({**report, "training": training, "run_seconds": spent}, store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ddpm.data import ingest as publishing
 from ddpm.data import sources
+from ddpm.data.catalogue import SHORT
 from ddpm.data.datasheet import keep_datasheet
 from ddpm.data.ingest import DatasetFacts
 from ddpm.progress import Progress
@@ -18,14 +19,24 @@ class IngestFacts(DatasetFacts):
     """What the step leaves."""
 
     datasheet: str | None  # the page's URI, or None where it cannot be kept
+    dataset: str  # how commands are told of it: NAME@DIGEST, its beginning; of another store, its URI
 
 
 def ingest(place: Workplace, settings: IngestSettings, workers: int = 0) -> IngestFacts:
     """Publish pictures as a data set, and keep its datasheet beside it."""
-    if sources.parse(settings.source).published() is None and (instead := place.store.probe()):
+    source = sources.parse(settings.source)
+    source.check()  # before anything is made in the store
+    if source.published() is None and (instead := place.store.probe()):
         place.progress.say(instead)
     facts = publishing.ingest(settings, place.store, place.progress, workers)
-    return {**facts, "datasheet": keep_datasheet(facts["uri"], place.progress)}
+    here = facts["uri"].startswith(place.store.root + "/")
+    dataset = f"{facts['name']}@{facts['digest'][:SHORT]}" if here else facts["uri"]
+    return {**facts, "datasheet": keep_datasheet(facts["uri"], place.progress), "dataset": dataset}
+
+
+def unused_classes(found: int, told: int) -> str:
+    """What is said of a data set's classes where the network is told of none; empty where it is, or there are none."""
+    return f"{found:,} {'class' if found == 1 else 'classes'} found, not used" if found and not told else ""
 
 
 @task("ingest")
@@ -34,8 +45,13 @@ def in_pipeline(run: Run, progress: Progress) -> IngestFacts:
     how = "found published, not ingested again" if facts["reused"] else "ingested"
     progress.say(
         f"data set {facts['name']}: {facts['n']:,} training and {facts['held_out']:,} held-out pictures, {how}"
+        + (f"; {facts['taken']}" if "taken" in facts else "")
     )
-    if facts["datasheet"]:
-        with run.tracker.parent() as tracked:
+    if unused := unused_classes(facts["classes"], run.plan.model.classes):
+        progress.say(f"{unused}; SET='classes={facts['classes']}' tells the network of them")
+    with run.tracker.parent() as tracked:
+        if "taken" in facts:
+            tracked.tag("dataset_taken", facts["taken"])
+        if facts["datasheet"]:
             tracked.file("datasheet.html", read_object(facts["datasheet"]))
     return facts

@@ -108,6 +108,10 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, version: Re
     facts = promote(
         run.workplace(progress), version["name"], version["version"], dataset["uri"], run.plan.evaluate, run.plan.draw, again=False
     )  # fmt: skip
+    with run.tracker.parent() as parent:
+        parent.tag("aliases", ", ".join(facts["aliases"]) or "none")
+        parent.tag("decision", facts["decision"])
+        parent.finish("FINISHED")  # the last step: after a person's retry on a cluster no exit task comes
     place = " and ".join(facts["aliases"]) or "neither champion nor challenger"
     progress.say(f"{facts['name']} version {facts['version']} is {place}: {facts['decision']}")
     return facts

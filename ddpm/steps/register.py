@@ -19,6 +19,8 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, trained: Tr
     tags = {"run_name": run.name, "dataset_digest": dataset["digest"], "dataset_uri": dataset["uri"]}
     run_id = run.tracker.child(FINAL, {}, {}).run_id
     facts = register(run.plan.tracking_uri, name, trained["checkpoint"], report, run_id, tags)
+    with run.tracker.parent() as parent:
+        parent.tag("model_version", f"models:/{name}/{facts['version']}")
     how = "registered as" if facts["new"] else "the same weights were registered before, as"
     progress.say(f"{how} {name} version {facts['version']}")
     return facts

@@ -1,19 +1,22 @@
-"""The exit task: gathers what a run's steps left, whether it succeeded or not."""
+"""The exit task: gathers what a run's steps left, and makes their page, whether it succeeded or not."""
 
 from __future__ import annotations
 
 import json
+import sys
 
 from ddpm.errors import WrongInput
+from ddpm.legible import tell
 from ddpm.places import fill_places
 from ddpm.run import Run
+from ddpm.run_page.render import PAGE, page_of
 from ddpm.summary import Summary, gather
 
 UNSUCCESSFUL = ("FAILED", "CANCELED", "CANCELLED", "CANCELING")
 
 
 def summarise(run_name: str, store: str, state: str, error: str = "") -> Summary:
-    """Write the run's summary, and close its run in MLflow. Raises Missing for an unknown run.
+    """Write the run's summary and its page, and close its run in MLflow. Raises Missing for an unknown run.
 
     Args:
         state: KFP's word for how the run ended. Success has several (SUCCEEDED; COMPLETE or RUNNING where the server
@@ -22,9 +25,17 @@ def summarise(run_name: str, store: str, state: str, error: str = "") -> Summary
     run = Run.named(run_name, store)
     succeeded = run.facts("promote") is not None and state not in UNSUCCESSFUL
     summary = gather(run, succeeded, error)
+    summary["runs_page"] = run.tracker.runs_page()
+    before = run.facts("summary") or {}
+    if {**before, "ended": summary["ended"]} == summary:  # done again: it ended when it ended
+        summary["ended"] = before.get("ended", summary["ended"])
     run.keep("summary", summary)
+    page = page_of(run).encode()
+    run.folder.write(PAGE, page)
+    run.tracker.end_children("KILLED")  # nobody works on the run any more
     with run.tracker.parent() as tracked:
         tracked.file("summary.json", json.dumps(summary, indent=1).encode())
+        tracked.file(PAGE, page)
         tracked.finish("FINISHED" if succeeded else "FAILED")
     return summary
 
@@ -34,4 +45,4 @@ def in_pipeline(run_name: str, store: str, state: str, error: str | None) -> Non
         summarise(run_name, fill_places({"store": store})["store"], state, error or "")
     except WrongInput as problem:
         # The run was refused before it had a plan: its own task has said why, and there is nothing to gather.
-        print(f"nothing to summarise: {problem}", flush=True)
+        tell(f"nothing to summarise: {problem}", sys.stdout)

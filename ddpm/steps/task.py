@@ -12,10 +12,12 @@ from typing import Any
 
 from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.extensions import load_extensions
+from ddpm.legible import tell
 from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Progress, open_progress
 from ddpm.run import Run
 from ddpm.store.reading import parse_json, read_file
+from ddpm.tracking import expect
 
 Facts = Mapping[str, Any]
 
@@ -34,6 +36,7 @@ def task(step: str, numbered: str = "") -> Callable[[Callable[..., Facts]], Call
         def called(plan: str, *artifacts: str, output: str, **more: Any) -> None:
             def opened(progress: Progress) -> tuple[Run, Facts]:
                 run = Run(Plan.from_json(json.dumps(read_pointer(plan)["plan"])))
+                expect(run.plan.tracking_uri)  # it answered when the run was configured
                 return run, work(run, progress, *map(read_pointer, artifacts), **more)
 
             perform(step, opened, output, f"{step}-{more[numbered]}" if numbered else step)
@@ -61,7 +64,7 @@ def perform(step: str, work: Callable[[Progress], tuple[Run, Facts]], output: st
         Path(output).write_text(json.dumps(facts, indent=1))
     except (WrongInput, Refused, Outage) as problem:
         status = 2 if isinstance(problem, WrongInput) else 3 if isinstance(problem, Refused) else 1
-        print(EVENT_MARK + json.dumps({"error": str(problem), "status": status, "step": step}), flush=True)
+        tell(EVENT_MARK + json.dumps({"error": str(problem), "status": status, "step": step}), sys.stdout)
         sys.exit(status)
 
 

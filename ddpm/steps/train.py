@@ -46,7 +46,9 @@ def train(
     place.progress.say(
         f"{title}: {model.channel_mults}, {trainer.learner.parameters:,} parameters, on {device_name(world.device)}"
     )
-    trained = trainer.run(Recorder(tracked, grid_steps), place.progress, title)
+    recorder = Recorder(tracked, grid_steps)
+    recorder.begins(trainer.averaged)
+    trained = trainer.run(recorder, place.progress, title)
     shown = data.train.images[: len(STRIP_SEEDS)]
     tracked.picture("noising", grid(noising_strip(shown, model), columns=FRAMES))
     averaged = trainer.averaged
@@ -61,16 +63,17 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts) -> FinalFac
 
     Raises Refused where there is no choice yet.
     """
-    plan, chosen = run.plan, choose(run)
+    plan, chosen = run.plan, choose(run, progress)
     winner = chosen["trials"][chosen["best"]]
     progress.say(f"chosen: {chosen['best_why']}")
     model, settings = winner_settings(plan, winner)
     params, device = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}, device_name(pick_device())
+    run.tracker.open({"channel_mults": model.channel_mults, "lr": settings.lr})  # what a list of runs is read by
     with run.tracker.parent() as parent:
         parent.dataset(dataset)
         parent.tag("device", device)
     tags = {"kind": "final", "trial": str(winner["number"]), "device": device}
-    with run.tracker.child(FINAL, params, tags) as tracked:
+    with run.tracker.child(FINAL, params, tags, training=True) as tracked:
         tracked.dataset(dataset)
         trained = train(
             run.workplace(progress), model, settings, open_dataset(dataset["uri"]), run.final, winner["checkpoint"], tracked,

@@ -3,6 +3,7 @@
     base.py       what a store promises
     reading.py    what was written, read back and checked
     files.py      a folder
+      tree.py       what lies below one
     s3.py         a prefix of a bucket, by boto3, which is imported for `s3://` only
       bucket.py     one request to it
       abilities.py  what its endpoint can do
@@ -20,15 +21,28 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from ddpm.errors import WrongInput
-from ddpm.store.base import Damaged, Entry, Missing, Store
+from ddpm.places import require_place
+from ddpm.store.base import Archived, Damaged, Entry, Missing, Store
 from ddpm.store.files import FileStore
 from ddpm.store.s3 import S3Store
 
-__all__ = ["Damaged", "Entry", "FileStore", "Missing", "S3Store", "Store", "open_object", "open_store", "read_object"]
+__all__ = [
+    "Archived",
+    "Damaged",
+    "Entry",
+    "FileStore",
+    "Missing",
+    "S3Store",
+    "Store",
+    "open_object",
+    "open_store",
+    "read_object",
+]
 
 
 def open_store(uri: str) -> Store:
-    """The store whose root is `uri`. Nothing is looked at yet: `Store.probe` does that."""
+    """The store whose root is `uri`. Nothing is looked at yet: `Store.probe` does that. Raises WrongInput for no place."""
+    require_place("store", uri)
     scheme = urlsplit(uri).scheme
     if scheme == "s3":
         return S3Store(uri)
@@ -45,7 +59,7 @@ def open_store(uri: str) -> Store:
 def open_object(uri: str) -> tuple[Store, str]:
     """The store of the object's own folder, and its key there."""
     folder, _, name = uri.rstrip("/").rpartition("/")
-    return open_store(folder if folder or not uri.startswith("/") else "/"), name
+    return open_store(folder or ("/" if uri.startswith("/") else ".")), name
 
 
 def read_object(uri: str) -> bytes:

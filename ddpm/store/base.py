@@ -21,6 +21,10 @@ class Damaged(WrongInput):
     """The object is there, and its bytes are not those that were written."""
 
 
+class Archived(WrongInput):
+    """The object is there, and can be read when it has been restored from where it is archived."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """An object as a listing shows it. `modified` is in seconds since 1970, by the store's clock."""
@@ -51,7 +55,10 @@ class Store(ABC):
 
     @abstractmethod
     def read(self, key: str) -> bytes:
-        """The object's bytes; raises Missing, or Damaged where the store can tell that they are others."""
+        """The object's bytes; raises Missing, Archived, or Damaged where the store can tell that they are others.
+
+        Whatever `entries` lists can be read, by other programs' keys too.
+        """
 
     @abstractmethod
     def write(self, key: str, data: bytes) -> None:

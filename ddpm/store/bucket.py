@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ddpm.errors import WrongInput
-from ddpm.store.base import Missing, checked_key
+from ddpm.store.base import Archived, Missing
 from ddpm.store.problems import code_of, said
 from ddpm.store.transfer import Wire, endpoint_of, open_client, retried
 
@@ -36,8 +36,8 @@ class Bucket:
         return f"{self.root}/{key}"
 
     def name_of(self, key: str) -> str:
-        """A key of the store as the bucket has it."""
-        return f"{self.prefix}/{checked_key(key)}" if self.prefix else checked_key(key)
+        """A key of the store as the bucket has it. Those of other programs may begin with a slash, or hold '..'."""
+        return f"{self.prefix}/{key}" if self.prefix else key
 
     def key_of(self, name: str) -> str:
         return name[len(self.prefix) + 1 :] if self.prefix else name
@@ -47,7 +47,7 @@ class Bucket:
         return {"Bucket": self.name, "Key": self.name_of(key)}
 
     def tried(self, verb: str, key: str, work: Callable[[int], T]) -> T:
-        """`work(attempt)` with retries; what they do not mend is raised as Missing or WrongInput.
+        """`work(attempt)` with retries; what they do not mend is raised as Missing, Archived or WrongInput.
 
         A condition that is not met is the caller's to understand: botocore's error.
         """
@@ -59,6 +59,8 @@ class Bucket:
         except ClientError as problem:
             if code_of(problem) in GONE:
                 raise Missing(f"there is no object {self.uri(key)}") from None
+            if code_of(problem) == "InvalidObjectState":
+                raise Archived(f"{self.uri(key)} is archived; restore it first") from None
             if code_of(problem) in TAKEN:
                 raise
             raise WrongInput(f"{what}: {said(problem)}") from None

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ddpm.errors import WrongInput
+from ddpm.places import local_path
 from ddpm.store.base import UNFINISHED, Entry, Missing, Store, checked_key, is_unfinished, require_digest
+from ddpm.store.tree import walk
 
 
 class FileStore(Store):
     """A folder. `create` is a hard link to a finished temporary file, which gives exactly one winner."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = str(Path(root).expanduser().absolute())
+        self.root = str(local_path(str(root)))
 
     def path(self, key: str) -> Path:
         return Path(self.root, checked_key(key))
@@ -103,7 +105,7 @@ class FileStore(Store):
         """Every file below the folder, in the order of their keys."""
         base = self.path(prefix)
         found = []
-        for parent, folders, names in os.walk(base, onerror=_refuse):
+        for parent, folders, names in walk(str(base), _refuse):
             for name in folders:
                 if Path(
                     parent, name

@@ -10,7 +10,7 @@ from typing import Any
 
 from ddpm.places import cache_folder
 from ddpm.store.abilities import abilities_of
-from ddpm.store.base import Damaged, Entry, Missing, Store, is_unfinished, require_digest
+from ddpm.store.base import Damaged, Entry, Missing, Store, checked_key, is_unfinished, require_digest
 from ddpm.store.bucket import Bucket
 from ddpm.store.download import download, fetch
 from ddpm.store.transfer import Wire
@@ -48,14 +48,14 @@ class S3Store(Store):
     # -- writing ----------------------------------------------------------------------------------------------------
 
     def write(self, key: str, data: bytes) -> None:
-        upload(self.bucket, key, data, {})
+        upload(self.bucket, checked_key(key), data, {})
 
     def create(self, key: str, data: bytes) -> bool:
         conditional = abilities_of(self.bucket).conditional  # asked first: it tells wrong keys from no permission
         if self.exists(key):  # spares the upload
             return False
         if conditional:
-            return upload(self.bucket, key, data, {"IfNoneMatch": "*"})
+            return upload(self.bucket, checked_key(key), data, {"IfNoneMatch": "*"})
         self.write(key, data)
         return self.read(key) == data
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from decimal import Decimal
 
 import torch
 from torch import nn
@@ -40,6 +41,11 @@ def by_band(losses: list[float], diffusion: Diffusion) -> dict[str, float]:
     bands = min(BANDS, len(set(sigma)))
     edges = [len(losses) * band // bands for band in range(bands + 1)]
     return {
-        f"held_out_loss/sigma_{sigma[(low + high) // 2]:.2g}": sum(losses[low:high]) / (high - low)
+        f"held_out_loss/sigma_{_two_digits(sigma[(low + high) // 2])}": sum(losses[low:high]) / (high - low)
         for low, high in itertools.pairwise(edges)
     }
+
+
+def _two_digits(level: float) -> str:
+    """The two digits that matter, in fixed point: 110, never 1.1e+02, which is no part of a metric's name in MLflow."""
+    return f"{Decimal(f'{level:.2g}'):f}"

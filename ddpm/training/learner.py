@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from ddpm.model.unet import UNet
+from ddpm.model.unet import UNet, require_room
 from ddpm.randomness import key
 from ddpm.settings import TrainSettings, pick
 from ddpm.training.checkpoint import Checkpoint, average_part
@@ -28,6 +28,8 @@ class Learner:
 
     def __init__(self, recipe: Recipe, image_size: int) -> None:
         self.recipe, settings, device = recipe, recipe.settings, recipe.device
+        numbers = 1 + 1 + len(MOMENTS) + len(settings.half_lives)  # the weight, its gradient, moments and averages
+        require_room(recipe.model, image_size, numbers * recipe.dtype.itemsize, device)
         torch.manual_seed(key(settings.train_seed, "weights"))
         self.net: nn.Module = UNet(recipe.model, image_size).to(device, recipe.dtype)
         self.net = self.net.to(memory_format=memory_format(device))  # type: ignore[call-overload]

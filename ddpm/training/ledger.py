@@ -72,10 +72,13 @@ class Ledger:
         self.out.write("training.json", json.dumps(self.identity, indent=1).encode())
 
     def finished(self) -> Trained | None:
-        """What a training that has ended here returned; None where none has."""
+        """What a training that has ended here returned; None where none has. Its checkpoints are where `out` is now."""
         done = self._read("done.json")
         if done is not None and (problem := misfit(done, _Done)):
             raise Damaged(f"{self.out.uri('done.json')} is damaged: {problem}; remove it, and run this again")
+        if done is not None:
+            for name in ("checkpoint", "last_checkpoint"):
+                done[name] = self.out.uri("/".join(done[name].split("/")[-2:]))  # the folder may have been moved
         return done
 
     def finish(self, facts: Trained) -> None:

@@ -72,6 +72,7 @@ class Trainer:
         self.steps_done = 0
         self.best = Best(math.inf, 0)
         self.last_loss = math.nan
+        self.last_look = math.nan  # the held-out loss, at the last look
         self.stopped = ""  # why it ended before its budget was spent
         self.untold: list[Tensor] = []  # losses of the steps since the last check
         self.saved: str | None = None  # the last checkpoint that is known to be whole
@@ -109,7 +110,7 @@ class Trainer:
         finished: Trained | None = self.world.broadcast(self.ledger.finished())
         if finished is not None:
             if self.schedule.ends_run(self.steps_done) or self.stopped or self.saved is None:
-                progress.update(task, 1, 1, "was done already")
+                progress.update(task, 1, 1, "done before")
                 return finished
             self.notices.append("its last steps are taken again")  # they were in the checkpoint that is damaged
         if self.world.leads:
@@ -124,11 +125,13 @@ class Trainer:
     def _train(self, observer: Observer, progress: Progress, task: str) -> None:
         schedule = self.schedule
         saved = clock = time.monotonic()
-        timed = 0
+        timed, note = 0, "the first steps"
         if schedule.ends_run(self.steps_done) and checkpoint.pointed(self.out, "last") is None:
             self._save(best=True)  # the start has the whole budget behind it: it is the result
         while not schedule.ends_run(self.steps_done) and not self.stopped:
             self._tell(progress, task)
+            # +1: not done before its checkpoint is
+            progress.update(task, self.steps_done, schedule.total_steps + 1, note)
             _, norm = self.step()
             timed += 1  # steps since `clock`, which a resumption or a look sets anew
             if not schedule.is_check(self.steps_done):
@@ -142,10 +145,12 @@ class Trainer:
                 "rollbacks": self.learner.guard.rollbacks, "images_per_second": speed, "epoch": epochs,
             }  # fmt: skip
             observer.metrics(figures, self.images_seen)
-            note = f"epoch {math.ceil(epochs)}/{self.settings.epochs}  loss {self.last_loss:.4f}  {speed:,.0f} img/s"
-            # +1: not done before its checkpoint is
+            improved = False
+            if schedule.is_look(self.steps_done):
+                progress.update(task, self.steps_done, schedule.total_steps + 1, "looking at held-out pictures")
+                improved = self._look(observer)
+            note = f"epoch {math.ceil(epochs)}/{self.settings.epochs}  {self._losses()}  {speed:,.0f} img/s"
             progress.update(task, self.steps_done, schedule.total_steps + 1, note)
-            improved = schedule.is_look(self.steps_done) and self._look(observer)
             due = time.monotonic() - saved > self.settings.checkpoint_seconds
             ends = schedule.ends_run(self.steps_done) or bool(self.stopped)
             if self.world.broadcast(improved or ends or due):
@@ -153,6 +158,10 @@ class Trainer:
                 self._save(best=improved)
                 saved = time.monotonic()
             timed, clock = 0, time.monotonic()  # neither a look nor a save is part of the training's speed
+
+    def _losses(self) -> str:
+        held_out = "" if math.isnan(self.last_look) else f"held-out {self.last_look:.4f}  "
+        return f"{held_out}loss {self.last_loss:.4f}"
 
     def _tell(self, progress: Progress, task: str) -> None:
         for notice in self.notices:
@@ -228,6 +237,7 @@ class Trainer:
             best, stopped = self.best, ""
             losses = self.held_out_losses()
             mean = sum(losses) / len(losses) if losses else math.inf
+            self.last_look = mean if losses else math.nan
             improved = not losses or mean < best.loss
             if losses:
                 observer.metrics({"held_out_loss": mean, **by_band(losses, self.recipe.diffusion)}, self.images_seen)
@@ -311,7 +321,7 @@ class Trainer:
         facts = self.world.decide(self._facts)
         if self.world.leads:
             self.ledger.finish(facts)
-        progress.update(task, 1, 1, f"{self.images_seen:,} images  loss {self.last_loss:.4f}  {facts['stopped']}")
+        progress.update(task, 1, 1, f"{facts['stopped']}  {self._losses()}  {self.images_seen:,} images")
         return facts
 
     def _facts(self) -> Trained:
@@ -331,7 +341,7 @@ class Trainer:
             "rollbacks": self.learner.guard.rollbacks,
             "parameters": self.learner.parameters,
             "spent_budget": self.schedule.ends_run(self.steps_done),
-            "stopped": self.stopped or "the budget was spent",
+            "stopped": self.stopped or "all epochs done",
         }
 
 

@@ -58,5 +58,24 @@ def test_an_object_that_is_too_large_for_a_picture_is_set_aside(bucket, monkeypa
 def test_a_bucket_that_is_not_there_or_holds_no_pictures_is_said_in_one_line(bucket):
     with pytest.raises(WrongInput, match="NoSuchBucket: there is no such bucket; create it"):
         parse("s3://nowhere/raw").check()
-    with pytest.raises(WrongInput, match="no pictures .* below s3://pictures/none"):
+    with pytest.raises(WrongInput, match="s3://pictures/none holds no pictures"):
         parse("s3://pictures/none").check()
+
+
+def test_keys_of_other_programs_are_read_and_an_archived_object_is_set_aside(bucket):
+    """Keys that begin with a slash or hold two in a row, as putting texts together makes them, and a dot for a folder."""
+    keys = ["a/0.png", "/a/0.png", "a//0.png", "./a/1.png", "b/0.png", "a/b/../0.png"]
+    for number, key in enumerate([*keys, "b/cold.png"]):
+        buffer = io.BytesIO()
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(buffer, "PNG")
+        kind = {"StorageClass": "GLACIER"} if "cold" in key else {}
+        bucket.put_object(Bucket="pictures", Key=f"odd/{key}", Body=buffer.getvalue(), **kind)
+    found = parse("s3://pictures/odd").open()
+    assert found.classes == ["a", "b"]
+    assert sorted(picture.name for picture in found.pictures if picture.label == 0) == sorted({*keys} - {"b/0.png"})
+    settings = IngestSettings(source="s3://pictures/odd", dataset_name="set", image_size=8, quarantine_limit=0.5)
+    facts = ingest(settings, open_store("s3://pictures/ddpm"), Quiet(), workers=1)
+    assert facts["n"] + facts["held_out"] == len(keys)
+    assert facts["quarantined"] == [
+        {"name": "b/cold.png", "reason": "cannot be read: archived in the bucket; restore it first"}
+    ]

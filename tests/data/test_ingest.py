@@ -12,7 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from ddpm.data.catalogue import datasets, table
 from ddpm.data.dataset import open_dataset
+from ddpm.data.datasheet import render
 from ddpm.data.ingest import ingest
 from ddpm.data.manifest import read_manifest
 from ddpm.data.verify import verify
@@ -287,6 +289,32 @@ Image.open = crashing
     assert facts["n"] + facts["held_out"] == 39
 
 
+def test_a_file_that_never_ends_is_set_aside(tmp_path, monkeypatch):
+    """The kernel's own say that they have no bytes; a decoder that is held up for ever is ended, and not tried for ever."""
+    photographs(tmp_path / "in", each=3)
+    (tmp_path / "in" / "a" / "log.png").symlink_to("/proc/self/mountinfo")
+    stuck = (tmp_path / "in" / "a" / "001.png").read_bytes()
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(f"""
+import os
+from PIL import Image
+real = Image.open
+def waiting(file, **more):
+    if file.getvalue() == {stuck!r}:
+        os.read(os.pipe()[0], 1)
+    return real(file, **more)
+Image.open = waiting
+""")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.setattr("ddpm.data.workers.LONGEST", 1.0)
+    facts = publish(tmp_path / "in", tmp_path / "store", quarantine_limit=0.5)
+    assert facts["quarantined"] == [
+        {"name": "a/001.png", "reason": "takes longer than 1 s"}, {"name": "a/log.png", "reason": "empty file"},
+    ]  # fmt: skip
+    assert facts["n"] + facts["held_out"] == 5
+
+
 def test_no_room_and_no_place_are_said_in_one_line(tmp_path, monkeypatch):
     photographs(tmp_path / "in")
     (tmp_path / "file").write_text("")
@@ -316,3 +344,19 @@ def test_sizes_as_they_came_are_counted(tmp_path):
     )
     _, manifest = read_manifest(facts["uri"])
     assert manifest["original_sizes"] == [[16, 16, 1], [20, 30, 1], [30, 20, 2]]
+
+
+def test_fewer_pictures_than_there_are_is_said_wherever_their_number_is(tmp_path):
+    """And a set of which all were taken has the manifest, and so the digest, that it always had."""
+    folder = photographs(tmp_path / "in")
+    few = publish(folder, tmp_path / "store", max_pictures=30)
+    said = "30 of 40 pictures (max_pictures)"
+    assert (few["taken"], few["n"] + few["held_out"]) == (said, 30)
+    assert publish(folder, tmp_path / "store", max_pictures=30)["digest"] == few["digest"]
+    assert publish(few["uri"], tmp_path / "store")["taken"] == said, "used as it is"
+    assert said in table(datasets(open_store(str(tmp_path / "store"))))
+    assert said in render(open_dataset(few["uri"])).decode()
+    for limit in (0, 40, 50):
+        all_of_them = publish(folder, tmp_path / "store", max_pictures=limit)
+        assert "taken" not in all_of_them
+        assert "available" not in read_manifest(all_of_them["uri"])[1]

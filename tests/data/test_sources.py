@@ -1,6 +1,7 @@
 """Pictures by name, from folders, archives, parquet files and buckets: all found, and what is hostile refused."""
 
 import io
+import re
 import tarfile
 import zipfile
 
@@ -122,7 +123,7 @@ def test_archives(tmp_path, ending):
             n.removeprefix("set/"): d for n, d in FILES.items()
         }
         assert [p.label for p in found.pictures] == [0, 0, 0, 1, 1, 1]
-        assert found.passed_over == 1
+        assert len(found.passed_over) == 1
 
 
 @pytest.mark.parametrize("name", ["/etc/a.png", "../a.png", "a/../../b.png", "..\\a.png", "C:\\a.png"])
@@ -149,7 +150,7 @@ def test_archives_with_links_are_refused(tmp_path):
 
 
 def test_archives_that_explode_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("ddpm.data.sources.archives.ALWAYS_ALLOWED", 10**6)
+    monkeypatch.setattr("ddpm.data.sources.spool.ALWAYS_ALLOWED", 10**6)
     bomb = {"a.bmp": bytes(5 * 10**6)}
     for path in (zipped(tmp_path / "x.zip", bomb), tarred(tmp_path / "x.tar.gz", bomb, "w:gz")):
         with pytest.raises(WrongInput, match="taken for a bomb"):
@@ -232,9 +233,10 @@ def test_pinned_checksums_are_torchvisions():
 
     from ddpm.data.sources import named
 
-    assert Flowers102._file_dict["image"] == named.FLOWERS_PICTURES
-    assert Flowers102._file_dict["label"] == named.FLOWERS_LABELS
-    assert (named.CELEBA_DRIVE, named.CELEBA_PICTURES[1], named.CELEBA_PICTURES[0]) == CelebA.file_list[0]
+    for part, remote in (("image", named.FLOWERS_PICTURES), ("label", named.FLOWERS_LABELS)):
+        assert Flowers102._file_dict[part] == (remote.file, remote.digest)
+        assert remote.url == Flowers102._download_url_prefix + remote.file
+    assert (named.CELEBA_DRIVE, named.CELEBA_PICTURES.digest, named.CELEBA_PICTURES.file) == CelebA.file_list[0]
 
 
 def test_a_download_with_another_checksum_is_refused(tmp_path, monkeypatch):
@@ -242,9 +244,51 @@ def test_a_download_with_another_checksum_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "torchvision.datasets.utils.download_url", lambda url, root, name: open(f"{root}/{name}", "wb").close()
     )
-    with pytest.raises(WrongInput, match="not the pinned 52808999861908f626f3c1f4e79d11fa"):
+    with pytest.raises(
+        WrongInput, match="not the pinned 52808999861908f626f3c1f4e79d11fa; fetch 102flowers.tgz from http"
+    ):
         parse("flowers102").open()
     assert not list((tmp_path / "flowers102").iterdir()), "nothing half-fetched stays"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("flowers102", "102flowers.tgz from https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz, md5 52808999861908f626f3c1f4e79d11fa and "
+                       "imagelabels.mat from https://www.robots.ox.ac.uk/~vgg/data/flowers/102/imagelabels.mat, md5 e0620be6f572b9609742df49c70aed4d"),
+        ("cifar10", "cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz, md5 c32a1d4ab5d03f1284b67883e8d87530"),
+        ("celeba", "img_align_celeba.zip from https://drive.google.com/file/d/0B7EVK8r0v71pZjFTYXZWM3FlRnM, md5 00d2c5bc6d35e252742224ab0c1e8fcb"),
+        ("dalle-dogs", "data/train-00000-of-00001-e853d788cfc98f3d.parquet from https://huggingface.co/datasets/BirdL/DALL-E-Dogs/resolve/"
+                       "8f5ae5d17b72256ac0ec36de8a703a5d21f87ed2/data/train-00000-of-00001-e853d788cfc98f3d.parquet, sha256 77f32e0995e895e4d6d20c526b51fef91c8f437b96fdda18c7a0e4f5b09dd394"),
+        ("dalle-dogs@main", "all parquet files from https://huggingface.co/datasets/BirdL/DALL-E-Dogs/tree/main"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_downloaded_says_what_to_fetch_and_how_to_go_on(tmp_path, monkeypatch, source, words):
+    def unreachable(*arguments, **options):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path))
+    for name in ("torchvision.datasets.utils.download_url", "torchvision.datasets.utils.download_file_from_google_drive",
+                 "huggingface_hub.hf_hub_download", "huggingface_hub.snapshot_download"):  # fmt: skip
+        monkeypatch.setattr(name, unreachable)
+    with pytest.raises(WrongInput) as refused:
+        parse(source).open()
+    name = source.partition("@")[0]
+    assert str(refused.value) == (
+        f"source: {name} could not be downloaded (Name or service not known); fetch {words} into a folder by hand, "
+        f"and go on with DATA={name}:/folder (ddpm ingest {name}:/folder)"
+    )
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+@pytest.mark.parametrize("name", ["flowers102", "celeba", "cifar10", "dalle-dogs"])
+def test_a_named_source_of_another_number_of_pictures_is_said_to_be(tmp_path, name):
+    (tmp_path / "0.png").write_bytes(png())
+    spec = parse(f"{name}:{tmp_path}")
+    assert re.fullmatch(rf"warning: {name} has [0-9,]+ pictures .*, and 1 here: .*", spec.remark(spec.open()))
+    digits = parse("digits")
+    assert digits.remark(digits.open()) == ""
+    assert parse(str(tmp_path)).remark(spec.open()) == ""
 
 
 def test_revisions():

@@ -1,6 +1,7 @@
 """A source as it is written: its kind, its name, how it is written from any folder, what of this machine it needs."""
 
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ddpm.data.sources.parquet import Parquet
 from ddpm.data.sources.published import Published
 from ddpm.errors import WrongInput
 from ddpm.progress import Quiet
-from ddpm.settings import IngestSettings
+from ddpm.settings import IngestSettings, require_name
 from ddpm.store import open_store
 
 DIGEST = "a" * 64
@@ -29,23 +30,23 @@ HERE, HOME = Path.cwd(), Path.home()
     ("source", "spec", "name", "absolute", "local_paths"),
     [
         ("digits", Named("digits"), "digits", "digits", []),
-        ("dalle-dogs@main", Named("dalle-dogs", revision="main"), "dalle-dogs", "dalle-dogs@main", []),
+        ("dalle-dogs@main", Named("dalle-dogs", revision="main"), "dalle-dogs-main", "dalle-dogs@main", []),
         ("flowers102:/d/f", Named("flowers102", Path("/d/f")), "flowers102", "flowers102:/d/f", ["/d/f"]),
         ("celeba:faces", Named("celeba", Path("faces")), "celeba", f"celeba:{HERE}/faces", [f"{HERE}/faces"]),
-        ("folder:pictures", Folder(Path("pictures")), "pictures", f"{HERE}/pictures", [f"{HERE}/pictures"]),
-        ("./my pictures", Folder(Path("my pictures")), "my-pictures", f"{HERE}/my pictures", [f"{HERE}/my pictures"]),
-        ("~/roses", Folder(HOME / "roses"), "roses", f"{HOME}/roses", [f"{HOME}/roses"]),
-        ("/holiday:2024", Folder(Path("/holiday:2024")), "holiday-2024", "/holiday:2024", ["/holiday:2024"]),
-        ("tests", Folder(Path("tests")), "tests", f"{HERE}/tests", [f"{HERE}/tests"]),
-        ("/", Folder(Path("/")), "pictures", "/", ["/"]),
-        ("archive:/p/dogs.2", Archive(Path("/p/dogs.2")), "dogs", "archive:/p/dogs.2", ["/p/dogs.2"]),
-        ("./dogs.tar.gz", Archive(Path("dogs.tar.gz")), "dogs", f"archive:{HERE}/dogs.tar.gz", [f"{HERE}/dogs.tar.gz"]),
-        ("/p/dogs.ZIP", Archive(Path("/p/dogs.ZIP")), "dogs.ZIP", "archive:/p/dogs.ZIP", ["/p/dogs.ZIP"]),
-        ("parquet:/p/cats/*.parquet", Parquet(Path("/p/cats/*.parquet")), "cats", "parquet:/p/cats/*.parquet", ["/p/cats"]),
-        ("parquet:/p/**/[ab]/*", Parquet(Path("/p/**/[ab]/*")), "ab", "parquet:/p/**/[ab]/*", ["/p"]),
-        ("parquet:a.parquet", Parquet(Path("a.parquet")), "pictures", f"parquet:{HERE}/a.parquet", [f"{HERE}/a.parquet"]),
-        ("s3://b/p/my cats/", Bucket("s3://b/p/my cats/"), "my-cats", "s3://b/p/my cats/", []),
-        ("s3://b", Bucket("s3://b"), "b", "s3://b", []),
+        ("folder:pictures", Folder(Path("pictures")), f"{HERE.name}-pictures-", f"{HERE}/pictures", [f"{HERE}/pictures"]),
+        ("./my pictures", Folder(Path("my pictures")), "my-pictures-", f"{HERE}/my pictures", [f"{HERE}/my pictures"]),
+        ("~/roses", Folder(HOME / "roses"), "roses-", f"{HOME}/roses", [f"{HOME}/roses"]),
+        ("/holiday:2024", Folder(Path("/holiday:2024")), "holiday-2024-", "/holiday:2024", ["/holiday:2024"]),
+        ("tests", Folder(Path("tests")), "tests-", f"{HERE}/tests", [f"{HERE}/tests"]),
+        ("/", Folder(Path("/")), "pictures-", "/", ["/"]),
+        ("archive:/p/dogs.2", Archive(Path("/p/dogs.2")), "dogs-", "archive:/p/dogs.2", ["/p/dogs.2"]),
+        ("./dogs.tar.gz", Archive(Path("dogs.tar.gz")), "dogs-", f"archive:{HERE}/dogs.tar.gz", [f"{HERE}/dogs.tar.gz"]),
+        ("/p/dogs.ZIP", Archive(Path("/p/dogs.ZIP")), "dogs-", "archive:/p/dogs.ZIP", ["/p/dogs.ZIP"]),
+        ("parquet:/p/cats/*.parquet", Parquet(Path("/p/cats/*.parquet")), "cats-", "parquet:/p/cats/*.parquet", ["/p/cats"]),
+        ("parquet:/p/**/[ab]/*", Parquet(Path("/p/**/[ab]/*")), "p-", "parquet:/p/**/[ab]/*", ["/p"]),
+        ("parquet:a.parquet", Parquet(Path("a.parquet")), f"{HERE.name}-", f"parquet:{HERE}/a.parquet", [f"{HERE}/a.parquet"]),
+        ("s3://b/p/my cats/", Bucket("s3://b/p/my cats/"), "my-cats-", "s3://b/p/my cats/", []),
+        ("s3://b", Bucket("s3://b"), "b-", "s3://b", []),
         (f"/s/datasets/roses/{DIGEST}.json", Published(f"/s/datasets/roses/{DIGEST}.json"), "roses", f"/s/datasets/roses/{DIGEST}.json", ["/s"]),
         (f"s/datasets/x/{DIGEST}.json", Published(f"s/datasets/x/{DIGEST}.json"), "x", f"{HERE}/s/datasets/x/{DIGEST}.json", [f"{HERE}/s"]),
         (f"file:///s/datasets/x/{DIGEST}.json", Published(f"file:///s/datasets/x/{DIGEST}.json"), "x", f"file:///s/datasets/x/{DIGEST}.json", ["/s"]),
@@ -55,10 +56,29 @@ HERE, HOME = Path.cwd(), Path.home()
 def test_every_written_form(source, spec, name, absolute, local_paths):
     found = sources.parse(source)
     assert found == spec
-    assert (found.name, found.absolute()) == (name, absolute)
+    assert found.absolute() == absolute
+    assert found.name == name or (name.endswith("-") and re.fullmatch(re.escape(name) + "[0-9a-f]{6}", found.name))
     assert [str(path) for path in found.local_paths()] == local_paths
     again = sources.parse(found.absolute())
     assert (again.absolute(), again.local_paths()) == (found.absolute(), found.local_paths())
+
+
+def test_what_lies_in_different_places_goes_by_different_names():
+    places = """/x/cats/train /x/dogs/train /y/cats/train s3://b/roses/train s3://c/roses/train /d/猫 /d/犬 /d/Blüten /d/a-b /d/a/b
+        parquet:/hub/birds/data/*.parquet parquet:/hub/cars/data/*.parquet parquet:/hub/cars/data/a*.parquet
+        /x/cats.zip /x/cats.tar /x/cats /y/images /images digits dalle-dogs dalle-dogs@main""".split()
+    names = {place: sources.parse(place).name for place in places}
+    assert len(set(names.values())) == len(places), names
+    starts = {place: name.rpartition("-")[0] for place, name in names.items()}
+    assert (starts["/x/cats/train"], starts["parquet:/hub/cars/data/*.parquet"]) == ("cats-train", "cars-data")
+    assert (starts["/d/猫"], starts["/d/Blüten"], starts["/images"]) == ("pictures", "Bluten", "images")
+    for place, name in names.items():
+        require_name("model_name", f"ddpm-{name}")
+        assert (
+            sources.parse(f"{place}/" if "/" in place and "*" not in place and "." not in place else place).name == name
+        )
+    assert sources.parse("/x/" + "long" * 50).name != sources.parse("/y/" + "long" * 50).name
+    require_name("model_name", "ddpm-" + sources.parse("/x/" + "long" * 50).name)
 
 
 def test_a_name_goes_before_a_folder_and_a_folder_before_an_archives_ending(tmp_path, monkeypatch):
@@ -145,7 +165,8 @@ def test_a_kind_of_ones_own_is_one_class_and_one_row(tmp_path, stripes):
 
     places = {"store": str(tmp_path / "store"), "tracking_uri": "sqlite:///x", "study_storage": "j"}
     plan, _ = request.gather("quick", "stripes:20", "r", {}, places)
-    assert (plan.ingest.source, plan.ingest.dataset_name) == ("stripes:20", "20-stripes")
+    assert (plan.ingest.source, plan.ingest.dataset_name) == ("stripes:20", sources.parse("stripes:20").name)
+    assert plan.ingest.dataset_name.startswith("20-stripes-")
     submit.check_source_for_cluster(plan.ingest.source)
     assert "ro" not in containers.mounts(plan, tmp_path).values()
     settings = IngestSettings(source="stripes:20", dataset_name="stripes", image_size=8, held_out=0.0)

@@ -16,7 +16,8 @@ from ddpm.evaluation.figures import table as figures
 from ddpm.evaluation.figures.sample import Value
 from ddpm.evaluation.figures.table import Figure, Interval, logged
 from ddpm.evaluation.page.render import publish
-from ddpm.evaluation.protocol import compare, table
+from ddpm.evaluation.printed import side_by_side
+from ddpm.evaluation.protocol import compare
 from ddpm.pictures import png
 from ddpm.progress import Quiet
 from ddpm.settings import DrawSettings, EvaluateSettings, IngestSettings
@@ -92,7 +93,7 @@ def test_both_are_in_the_report_the_comparison_the_page_and_mlflow(place, regist
     found = compare(bright, dark)
     assert found["brightness"]["better"] == "a" and found["brightness"]["low"] > 0
     assert found["b"]["brightness"] == dark["brightness"]
-    assert any(line.startswith("brightness ") and line.endswith(" A") for line in table(found).splitlines())
+    assert any(line.startswith("brightness ") and line.endswith(" A") for line in side_by_side(found).splitlines())
 
     page, _ = publish(dark, store)
     assert f'<th scope="row">Brightness</th><td>{dark["brightness"]:.4g}</td>' in page
@@ -104,7 +105,7 @@ def test_both_are_in_the_report_the_comparison_the_page_and_mlflow(place, regist
         run.metrics(logged(dark), 0)
         run.flush()
         assert run.history("brightness") == [(0, pytest.approx(dark["brightness"]))]
-        assert run.history("fid") == [(0, pytest.approx(dark["fid"]))]
+        assert run.history(dark["metric"]) == [(0, pytest.approx(dark["fid"]))]
 
 
 def test_a_report_with_another_figure_is_another_report(place, registered):

@@ -3,7 +3,8 @@
 import pytest
 
 from ddpm.errors import Refused, WrongInput
-from ddpm.evaluation.protocol import compare, require_same_measurement, table
+from ddpm.evaluation.printed import side_by_side
+from ddpm.evaluation.protocol import compare, require_same_measurement
 
 
 def report(fid, kid, **measurement):
@@ -56,10 +57,10 @@ def test_better_means_beyond_the_interval():
 
 
 def test_the_table_says_both_and_their_difference():
-    lines = table(compare(report(2.0, 0.2), report(1.0, 0.2))).splitlines()
+    lines = side_by_side(compare(report(2.0, 0.2), report(1.0, 0.2))).splitlines()
     assert lines[0] == "fid_classifier, 512 pictures each"
-    assert lines[2].split() == ["fid", "2", "1", "-1", "-1.28", "to", "-0.723", "B"]
-    assert lines[3].split()[-1] == "neither" and lines[4].startswith("noise floor: FID 0.4")
+    assert lines[2].split() == ["fid_classifier", "(n=512)", "2", "1", "-1", "-1.28", "to", "-0.723", "B"]
+    assert lines[3].split()[-1] == "neither" and lines[4].startswith("noise floor: fid_classifier (n=512) 0.4")
 
 
 def test_intervals_from_few_values_are_students():

@@ -282,7 +282,7 @@ def test_intervals_and_auc_mean_what_they_say():
     [
         ("judge_url", "https://user:pw@host/v1", "no user, password or query"), ("judge_url", "https://host/v1?key=x", "DDPM_JUDGE_KEY"),
         ("judge_url", "host/v1", "https://host/v1"), ("judge_model", "", "a model of the endpoint"), ("judge_subject", " ", "what the data set"),
-        ("judge_language", "de", "one of en, hu"), ("judge_n", 9, "at least 10"), ("judge_budget", 0, "above 0"), ("judge_concurrency", 99, "from 1 to 16"),
+        ("judge_language", "de", "one of en, hu"), ("judge_n", 9, "from 10 to"), ("judge_budget", 0, "above 0"), ("judge_concurrency", 99, "from 1 to 16"),
         ("judge_per_minute", "inf", "above 0"), ("judge_input_price", -1, "0 (free"),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ddpm.cli import main
 from ddpm.data.dataset import open_dataset
 from ddpm.registry.log import entries
 from ddpm.search.ranking import Candidate, rank
@@ -121,7 +123,7 @@ def test_what_a_person_reads(finished):
         "chosen",
         "noise floor",
         "ddpm-digits 1 (champion)",
-        "pictures",
+        "look at it  file://",
         "make ui",
         "make run PRESET=digits SET=",
         "ddpm sample --model",
@@ -129,6 +131,34 @@ def test_what_a_person_reads(finished):
         assert words in again.stdout, words
     assert "executor" not in again.stderr + again.stdout, "kfp's own output is in the log"
     assert "{" not in again.stderr
+
+
+def test_a_run_ends_in_one_page_that_holds_all_of_itself(finished):
+    var, again = finished
+    (link,) = [line.split()[-1] for line in again.stdout.splitlines() if line.startswith("look at it")]
+    folder = var / "runs" / "one"
+    assert link == (folder / "index.html").as_uri()
+    page, summary = (folder / "index.html").read_text(), json.loads((var / "last-run.json").read_text())
+    for words in (
+        "Run one", "digits, 1,605 training and 192 held-out pictures at 8×8", "ddpm-digits, version 1: champion", "Verdict",
+        summary["best_why"], "1-2-3-6", "FID_classifier", "ddpm sample --model models:/ddpm-digits@champion", "make run PRESET=digits",
+        'href="report.html"', 'href="samples.png"',
+    ):  # fmt: skip
+        assert words in page, words
+    assert page.count('src="data:image/png;base64,') == 3, "samples, denoising, closest pairs"
+    assert not re.search(r"""(src|href)=["'](https?:|//|/)""", page)
+    assert (folder / "samples.png").read_bytes() == Path(summary["grid"]).read_bytes()
+    assert (folder / "report.html").read_bytes() == Path(summary["page"]).read_bytes()
+    kept = (var / "store" / "runs" / "one" / "index.html").read_text()
+    assert "Verdict" in kept and "href=" not in kept, "nothing lies beside the store's own"
+
+
+def test_the_page_can_be_made_anew(finished, tmp_path):
+    var, _ = finished
+    made = main(["page", "--store", str(var / "store"), "--out", str(tmp_path / "page"), "--json"])
+    assert made == 0
+    assert sorted(path.name for path in (tmp_path / "page").iterdir()) == ["index.html", "report.html", "samples.png"]
+    assert "Run one" in (tmp_path / "page" / "index.html").read_text()
 
 
 def test_what_a_person_is_told_to_try_works(finished, tmp_path):
@@ -176,19 +206,34 @@ def test_mlflow_has_it_all(finished):
     assert len(parents) == 1
     assert sorted(one.info.run_name for one in children) == ["final", "trial 0", "trial 1", "trial 2"]
     assert {one.info.status for one in found} == {"FINISHED"}
+    assert parents[0].data.tags["model_version"] == "models:/ddpm-digits/1"
+    assert parents[0].data.tags["aliases"] == "champion"
+    chosen = json.loads((var / "last-run.json").read_text())
+    best = chosen["trials"][chosen["best"]]
+    assert parents[0].data.params["channel_mults"] == best["channel_mults"]
+    assert chosen["runs_page"].startswith(
+        f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+    )
+    columns = json.loads(experiment.tags["mlflow.sharedViewState.ddpm"])["selectedColumns"]
+    assert {"params.`channel_mults`", "params.`lr`", "metrics.`fid_classifier`", "metrics.`kid_classifier`"} <= set(
+        columns
+    )
     assert parents[0].data.params["mults_choices"] == "1-2-4-8 1-2-3-6 1-2-3 1-2-4"
     assert "datasheet.html" in {file.path for file in client.list_artifacts(parents[0].info.run_id)}
     assert parents[0].inputs.dataset_inputs or any(one.inputs.dataset_inputs for one in children)
+    final = next(one for one in children if one.info.run_name == "final")
     for one in children:
-        assert {"loss", "grad_norm", "lr", "skipped_steps", "images_per_second", "held_out_loss", "fid", "kid"} <= set(
+        assert {"loss", "grad_norm", "lr", "skipped_steps", "images_per_second", "held_out_loss"} <= set(
             one.data.metrics
         )
+        assert {"fid_classifier", "kid_classifier"} <= set(one.data.metrics), "a figure carries its protocol"
+        assert one.data.params["n"] == "64"
         assert one.data.params["channel_mults"]
         assert "device" in one.data.tags
-        assert client.list_artifacts(one.info.run_id, "images"), "a sample grid at each look"
-    final = next(one for one in children if one.info.run_name == "final")
+        grids = {int(file.path.split("+")[2]) for file in client.list_artifacts(one.info.run_id, "images")}
+        assert grids == ({0, 1600} if one is not final else {0, 3200}), "a sample grid at the start and at each look"
     assert {"noising.png", "denoising.png"} <= {file.path for file in client.list_artifacts(final.info.run_id)}
-    fids = {half_life: final.data.metrics[f"fid_ema_{half_life}"] for half_life in (20, 150)}
+    fids = {half_life: final.data.metrics[f"fid_classifier_ema_{half_life}"] for half_life in (20, 150)}
     facts = read_facts(json.loads((var / "last-run.json").read_text())["final"]["checkpoint"])
     assert fids[20] != fids[150] and facts["average"] == min(fids, key=fids.get)
     served = client.get_model_version("ddpm-digits", "1").tags["weights_sha256"]

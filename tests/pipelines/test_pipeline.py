@@ -77,6 +77,7 @@ def test_places_are_the_clusters_own_unless_named(documents, placed) -> None:
             "DDPM_STORE",
             "MLFLOW_TRACKING_URI",
             "DDPM_STUDY_STORAGE",
+            "DDPM_PATIENCE",
         }
 
 

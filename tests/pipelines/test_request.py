@@ -1,11 +1,13 @@
 """What a person writes for DATA, and the command that asks for the same again."""
 
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 
 from ddpm.errors import WrongInput
+from ddpm.run import Run
 from pipelines.request import gather, parse_changes, words_of
 
 PLACES = {"store": "s", "tracking_uri": "sqlite:///x", "study_storage": "j"}
@@ -17,18 +19,33 @@ DIGEST = "a" * 64
     [
         ("flowers102", "flowers102", "flowers102"),
         ("flowers102:/downloads/f", "flowers102:/downloads/f", "flowers102"),
-        ("folder:pictures", f"{Path.cwd()}/pictures", "pictures"),
-        ("./my pictures", f"{Path.cwd()}/my pictures", "my-pictures"),
-        ("~/roses", f"{Path.home()}/roses", "roses"),
-        ("/holiday:2024", "/holiday:2024", "holiday-2024"),
+        ("folder:pictures", f"{Path.cwd()}/pictures", f"{Path.cwd().name}-pictures-"),
+        ("./my pictures", f"{Path.cwd()}/my pictures", "my-pictures-"),
+        ("~/roses", f"{Path.home()}/roses", "roses-"),
+        ("/holiday:2024", "/holiday:2024", "holiday-2024-"),
         (f"/store/datasets/roses/{DIGEST}.json", f"/store/datasets/roses/{DIGEST}.json", "roses"),
         (f"s3://b/p/datasets/roses/{DIGEST}.json", f"s3://b/p/datasets/roses/{DIGEST}.json", "roses"),
     ],
 )
 def test_data_names_its_source_its_data_set_and_its_model(data, source, name):
     plan, _ = gather("quick", data, "r", {}, PLACES)
-    assert (plan.ingest.source, plan.ingest.dataset_name) == (source, name)
-    assert plan.registry.model_name == f"ddpm-{name}"
+    assert plan.ingest.source == source
+    assert re.fullmatch(name + "[0-9a-f]{6}" if name.endswith("-") else name, plan.ingest.dataset_name)
+    assert plan.registry.model_name == f"ddpm-{plan.ingest.dataset_name}"
+
+
+def test_a_run_that_has_other_names_keeps_them(tmp_path):
+    """Runs of releases that derived names otherwise are carried on by the same words."""
+    places = {**PLACES, "store": str(tmp_path)}
+    named = {"dataset_name": "roses", "model_name": "ddpm-roses"}
+    before, _ = gather("quick", "~/roses", "r", named, places)
+    Run(before).write_plan()
+    plan, _ = gather("quick", "~/roses", "r", {}, places)
+    assert plan == before
+    other, _ = gather("quick", "~/tulips", "r", {}, places)
+    assert other.ingest.dataset_name.startswith("tulips-")
+    with pytest.raises(WrongInput, match="run_name: run r has source"):
+        Run(other).require_same_plan()
 
 
 @pytest.mark.parametrize("data", ["https://example.org/x", "rainbow"])

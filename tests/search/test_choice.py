@@ -6,10 +6,11 @@ import pytest
 from optuna.trial import TrialState
 
 from ddpm.errors import Refused, WrongInput
+from ddpm.evaluation.measure import Scores
 from ddpm.plan import Plan
 from ddpm.progress import Quiet
 from ddpm.run import Run
-from ddpm.search.choice import choose, choose_average, winner_settings
+from ddpm.search.choice import averages_found, choose, choose_average, winner_settings
 from ddpm.search.space import suggest
 from ddpm.search.study import create_study, open_study
 from ddpm.search.trial import trial_settings
@@ -36,14 +37,16 @@ def run(tmp_path):
     return run_named("one", tmp_path)
 
 
-def end_trials(run, *states):
+def end_trials(run, *states, **more):
     """Let the first trials end so, with the attributes that trials have kept from the beginning."""
     study = open_study(run.plan.study_storage, run.name, run.plan.search)
     for state in states:
         trial = study.ask()
         fid, kid = FOUNDING[suggest(trial, run.plan.search)["channel_mults"]]
         facts = {"problem": f"trial {trial.number} blew up"} if state == TrialState.FAIL else FACTS
-        for name, value in ({**facts, "fid": fid, "kid": kid} if state == TrialState.COMPLETE else facts).items():
+        for name, value in (
+            {**facts, "fid": fid, "kid": kid, **more} if state == TrialState.COMPLETE else facts
+        ).items():
             trial.set_user_attr(name, value)
         study.tell(trial, fid if state == TrialState.COMPLETE else None, state)
 
@@ -54,13 +57,32 @@ def test_the_founding_choice(run):
     assert choice["best"] == 3
     assert choice["best_why"].startswith("trial 3 has the best mean rank, 1.5 (FID rank 2, KID rank 1 of 4)")
     assert choice["trials"][3] == {
-        "number": 3, "channel_mults": "1-2-4", "lr": 7e-5, "state": "COMPLETE", "fid": 24.49, "kid": 0.296, "seconds": 1.5,
+        "number": 3, "channel_mults": "1-2-4", "lr": 7e-5, "state": "COMPLETE", "fid": 24.49, "kid": 0.296, "fid_std": None, "kid_std": None, "seconds": 1.5,
         "images_seen": 768, "parameters": 1000, "checkpoint": "/trials/x", "problem": None,
     }  # fmt: skip
     assert [row["number"] for row in choice["trials"]] == [0, 1, 2, 3]
     assert choice["ranking"][0] == {"trial": "trial 3", "fid_rank": 2.0, "kid_rank": 1.0, "mean_rank": 1.5}
     assert sorted(row["mean_rank"] for row in choice["ranking"]) == [1.5, 2.5, 3.0, 3.0]
     assert json.loads(json.dumps(choice)) == choice, "it goes into the run's facts as it is"
+
+
+def test_a_choice_by_chance_is_told_as_a_tie(run):
+    """With wide intervals the best's figures are those of others too."""
+    end_trials(run, *[TrialState.COMPLETE] * 4, fid_std=2.0, kid_std=0.03)
+    choice = choose(run)
+    assert (choice["best"], choice["tied"]) == (3, [0, 1])
+    assert "It is a tie with trial 0 and trial 1, by the 95% intervals" in choice["best_why"]
+    assert (choice["trials"][3]["fid_std"], choice["trials"][3]["kid_std"]) == (2.0, 0.03)
+
+
+def test_averages_within_their_intervals_are_told_as_a_tie():
+    scores = {500: Scores("fid_768", 2.0, 0.05, 0.01, 0.001, 64), 50: Scores("fid_768", 2.1, 0.05, 0.01, 0.001, 64)}
+    assert (
+        averages_found(scores, 500)
+        == "500: 2 ± 0.098  50: 2.1 ± 0.098  → 500, the lowest, in a tie with 50 by the 95% intervals"
+    )
+    scores[50] = Scores("fid_768", 2.3, 0.05, 0.01, 0.001, 64)
+    assert averages_found(scores, 500).endswith("→ 500")
 
 
 def test_only_completed_trials_are_ranked(run):

@@ -3,7 +3,7 @@
 import pytest
 
 from ddpm.errors import WrongInput
-from ddpm.search.ranking import Candidate, explain, rank
+from ddpm.search.ranking import Candidate, explain, rank, ties
 
 FOUNDING = [
     Candidate("1-2-4-8", 24.92, 0.334),
@@ -44,6 +44,47 @@ def test_says_when_a_loser_decides():
     ranked = rank(candidates)
     assert ranked[0].candidate.model == "b"
     assert "without c it would be a" in explain(ranked)
+
+
+CLOSE = [
+    Candidate("trial 0", 2.296, 0.0101, 900, 0.045, 0.0011),
+    Candidate("trial 1", 2.301, 0.0102, 100, 0.046, 0.0012),
+    Candidate("trial 2", 3.1, 0.0101, 100, 0.045, 0.0012),
+]
+
+
+def test_a_choice_within_the_intervals_is_told_as_a_tie():
+    """2.296 ± 0.088 and 2.301 ± 0.09 are the same figure; 3.1 is another, though its KID is not."""
+    ranked = rank(CLOSE)
+    assert [other.model for other in ties(ranked)] == ["trial 1"]
+    said = explain(ranked)
+    assert said.startswith("trial 0 has the best mean rank, ")
+    assert (
+        "It is a tie with trial 1, by the 95% intervals: trial 0 FID 2.296 ± 0.088, KID 0.0101 ± 0.0022; "
+        "trial 1 FID 2.301 ± 0.09, KID 0.0102 ± 0.0024. One had to be taken"
+    ) in said
+
+
+def test_a_choice_beyond_them_is_none():
+    """By one of the two figures is enough; and where intervals are not known nothing is claimed."""
+    apart = [Candidate("a", 2.0, 0.010, 1, 0.01, 0.01), Candidate("b", 2.1, 0.011, 1, 0.01, 0.01)]
+    assert ties(rank(apart)) == [] and "tie" not in explain(rank(apart))
+    unknown = [Candidate("a", 2.0, 0.010), Candidate("b", 2.0001, 0.011)]
+    assert ties(rank(unknown)) == [] and "tie" not in explain(rank(unknown))
+
+
+def test_a_difference_has_the_interval_that_both_make():
+    """Each is outside the other's own interval (1.96 × 0.05), and within that of the difference (1.96 × 0.0707)."""
+    both = [Candidate("a", 2.0, 0.0, 1, 0.05, 1.0), Candidate("b", 2.12, 0.0, 1, 0.05, 1.0)]
+    assert [other.model for other in ties(rank(both))] == ["b"]
+    both[1] = Candidate("b", 2.15, 0.0, 1, 0.05, 1.0)
+    assert ties(rank(both)) == []
+
+
+def test_many_ties_are_counted():
+    assert "a tie with 5 others" in explain(
+        rank([Candidate(f"t{i}", 2 + i / 1e4, 0.01, i, 0.1, 0.01) for i in range(6)])
+    )
 
 
 @pytest.mark.parametrize("bad", [[], [Candidate("a", float("nan"), 1)], [Candidate("a", 1, 1), Candidate("a", 2, 2)]])

@@ -157,3 +157,20 @@ def test_no_study_is_one_line(tmp_path):
 
 if __name__ == "__main__":
     work(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]), float(sys.argv[5]))
+
+
+def test_a_study_in_postgresql_takes_its_password_from_the_environment(postgres, tmp_path, monkeypatch):
+    """As it is kept, its URL holds none; psycopg reads $PGPASSWORD itself."""
+    import psycopg
+
+    with psycopg.connect(postgres.url.replace("+psycopg", ""), autocommit=True) as owner:
+        owner.execute("CREATE ROLE guarded LOGIN PASSWORD 'tr0ub4dor&3'")
+        owner.execute("CREATE DATABASE guarded OWNER guarded")
+    url = f"postgresql+psycopg://guarded@127.0.0.1:{postgres.port}/guarded"
+    monkeypatch.setenv("PGPASSFILE", str(tmp_path / "none"))
+    monkeypatch.setenv("PGPASSWORD", "wrong")
+    with pytest.raises(WrongInput, match="password authentication failed"):
+        create_study(url, "run", SETTINGS)
+    monkeypatch.setenv("PGPASSWORD", "tr0ub4dor&3")
+    create_study(url, "run", SETTINGS)
+    assert len(open_study(url, "run", SETTINGS).trials) == SETTINGS.trials

@@ -23,7 +23,8 @@ class Heard(NoTrackedRun):
     def __init__(self):
         self.told, self.ended_by = {}, None
 
-    def child(self, name, params, tags):
+    def child(self, name, params, tags, training):
+        assert training, "what it records must not end it"
         self.name, self.params, self.tags = name, params, tags
         return self
 
@@ -64,7 +65,7 @@ def run(tmp_path, monkeypatch):
     run = Run(plan)
     run.__dict__["tracker"] = Heard()
     monkeypatch.setattr(room, "Trainer", FakeTrainer)
-    monkeypatch.setattr(room, "quick_scores", lambda *_: Scores("fid_classifier", 12.5, 0.1, 0.25, 0.01, 64))
+    monkeypatch.setattr(room, "quick_scores", lambda *_, **__: Scores("fid_classifier", 12.5, 0.1, 0.25, 0.01, 64))
     return run
 
 
@@ -88,7 +89,8 @@ def test_a_trial_is_told_as_it_ended(run, digits, monkeypatch, outcome, state, f
     assert study.trials[0].values == ([12.5] if fid else None)
     tracked = run.tracker
     assert (tracked.name, tracked.tags["kind"]) == ("trial 0", "trial")
-    assert tracked.told == ({"fid": 12.5, "kid": 0.25, "parameters": 1000} if fid else {})
+    assert tracked.told == ({"fid_classifier": 12.5, "kid_classifier": 0.25, "parameters": 1000} if fid else {})
+    assert tracked.params["n"] == run.plan.search.score_n
     assert tracked.ended_by is (Refused if problem else None), "a pruned trial is no failure"
     model, settings, data, out = FakeTrainer.given
     assert (model.channel_mults, settings.lr, settings.epochs) == (row["channel_mults"], row["lr"], 6)
@@ -99,7 +101,7 @@ def test_a_trial_is_scored_on_the_way_and_a_hopeless_one_ends(run):
     recorder = SimpleNamespace(looked=lambda *_: False, metrics=lambda values, _: told.append(values))
     told, reported = [], []
     trial = SimpleNamespace(report=lambda fid, epoch: reported.append(epoch), should_prune=lambda: reported[-1] == 4)
-    pruner = Pruner(trial, run.plan, None, recorder)
+    pruner = Pruner(trial, run.plan, None, recorder, Quiet(), "its score")
     assert [pruner.looked(epoch, 100 * epoch, None) for epoch in range(1, 7)] == [
         False,
         False,
@@ -109,4 +111,4 @@ def test_a_trial_is_scored_on_the_way_and_a_hopeless_one_ends(run):
         False,
     ]
     assert reported == [2, 4], "every second epoch, but not at the end, where it is scored anyway"
-    assert told == [{"interim_fid": 12.5, "interim_kid": 0.25}] * 2
+    assert told == [{"interim_fid_classifier": 12.5, "interim_kid_classifier": 0.25}] * 2

@@ -7,7 +7,8 @@ folder:/path, or /path           any pictures: a folder a class, or all in one (
 archive:/file.zip, or /file.zip  the same in a zip, a tar or a compressed tar (archives.py)
 parquet:/path/*.parquet          a column of encoded pictures, found by its type (parquet.py)
 s3://bucket/prefix               pictures that lie in a bucket (buckets.py)
-STORE/datasets/NAME/DIGEST.json  a data set that is published already: used as it is (published.py)
+STORE/datasets/NAME/DIGEST.json  a data set that is published already: used as it is (published.py); commands that know
+                                 a store take NAME@latest and NAME@DIGEST for it (ddpm/data/catalogue.py)
 
 A named source of one's own is one function and one row of NAMED; another kind of source is one class, a Spec (spec.py),
 and one row of KINDS (kinds.py).
@@ -15,9 +16,9 @@ and one row of KINDS (kinds.py).
 
 from __future__ import annotations
 
-from ddpm.data.sources.kinds import KINDS, parse
+from ddpm.data.sources.kinds import KINDS, parse, recognise
 from ddpm.data.sources.named import NAMED
 from ddpm.data.sources.source import Picture, Source
 from ddpm.data.sources.spec import Spec
 
-__all__ = ["KINDS", "NAMED", "Picture", "Source", "Spec", "parse"]
+__all__ = ["KINDS", "NAMED", "Picture", "Source", "Spec", "parse", "recognise"]

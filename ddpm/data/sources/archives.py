@@ -21,23 +21,23 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from ddpm.data.formats import what_it_is
+from ddpm.data.sources import zips
 from ddpm.data.sources.source import (
-    PICTURE_ENDINGS,
     Content,
+    PassedOver,
     Source,
     by_folders,
-    is_hidden,
     is_picture,
+    no_pictures,
     printable,
     within_limit,
 )
-from ddpm.data.sources.spec import Spec, path_after, plain_path
-from ddpm.data.sources.spool import Spool, read_at
+from ddpm.data.sources.spec import Spec, path_after, plain_path, telling
+from ddpm.data.sources.spool import Spool, read_at, require_bounded
 from ddpm.errors import WrongInput
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-EXPANSION = 100  # times its own size, and
-ALWAYS_ALLOWED = 2**30  # bytes: what an archive may unpack to; more is taken for a bomb
 # What the readers raise on damaged files; the last four come out of zipfile's own parsing of a damaged directory.
 DAMAGE = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile,
@@ -69,7 +69,8 @@ class Archive(Spec):
         return from_archive(self.path)
 
     def title(self) -> str:
-        return re.sub(r"(\.tar)?\.[a-z0-9]+$", "", self.path.name)
+        stem = re.sub(r"(\.tar)?\.[a-z0-9]+$", "", self.path.name, flags=re.IGNORECASE)
+        return telling((*self.path.absolute().parent.parts, stem))
 
     def absolute(self) -> str:
         return f"archive:{self.path.absolute()}"
@@ -89,24 +90,30 @@ def require_archive(file: Path) -> None:
     if not file.is_file():
         raise WrongInput(f"source: {file} is no file; name an archive, or write folder:{file}")
     try:
-        with file.open("rb") as opened:
-            first = opened.read(512)
+        # Of a file without a size, as the kernel's own are, nothing is read: it may never end.
+        first = b""
+        if file.stat().st_size:
+            with file.open("rb") as opened:
+                first = opened.read(512)
     except OSError as problem:
         raise WrongInput(f"source: {file} cannot be read: {problem.strerror}; ask for permission") from None
+    if not first:
+        raise WrongInput(f"source: {file} is empty; fetch it again")
     if not (first.startswith((b"PK", *COMPRESSED)) or first[257:262] == b"ustar" or tarfile.is_tarfile(file)):
-        raise WrongInput(f"source: {file} is no archive that is known here; pack it as zip, tar or tar.gz")
+        found = what_it_is(first) or "no archive that is known here; pack it as zip, tar or tar.gz"
+        raise WrongInput(f"source: {file} is {found}")
 
 
 def from_archive(file: Path, kind: str = "archive", facts: dict[str, Any] | None = None) -> Source:
     """Pictures of an archive; its folders are the classes. Folders that hold everything else are looked through."""
     found, passed_over = members(file)
     if not found:
-        raise WrongInput(f"source: {file} holds no pictures ({' '.join(PICTURE_ENDINGS)}); name an archive that does")
-    return by_folders(kind, _without_wrapping(found), facts or {}, passed_over)
+        raise WrongInput(no_pictures(file, passed_over))
+    return by_folders(kind, found, facts or {}, passed_over)
 
 
-def members(file: Path, wanted: Callable[[str], bool] = is_picture) -> tuple[dict[str, Content], int]:
-    """An archive's pictures (or what else is wanted) by name, and how many files are none."""
+def members(file: Path, wanted: Callable[[str], bool] = is_picture) -> tuple[dict[str, Content], PassedOver]:
+    """An archive's pictures (or what else is wanted) by name, and the files that are none."""
     require_archive(file)
     try:
         return _of_zip(file, wanted) if zipfile.is_zipfile(file) else _of_tar(file, wanted)
@@ -114,53 +121,46 @@ def members(file: Path, wanted: Callable[[str], bool] = is_picture) -> tuple[dic
         raise WrongInput(f"source: {file} is damaged: {' '.join(str(problem).split())[:120]}; fetch it again") from None
 
 
-def _of_zip(file: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, Content], int]:
-    archive = zipfile.ZipFile(file)
+def _of_zip(file: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, Content], PassedOver]:
+    opened = file.open("rb")
     found: dict[str, Content] = {}
-    passed_over = total = 0
-    for entry in archive.infolist():
-        _require_inside(file, entry.filename)
+    passed_over, total = PassedOver(), 0
+    for entry in zipfile.ZipFile(opened).infolist():
+        said = zips.name_as_text(entry)
+        name = _plain_name(file, entry.filename if said is None else said)
         total += entry.file_size
-        _require_bounded(file, total)
+        require_bounded(file, total)
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise _refused(file, entry.filename, "is a link")
-        if entry.is_dir():
+        if entry.is_dir() or (said or "").endswith("\\"):
             continue
-        name = printable(entry.filename)
         if not wanted(name):
-            passed_over += not is_hidden(name)
+            passed_over.add(name)
             continue
+        if said is None:
+            raise _refused(file, name, "is a name in a code page that the archive does not state", RENAME)
         if entry.flag_bits & 1:
             raise WrongInput(f"source: {file}: {name} is encrypted; pack the pictures without a password")
         _require_new(file, name, found)
-        found[name] = within_limit(entry.file_size, partial(_zip_member, archive, entry))
+        found[name] = zips.member(opened, entry)
     return found, passed_over
 
 
-def _zip_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    """A member's bytes; raises OSError where they are damaged."""
-    try:
-        return archive.read(entry)
-    except DAMAGE as problem:
-        raise OSError(None, f"damaged in the archive: {' '.join(str(problem).split())[:80]}") from None
-
-
-def _of_tar(file: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, Content], int]:
+def _of_tar(file: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, Content], PassedOver]:
     opened = _plain(file)
     size = opened.seek(0, 2)
     opened.seek(0)
     found: dict[str, Content] = {}
-    passed_over = 0
+    passed_over = PassedOver()
     with tarfile.open(fileobj=opened, mode="r:") as archive:
         for entry in archive:
-            _require_inside(file, entry.name)
+            name = _plain_name(file, entry.name)
             if entry.isdir():
                 continue
             if not entry.isreg() or entry.issparse():
                 raise _refused(file, entry.name, "is a link" if entry.issym() or entry.islnk() else "is no plain file")
-            name = printable(entry.name.removeprefix("./"))
             if not wanted(name):
-                passed_over += not is_hidden(name)
+                passed_over.add(name)
                 continue
             if entry.offset_data + entry.size > size:
                 raise WrongInput(f"source: {file} is damaged: it ends within {name}; fetch it again")
@@ -188,45 +188,34 @@ def _plain(file: Path) -> IO[bytes]:
     try:
         with opened, opener(file) as unpacked:
             while piece := unpacked.read(2**20):
-                _require_bounded(file, len(spool) + len(piece))
+                require_bounded(file, len(spool) + len(piece))
                 spool.add(piece)
     except OSError as problem:  # bz2's way to say that it is damaged
         raise EOFError(str(problem)) from None
     return spool.finish()
 
 
-def _refused(file: Path, name: str, reason: str) -> WrongInput:
-    return WrongInput(
-        f"source: {file} is refused: '{printable(name)}' {reason}; pack the pictures themselves, by relative paths"
-    )
+PACK = "pack the pictures themselves, by relative paths"
+RENAME = "pack it anew with names in UTF-8, or unpack it and give the folder"
 
 
-def _require_inside(file: Path, name: str) -> None:
-    plain = name.replace("\\", "/")
-    if plain.startswith("/") or plain[1:2] == ":":
+def _refused(file: Path, name: str, reason: str, right: str = PACK) -> WrongInput:
+    return WrongInput(f"source: {file} is refused: '{printable(name)}' {reason}; {right}")
+
+
+def _plain_name(file: Path, name: str) -> str:
+    """A member's name as a relative path with forward slashes, whoever packed it: `./a\\b.png` is a/b.png.
+
+    Raises WrongInput where it leads out of the archive.
+    """
+    parts = printable(name).replace("\\", "/").split("/")
+    if (not parts[0] and len(parts) > 1) or parts[0][1:2] == ":":
         raise _refused(file, name, "is an absolute path")
-    if ".." in plain.split("/"):
+    if ".." in parts:
         raise _refused(file, name, "leads out of it")
+    return "/".join(part for part in parts if part not in ("", "."))
 
 
 def _require_new(file: Path, name: str, found: dict[str, Content]) -> None:
     if name in found:
         raise _refused(file, name, "is there twice")
-
-
-def _require_bounded(file: Path, unpacked: int) -> None:
-    packed = file.stat().st_size
-    if unpacked > max(ALWAYS_ALLOWED, EXPANSION * packed):
-        raise WrongInput(
-            f"source: {file} is refused: its {packed:,} bytes unpack to more than {max(ALWAYS_ALLOWED, EXPANSION * packed):,}, "
-            "taken for a bomb; unpack it by hand if you trust it, and give the folder"
-        )
-
-
-def _without_wrapping(found: dict[str, Content]) -> dict[str, Content]:
-    """An archive often holds one folder that holds the class folders: that one is no class."""
-    while True:
-        parts = [name.split("/", 2) for name in found]
-        if len({part[0] for part in parts}) != 1 or min(len(part) for part in parts) < 3:
-            return found
-        found = {name.split("/", 1)[1]: content for name, content in found.items()}

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from ddpm.data.sources.source import (
-    PICTURE_ENDINGS,
     Content,
+    PassedOver,
     Source,
     by_folders,
-    is_hidden,
     is_picture,
+    no_pictures,
     printable,
     within_limit,
 )
-from ddpm.data.sources.spec import Spec
+from ddpm.data.sources.spec import Spec, telling
 from ddpm.errors import WrongInput
-from ddpm.store import Damaged, Missing, Store, open_store
+from ddpm.store import Archived, Damaged, Missing, Store, open_store
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Bucket(Spec):
         return from_bucket(self.uri)
 
     def title(self) -> str:
-        return self.uri.rstrip("/").rpartition("/")[2]
+        return telling(self.uri.removeprefix("s3://").split("/"))
 
     def absolute(self) -> str:
         return self.uri
@@ -49,33 +49,35 @@ class Bucket(Spec):
 
 def require_bucket(uri: str) -> None:
     """Raise WrongInput where there is no such bucket, it cannot be listed, or no picture lies below the prefix."""
-    if not any(is_picture(key) for key in open_store(uri).list("")):
-        raise WrongInput(
-            f"source: there are no pictures ({' '.join(PICTURE_ENDINGS)}) below {uri}; name a prefix that has"
-        )
+    passed_over = PassedOver()
+    for key in open_store(uri).list(""):
+        if is_picture(key):
+            return
+        passed_over.add(key)
+    raise WrongInput(no_pictures(uri, passed_over))
 
 
 def from_bucket(uri: str) -> Source:
     """Pictures below the prefix. The first part of a key behind it is the class; keys without one have none."""
     store = open_store(uri)
     contents: dict[str, Content] = {}
-    passed_over = 0
+    passed_over = PassedOver()
     for entry in store.entries(""):
         if is_picture(entry.key):
             contents[printable(entry.key)] = within_limit(entry.bytes, partial(_read, store, entry.key))
         else:
-            passed_over += not is_hidden(entry.key)
+            passed_over.add(entry.key)
     if not contents:
-        raise WrongInput(
-            f"source: there are no pictures ({' '.join(PICTURE_ENDINGS)}) below {uri}; name a prefix that has"
-        )
+        raise WrongInput(no_pictures(uri, passed_over))
     return by_folders("bucket", contents, {}, passed_over)
 
 
 def _read(store: Store, key: str) -> bytes:
-    """An object's bytes; OSError, as of a file, where it has gone since it was listed or is damaged."""
+    """An object's bytes; OSError, as of a file, where it is archived, damaged, or has gone since it was listed."""
     try:
         return store.read(key)
+    except Archived:
+        raise OSError(None, "archived in the bucket; restore it first") from None
     except Damaged:
         raise OSError(None, "damaged in the bucket") from None
     except Missing:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddpm.data.sources.source import PICTURE_ENDINGS, Content, Source, by_folders, is_picture, printable
-from ddpm.data.sources.spec import Spec, path_after, plain_path
+from ddpm.data.sources.source import Content, PassedOver, Source, by_folders, is_picture, no_pictures, printable
+from ddpm.data.sources.spec import Spec, path_after, plain_path, telling
 from ddpm.errors import WrongInput
+from ddpm.store import tree
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Folder(Spec):
         return from_folder(self.path)
 
     def title(self) -> str:
-        return self.path.name
+        return telling(self.path.absolute().parts)
 
     def absolute(self) -> str:
         return str(self.path.absolute())
@@ -43,25 +45,33 @@ class Folder(Spec):
         return (self.path.absolute(),)
 
 
+RIGHT = {errno.ENAMETOOLONG: "make its folders fewer or their names shorter"}
+
+
 def walk(folder: Path) -> Iterator[str]:
     """All files below the folder, relative to it; hidden ones are passed over. Raises WrongInput for what cannot be listed."""
 
     def unlisted(problem: OSError) -> None:
+        right = RIGHT.get(problem.errno or 0, "ask for permission")
         raise WrongInput(
-            f"source: {problem.filename} cannot be read: {problem.strerror}; ask for permission, or name another folder"
+            f"source: {_short(problem.filename)} cannot be read: {problem.strerror}; {right}, or name another folder"
         )
 
-    for parent, folders, files in os.walk(folder, onerror=unlisted):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for parent, folders, files in tree.walk(str(folder), unlisted):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         for name in folders:
             if os.path.islink(os.path.join(parent, name)):
                 raise WrongInput(
-                    f"source: {parent}/{name} is a link to a folder, which is not followed; name the folder itself"
+                    f"source: {_short(f'{parent}/{name}')} is a link to a folder, which is not followed; name the folder itself"
                 )
         inside = os.path.relpath(parent, folder)
-        for name in sorted(files):
+        for name in files:
             if not name.startswith("."):
                 yield name if inside == "." else f"{inside}/{name}"
+
+
+def _short(path: str) -> str:
+    return path if len(path) <= 200 else f"{path[:100]}…{path[-80:]}"
 
 
 def require_pictures(folder: Path) -> None:
@@ -72,18 +82,22 @@ def require_pictures(folder: Path) -> None:
         raise WrongInput(
             f"source: {folder} is a file; name the folder that holds the pictures, or write archive:{folder}"
         )
-    if not any(is_picture(name) for name in walk(folder)):
-        raise WrongInput(f"source: {folder} holds no pictures ({' '.join(PICTURE_ENDINGS)}); name a folder that does")
+    passed_over = PassedOver()
+    for name in walk(folder):
+        if is_picture(name):
+            return
+        passed_over.add(name)
+    raise WrongInput(no_pictures(folder, passed_over))
 
 
 def from_folder(folder: Path, kind: str = "folder", facts: dict[str, str] | None = None) -> Source:
     """Pictures below a folder. Its own folders are the classes; pictures beside them have none."""
     require_pictures(folder)
     contents: dict[str, Content] = {}
-    passed_over = 0
+    passed_over = PassedOver()
     for name in walk(folder):
         if is_picture(name):
             contents[printable(name)] = f"{folder}/{name}"
         else:
-            passed_over += 1
+            passed_over.add(name)
     return by_folders(kind, contents, facts or {}, passed_over)

@@ -15,15 +15,19 @@ from ddpm.errors import WrongInput
 KINDS: list[type[Spec]] = [Published, Named, Bucket, Parquet, Archive, Folder]
 
 
+def recognise(source: str) -> Spec | None:
+    """Take a source apart; None for one that is unknown. Raises WrongInput for one that is incomplete."""
+    return next((spec for kind in KINDS if (spec := kind.recognise(source)) is not None), None)
+
+
 def parse(source: str) -> Spec:
     """Take a source apart. Raises WrongInput for one that is unknown, or incomplete."""
-    for kind in KINDS:
-        if (spec := kind.recognise(source)) is not None:
-            return spec
+    if (spec := recognise(source)) is not None:
+        return spec
     prefix, colon, _ = source.partition(":")
     if colon and "/" not in prefix:
         forms = [kind.form() for kind in reversed(KINDS)]
         raise WrongInput(f"source: there is no kind '{prefix}'; there are {', '.join(forms[:-1])} and {forms[-1]}")
     raise WrongInput(
-        f"source: there is none named '{source}'; there are {', '.join(NAMED)}, or give a folder: folder:DIR"
+        f"source: there is none named '{source}'; there are {', '.join(NAMED)}, or give a folder, folder:DIR, or a data set that is published, NAME@latest"
     )

@@ -6,9 +6,7 @@ and a revision ("": the pinned one).
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ddpm.data.sources.archives import from_archive, is_archive, members
+from ddpm.data.sources.downloads import Remote, download, require_digest, said
 from ddpm.data.sources.folders import from_folder, walk
 from ddpm.data.sources.parquet import from_parquet
 from ddpm.data.sources.source import NO_CLASS, Content, Picture, Source, is_picture
@@ -27,18 +26,27 @@ from ddpm.places import cache_folder
 
 # The md5s are those that torchvision checks; CIFAR-10's is its page's, for the edition without pickles.
 FLOWERS = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
-FLOWERS_PICTURES = ("102flowers.tgz", "52808999861908f626f3c1f4e79d11fa")
-FLOWERS_LABELS = ("imagelabels.mat", "e0620be6f572b9609742df49c70aed4d")
+FLOWERS_PICTURES = Remote(FLOWERS + "102flowers.tgz", "102flowers.tgz", "md5", "52808999861908f626f3c1f4e79d11fa")
+FLOWERS_LABELS = Remote(FLOWERS + "imagelabels.mat", "imagelabels.mat", "md5", "e0620be6f572b9609742df49c70aed4d")
 CELEBA_DRIVE = "0B7EVK8r0v71pZjFTYXZWM3FlRnM"  # a file of Google Drive
-CELEBA_PICTURES = ("img_align_celeba.zip", "00d2c5bc6d35e252742224ab0c1e8fcb")
+CELEBA_PICTURES = Remote(
+    f"https://drive.google.com/file/d/{CELEBA_DRIVE}", "img_align_celeba.zip", "md5", "00d2c5bc6d35e252742224ab0c1e8fcb"
+)
 CIFAR = "https://www.cs.toronto.edu/~kriz/"
-CIFAR_PICTURES = ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")
+CIFAR_PICTURES = Remote(
+    CIFAR + "cifar-10-binary.tar.gz", "cifar-10-binary.tar.gz", "md5", "c32a1d4ab5d03f1284b67883e8d87530"
+)
 CIFAR_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 CIFAR_FILES = [f"data_batch_{n}.bin" for n in range(1, 6)] + ["test_batch.bin"]
 DOGS = "BirdL/DALL-E-Dogs"
 DOGS_REVISION = "8f5ae5d17b72256ac0ec36de8a703a5d21f87ed2"
 DOGS_FILE = "data/train-00000-of-00001-e853d788cfc98f3d.parquet"
 DOGS_SHA256 = "77f32e0995e895e4d6d20c526b51fef91c8f437b96fdda18c7a0e4f5b09dd394"
+DOGS_PINNED = Remote(
+    f"https://huggingface.co/datasets/{DOGS}/resolve/{DOGS_REVISION}/{DOGS_FILE}", DOGS_FILE, "sha256", DOGS_SHA256
+)
+# How many pictures each holds where it is published: another number is another set, and is said to be.
+PUBLISHED_PICTURES = {"digits": 1_797, "flowers102": 8_189, "dalle-dogs": 1_104, "celeba": 202_599, "cifar10": 60_000}
 
 
 def _digits(path: Path | None, revision: str) -> Source:
@@ -64,12 +72,13 @@ def _flowers102(path: Path | None, revision: str) -> Source:
     facts: dict[str, Any] = {"origin": f"Oxford Flowers-102, {FLOWERS}", "licence": "research use"}
     classes = [f"{n:03d}" for n in range(1, 103)]
     if path is None:
-        pictures, of_pictures = _download("flowers102", FLOWERS, *FLOWERS_PICTURES)
-        labels, of_labels = _download("flowers102", FLOWERS, *FLOWERS_LABELS)
-        return Source("flowers102", classes, _flowers(pictures, labels), {**facts, "md5": {**of_pictures, **of_labels}})
+        remotes = (FLOWERS_PICTURES, FLOWERS_LABELS)
+        pictures, labels = download("flowers102", remotes)
+        facts["md5"] = {remote.file: remote.digest for remote in remotes}
+        return Source("flowers102", classes, _flowers(pictures, labels), facts)
     for base in (path, path / "flowers-102"):
-        labels = base / FLOWERS_LABELS[0]
-        for pictures in (base / "jpg", base / FLOWERS_PICTURES[0]):
+        labels = base / FLOWERS_LABELS.file
+        for pictures in (base / "jpg", base / FLOWERS_PICTURES.file):
             if pictures.exists() and labels.is_file():
                 return Source("flowers102", classes, _flowers(pictures, labels), facts)
     return _from_disk(path, "flowers102", facts)
@@ -98,10 +107,9 @@ def _celeba(path: Path | None, revision: str) -> Source:
     """CelebA's aligned faces (Liu et al. 2015), without classes."""
     facts: dict[str, Any] = {"origin": "CelebA, aligned and cropped", "licence": "non-commercial research"}
     if path is None:
-        path = cache_folder() / "celeba" / CELEBA_PICTURES[0]
-        _fetch("celeba", path, CELEBA_PICTURES[1], _from_drive)
-        facts["md5"] = dict([CELEBA_PICTURES])
-    places = [part / name for part in (path, path / "celeba") for name in ("img_align_celeba", CELEBA_PICTURES[0])]
+        (path,) = download("celeba", [CELEBA_PICTURES], _from_drive)
+        facts["md5"] = {CELEBA_PICTURES.file: CELEBA_PICTURES.digest}
+    places = [part / name for part in (path, path / "celeba") for name in ("img_align_celeba", CELEBA_PICTURES.file)]
     found = _from_disk(next((place for place in places if place.exists()), path), "celeba", facts)
     names = [picture.name.rsplit("/", 1)[-1] for picture in found.pictures]
     if len(set(names)) < len(names):  # not CelebA's own files: by their paths, then
@@ -114,8 +122,9 @@ def _cifar10(path: Path | None, revision: str) -> Source:
     """CIFAR-10 (Krizhevsky 2009), its training and test pictures together, from the edition without pickles."""
     facts: dict[str, Any] = {"origin": f"CIFAR-10, {CIFAR}cifar.html", "licence": "MIT, as its page says"}
     if path is None:
-        path, facts["md5"] = _download("cifar10", CIFAR, *CIFAR_PICTURES)
-    base = next((b for b in (path, path / "cifar-10-batches-bin", path / CIFAR_PICTURES[0]) if _holds_cifar(b)), None)
+        (path,) = download("cifar10", [CIFAR_PICTURES])
+        facts["md5"] = {CIFAR_PICTURES.file: CIFAR_PICTURES.digest}
+    base = next((b for b in (path, path / "cifar-10-batches-bin", path / CIFAR_PICTURES.file) if _holds_cifar(b)), None)
     if base is None:
         return _from_disk(path, "cifar10", facts)
     pictures = []
@@ -131,7 +140,7 @@ def _cifar10(path: Path | None, revision: str) -> Source:
 
 
 def _holds_cifar(base: Path) -> bool:
-    return (base / CIFAR_FILES[0]).is_file() or (base.is_file() and base.name == CIFAR_PICTURES[0])
+    return (base / CIFAR_FILES[0]).is_file() or (base.is_file() and base.name == CIFAR_PICTURES.file)
 
 
 def _cifar_file(base: Path, name: str) -> bytes:
@@ -155,9 +164,10 @@ def _dalle_dogs(path: Path | None, revision: str) -> Source:
 
     place: dict[str, Any] = {"repo_type": "dataset", "cache_dir": cache_folder() / "hub"}
     if revision:
+        asked = Remote(f"https://huggingface.co/datasets/{DOGS}/tree/{revision}", "all parquet files")
         folder = Path(
-            _said("dalle-dogs", lambda: snapshot_download(DOGS, revision=revision, allow_patterns="*.parquet", **place))
-        )
+            said("dalle-dogs", [asked], lambda: snapshot_download(DOGS, revision=revision, allow_patterns="*.parquet", **place))
+        )  # fmt: skip
         files, facts["revision"] = (
             sorted(folder.rglob("*.parquet")),
             folder.name,
@@ -165,9 +175,12 @@ def _dalle_dogs(path: Path | None, revision: str) -> Source:
         if not files:
             raise WrongInput(f"source: revision {revision} of {DOGS} holds no parquet file; name another, or none")
     else:
-        files = [Path(_said("dalle-dogs", lambda: hf_hub_download(DOGS, DOGS_FILE, revision=DOGS_REVISION, **place)))]
+        fetched = said(
+            "dalle-dogs", [DOGS_PINNED], lambda: hf_hub_download(DOGS, DOGS_FILE, revision=DOGS_REVISION, **place)
+        )
+        files = [Path(fetched)]
         facts |= {"revision": DOGS_REVISION, "sha256": {DOGS_FILE: DOGS_SHA256}}
-        _require_digest(files[0], "sha256", DOGS_SHA256)
+        require_digest(files[0], DOGS_PINNED)
     return from_parquet(files, "dalle-dogs", facts)
 
 
@@ -188,6 +201,7 @@ class Named(Spec):
     known_as: str
     path: Path | None = None
     revision: str = ""
+    has_name = True
 
     @classmethod
     def recognise(cls, source: str) -> Named | None:
@@ -212,8 +226,15 @@ class Named(Spec):
     def open(self) -> Source:
         return NAMED[self.known_as](self.path, self.revision)
 
+    def remark(self, source: Source) -> str:
+        """What is said where it is not as it is published."""
+        expected, found = PUBLISHED_PICTURES.get(self.known_as), len(source.pictures)
+        if self.revision or expected in (None, found):
+            return ""
+        return f"warning: {self.known_as} has {expected:,} pictures where it is published, and {found:,} here: figures do not compare with others'"
+
     def title(self) -> str:
-        return self.known_as
+        return f"{self.known_as}-{self.revision}" if self.revision else self.known_as
 
     def absolute(self) -> str:
         if self.path is not None:
@@ -234,56 +255,10 @@ def _from_disk(path: Path, kind: str, facts: dict[str, Any]) -> Source:
     )
 
 
-def _download(name: str, address: str, file: str, md5: str) -> tuple[Path, dict[str, str]]:
-    """The file in the cache, downloaded if need be and checked every time; and its checksum, for the manifest."""
-    from torchvision.datasets.utils import download_url
-
-    path = cache_folder() / name / file
-    _fetch(name, path, md5, lambda folder: download_url(address + file, str(folder), file))
-    return path, {file: md5}
-
-
-def _from_drive(folder: Path) -> None:
+def _from_drive(remote: Remote, folder: Path) -> None:
     from torchvision.datasets.utils import download_file_from_google_drive
 
-    download_file_from_google_drive(CELEBA_DRIVE, str(folder), CELEBA_PICTURES[0])
-
-
-def _fetch(name: str, path: Path, md5: str, fetch: Callable[[Path], Any]) -> None:
-    """Have `fetch` put the file into a folder of its own, check it, and only then move it to its place."""
-    import shutil
-    import tempfile
-
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".fetching-", dir=path.parent))
-        try:
-            _said(name, lambda: fetch(folder))
-            _require_digest(folder / path.name, "md5", md5)
-            os.replace(folder / path.name, path)
-        finally:
-            shutil.rmtree(folder)
-    _require_digest(path, "md5", md5)
-
-
-def _said(name: str, fetch: Callable[[], Any]) -> Any:
-    """What `fetch` gives; its failures are the network's or the server's, said in one line."""
-    try:
-        return fetch()
-    except (OSError, RuntimeError, ImportError) as problem:
-        words = " ".join(str(problem).split())[:200]
-        raise WrongInput(
-            f"source: {name} could not be downloaded ({words}); fetch it by hand and give {name}:/folder"
-        ) from None
-
-
-def _require_digest(path: Path, kind: str, expected: str) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, kind).hexdigest()
-    if found != expected:
-        raise WrongInput(
-            f"source: {path} has the {kind} {found}, not the pinned {expected}; remove it, and it is fetched again"
-        )
+    download_file_from_google_drive(CELEBA_DRIVE, str(folder), remote.file)
 
 
 def _as_png(picture: np.ndarray) -> bytes:

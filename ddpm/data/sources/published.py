@@ -10,6 +10,7 @@ from ddpm.data.manifest import Manifest, read_manifest, store_of
 from ddpm.data.sources.source import Source
 from ddpm.data.sources.spec import Spec
 from ddpm.errors import WrongInput
+from ddpm.places import local_path
 from ddpm.store import FileStore
 
 URI = re.compile(r"/datasets/([^/]+)/[0-9a-f]{64}\.json$")
@@ -20,6 +21,7 @@ class Published(Spec):
     """`STORE/datasets/NAME/DIGEST.json`"""
 
     uri: str
+    has_name = True
 
     @classmethod
     def recognise(cls, source: str) -> Published | None:
@@ -39,7 +41,7 @@ class Published(Spec):
         return self.uri.split("/")[-2]
 
     def absolute(self) -> str:
-        return self.uri if "://" in self.uri else str(Path(self.uri).expanduser().absolute())
+        return self.uri if "://" in self.uri else str(local_path(self.uri))
 
     def local_paths(self) -> tuple[Path, ...]:
         store, _ = store_of(self.uri)

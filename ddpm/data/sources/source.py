@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+
+from ddpm.data.formats import BY_ENDING
 
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 NO_CLASS = -1
 MAX_BYTES = 256 * 2**20  # of one picture's file, wherever it lies; more is no picture that anybody trains on
+
+ENDINGS_SHOWN = 6
+# What folders are called that hold parts of one data set, each with the same classes in it.
+PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"}
 
 Content = str | bytes | Callable[[], bytes]  # a file's path; the bytes; or what reads them from where they lie
 
@@ -25,6 +33,34 @@ class Picture:
     content: Content
 
 
+class PassedOver:
+    """Files that are not looked at, for their names do not end like a picture's: counted by ending, one of each named."""
+
+    def __init__(self) -> None:
+        self._count: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def add(self, name: str) -> None:
+        """Count a file; hidden ones do not count."""
+        if not is_hidden(name):
+            ending = os.path.splitext(name)[1].lower()[:12]
+            self._count[ending] += 1
+            self._first.setdefault(ending, printable(name))
+
+    def __len__(self) -> int:
+        return sum(self._count.values())
+
+    def __str__(self) -> str:
+        """`12 .heic (a/1.heic …: HEIC, which is not read here; …), 1 .txt (notes.txt)`"""
+        shown = [
+            f"{count:,} {ending or 'without an ending'} ({self._first[ending]}{' …' if count > 1 else ''}"
+            + (f": {BY_ENDING[ending]})" if ending in BY_ENDING else ")")
+            for ending, count in self._count.most_common(ENDINGS_SHOWN)
+        ]
+        more = len(self._count) - len(shown)
+        return ", ".join(shown) + (f" and {more} more endings" if more > 0 else "")
+
+
 @dataclass(frozen=True)
 class Source:
     """Pictures with their classes. `kind` and `facts` go into the manifest, so they hold no path of this machine."""
@@ -33,7 +69,20 @@ class Source:
     classes: list[str]
     pictures: list[Picture]
     facts: dict[str, Any]
-    passed_over: int = 0  # files that were not looked at, for their names do not end like a picture's
+    passed_over: PassedOver = field(default_factory=PassedOver)
+    notes: Sequence[str] = ()  # lines that whoever reads it in should see: how it was understood, what is not used
+
+    def remarks(self, limit: float) -> Iterator[str]:
+        """The notes, and what is passed over: with a warning, where that is more than this share of all files."""
+        yield from self.notes
+        passed_over, total = len(self.passed_over), len(self.passed_over) + len(self.pictures)
+        if passed_over:
+            yield f"passed over, for their names do not end like a picture's: {self.passed_over}"
+        if passed_over > limit * total:
+            yield (
+                f"warning: {passed_over:,} of {total:,} files are passed over, more than quarantine_limit {limit:.3g}; "
+                "look whether pictures are among them"
+            )
 
 
 def is_picture(name: str) -> bool:
@@ -42,7 +91,13 @@ def is_picture(name: str) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
+    return any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))
+
+
+def no_pictures(place: object, passed_over: PassedOver) -> str:
+    """What is said of a source without any, which may hold other files."""
+    others = f"; there are {passed_over}" if len(passed_over) else ""
+    return f"source: {place} holds no pictures ({' '.join(PICTURE_ENDINGS)}){others}; name one that does"
 
 
 def printable(name: str) -> str:
@@ -68,12 +123,50 @@ def name_digest(name: str) -> bytes:
     return hashlib.sha256(name.encode()).digest()
 
 
-def by_folders(kind: str, contents: Mapping[str, Content], facts: dict[str, Any], passed_over: int = 0) -> Source:
-    """Pictures by their paths, `class/…/file` or `file`: the first folders are the classes; beside them, there is none."""
-    classes = sorted({name.split("/")[0] for name in contents if "/" in name})
+def by_folders(
+    kind: str, contents: Mapping[str, Content], facts: dict[str, Any], passed_over: PassedOver | None = None
+) -> Source:
+    """Pictures by their paths, `class/…/file` or `file`: the first folders are the classes; beside them, there is none.
+
+    Folders that hold everything else are no classes, nor are the parts of a data set (train, test).
+    """
+    contents, notes = _without_wrapping(contents)
+    folders = {name: _folders(name) for name in contents}
+    first = {found[0] for found in folders.values() if found}
+    if {name.lower() for name in first} <= PARTS and (
+        len(first) > 1 or any(len(found) > 1 for found in folders.values())
+    ):
+        folders = {name: found[1:] for name, found in folders.items()}
+        notes.append(
+            f"the folders {', '.join(sorted(first))} are taken for parts of one data set, not for classes: "
+            "all their pictures are taken; name one of them to have it alone"
+        )
+    classes = sorted({found[0] for found in folders.values() if found})
     number = {name: index for index, name in enumerate(classes)}
     pictures = [
-        Picture(name, number[name.split("/")[0]] if "/" in name else NO_CLASS, content)
+        Picture(name, number[folders[name][0]] if folders[name] else NO_CLASS, content)
         for name, content in sorted(contents.items())
     ]
-    return Source(kind, classes, pictures, facts, passed_over)
+    return Source(kind, classes, pictures, facts, passed_over or PassedOver(), notes)
+
+
+def _folders(name: str) -> list[str]:
+    """Those that a file lies in, outermost first. In a bucket a name may begin with a slash, or hold two in a row."""
+    return [part for part in name.split("/")[:-1] if part not in ("", ".")]
+
+
+OUTERMOST = re.compile(r"(?:\.?/)*[^/]+/")
+
+
+def _without_wrapping(contents: Mapping[str, Content]) -> tuple[Mapping[str, Content], list[str]]:
+    """The pictures by the names that they have below a folder that holds them all, and folders of them; and a note of it."""
+    notes: list[str] = []
+    while True:
+        folders = [_folders(name) for name in contents]
+        if len({found[0] if found else "" for found in folders}) != 1 or min(map(len, folders)) < 2:
+            return contents, notes
+        inside = {OUTERMOST.sub("", name, count=1): content for name, content in contents.items()}
+        if len(inside) < len(contents):
+            return contents, notes
+        notes.append(f"the folder {folders[0][0]} holds all the others: it is no class")
+        contents = inside

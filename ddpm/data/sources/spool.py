@@ -6,9 +6,13 @@ import os
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import IO
 
 from ddpm.errors import WrongInput
+
+EXPANSION = 100  # times its own size, and
+ALWAYS_ALLOWED = 2**30  # bytes: what a file may unpack to; more is taken for a bomb
 
 
 class Spool:
@@ -52,3 +56,13 @@ def read_at(file: IO[bytes], start: int, size: int) -> bytes:
     if len(data) < size:
         raise OSError(None, "the file ends too early")
     return data
+
+
+def require_bounded(file: Path, unpacked: int) -> None:
+    """Raise WrongInput where a file unpacks to more than it could in good faith."""
+    packed = file.stat().st_size
+    if unpacked > max(ALWAYS_ALLOWED, EXPANSION * packed):
+        raise WrongInput(
+            f"source: {file} is refused: its {packed:,} bytes unpack to more than {max(ALWAYS_ALLOWED, EXPANSION * packed):,}, "
+            "taken for a bomb; unpack it by hand if you trust it, and give the folder"
+        )

@@ -42,6 +42,7 @@ FOLDS = 2
 EPOCHS = 16
 BATCH = 64
 MIN_ACCURACY = 0.95
+TASK = "classifier"  # as people are told of its fitting
 ANEW = "remove it: the networks are fitted anew, and figures by them compare with none from before"
 VERSION = 1  # of the architecture and its fitting: part of the published name
 
@@ -121,7 +122,7 @@ def open_classifier(
     try:
         published = read_json(store, key, Published, ANEW)
     except Missing:
-        store.create(key, sealed_json(_fit_all(data, store)))
+        store.create(key, sealed_json(_fit_all(data, store, progress)))
         published = read_json(store, key, Published, ANEW)
     accuracy = min(published["accuracy"])
     if accuracy < MIN_ACCURACY:
@@ -143,23 +144,24 @@ def open_classifier(
     return Opened("fid_classifier", sides, facts, knows_classes=True)
 
 
-def _fit_all(data: PictureSet, store: Store) -> Published:
+def _fit_all(data: PictureSet, store: Store, progress: Progress) -> Published:
     fold = fold_of(data.train)
     digests, accuracies = [], []
     for number in range(FOLDS):
         seen = fold != number  # network k is shown fold k's pictures later, and trains on the others
         with threads_for(WIDTH, torch.device("cpu")):
-            network = _fit(data.train.images[seen], data.train.labels[seen], len(data.classes), number)
+            network = _fit(data.train.images[seen], data.train.labels[seen], len(data.classes), number, progress)
         unseen = torch.cat([data.train.images[~seen], data.held_out.images])
         labels = torch.cat([data.train.labels[~seen], data.held_out.labels])
         accuracies.append(accuracy_of(network, unseen, labels))
         weights = save_tensors(dict(network.state_dict()))
         digests.append(hashlib.sha256(weights).hexdigest())
         store.create(f"classifiers/{digests[-1]}.safetensors", weights)
+    progress.drop(TASK)
     return {"sha256": digests, "accuracy": accuracies}
 
 
-def _fit(images: Tensor, labels: Tensor, classes: int, number: int) -> Classifier:
+def _fit(images: Tensor, labels: Tensor, classes: int, number: int, progress: Progress) -> Classifier:
     """Adam with a rate that falls to zero, and shifts by up to an eighth of the side as augmentation."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(number)  # initial weights
@@ -169,7 +171,9 @@ def _fit(images: Tensor, labels: Tensor, classes: int, number: int) -> Classifie
     steps = EPOCHS * -(-len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     reach = max(1, images.shape[-1] // 8)
-    for _ in range(EPOCHS):
+    for epoch in range(EPOCHS):
+        note = f"network {number + 1} of {FOLDS}, epoch {epoch + 1}/{EPOCHS}"
+        progress.update(TASK, number * EPOCHS + epoch, FOLDS * EPOCHS, note)
         order = torch.randperm(len(images), generator=draw)
         for start in range(0, len(images), BATCH):
             chosen = order[start : start + BATCH]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from ddpm.data.dataset import PictureSet
-from ddpm.errors import WrongInput
 from ddpm.evaluation.extractors.features import Opened, from_torch_fidelity
 from ddpm.evaluation.extractors.weights import inception_weights
 from ddpm.progress import Progress
@@ -23,12 +22,7 @@ def open_inception(
 
     Raises WrongInput where the file has no weights up to the layer.
     """
-    found = inception_weights(settings.weights, settings.weights_sha256, store, progress)
-    layer = settings.layer
-    if layer > found.top_layer:
-        raise WrongInput(
-            f"layer: {settings.weights} has weights up to layer {found.top_layer} only; give layer={found.top_layer}, or another file"
-        )
+    found, layer = inception_weights(settings, store, progress), settings.layer
     no_logits = "" if found.logits else f"the weights (sha256 {found.sha256[:12]}…) have no layer of classes"
     extractor = from_torch_fidelity(NAME, layer, found.path, found.sha256, device, LOGITS, no_logits)
     facts: dict[str, str | int | float] = {"extractor": NAME, "layer": layer, "weights_sha256": found.sha256}

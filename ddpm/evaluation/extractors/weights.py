@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ddpm.errors import WrongInput
-from ddpm.places import cache_folder
+from ddpm.places import cache_folder, local_path
 from ddpm.progress import Progress
+from ddpm.settings import EvaluateSettings
 from ddpm.store import FileStore, Missing, Store, open_object
 
 INCEPTION_KEY = "weights/inception-2015-12-05.pth"
@@ -28,13 +29,15 @@ class InceptionWeights:
     logits: bool  # whether the classes' layer has weights
 
 
-def inception_weights(weights: str, sha256: str, store: Store, progress: Progress) -> InceptionWeights:
-    """A weights file on this disk: one that is named, or the published one, downloaded once into the store.
+def inception_weights(settings: EvaluateSettings, store: Store, progress: Progress) -> InceptionWeights:
+    """A weights file on this disk: the one that is named, or the published one, downloaded once into the store.
 
-    Args:
-        sha256: what the file must have, if named. The published file is always checked.
-    Raises: WrongInput, also where the file holds anything but tensors: torch-fidelity itself would unpickle it.
+    The published file is always checked; one that is named, where `weights_sha256` says what it must have.
+
+    Raises: WrongInput, also where the file has no weights up to the layer, or holds anything but tensors: torch-fidelity
+    itself would unpickle it.
     """
+    weights, sha256 = settings.weights, settings.weights_sha256
     path = _fetch(weights) if weights else _published(store, progress)
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -46,12 +49,17 @@ def inception_weights(weights: str, sha256: str, store: Store, progress: Progres
     whole = all(
         bool(state[name].any()) for name in state if name.startswith("Mixed_7") and name.endswith("conv.weight")
     )
-    return InceptionWeights(path, digest, 2048 if whole else 768, whole and bool(state["fc.weight"].any()))
+    found = InceptionWeights(path, digest, 2048 if whole else 768, whole and bool(state["fc.weight"].any()))
+    if settings.layer > found.top_layer:
+        raise WrongInput(
+            f"layer: {weights or path} has weights up to layer {found.top_layer} only; give layer={found.top_layer}, or another file"
+        )
+    return found
 
 
 def check_weights(weights: str) -> None:
     """Raise WrongInput for a weights file that is not there. Cheap: a URI is looked at when its turn comes."""
-    if weights and "://" not in weights and not Path(weights).expanduser().is_file():
+    if weights and "://" not in weights and not local_path(weights).is_file():
         raise WrongInput(
             f"weights: there is no file {weights}; name Inception's weights as torch-fidelity loads them, or leave weights out"
         )
@@ -60,7 +68,7 @@ def check_weights(weights: str) -> None:
 def _fetch(weights: str) -> Path:
     check_weights(weights)
     if "://" not in weights:
-        return Path(weights).expanduser()
+        return local_path(weights)
     source, key = open_object(weights)
     if isinstance(source, FileStore):
         if not source.exists(key):
@@ -88,7 +96,8 @@ def _published(store: Store, progress: Progress) -> Path:
         except (OSError, RuntimeError) as problem:
             words = " ".join(str(problem).split())[:160]
             raise WrongInput(
-                f"weights: Inception's could not be downloaded ({words}); fetch them by hand and give weights=PATH"
+                f"weights: Inception's could not be downloaded ({words}); fetch {URL_INCEPTION_V3} (sha256 {INCEPTION_SHA256_PREFIX}…) by hand, "
+                f"and go on with SET='weights=/path/to/{URL_INCEPTION_V3.rpartition('/')[2]}' (--weights)"
             ) from None
         finally:
             shutil.rmtree(folder)

@@ -67,7 +67,8 @@ def read(report: Report) -> Reading:
     if not found:
         return Reading(None)
     real, training = found.get("held_out") or {}, found.get("train") or {}
-    words = f"against {found.get('n')} of either"
+    drawn = f"{report.get('n')} pictures " if report.get("n") else ""
+    words = f"{drawn}against {found.get('n')} of either"
     apart = (found.get("difference") or {}).get("fid")
     if apart is None or apart["low"] is None or apart["high"] is None:
         words += "; far above training: it fits what it has seen"

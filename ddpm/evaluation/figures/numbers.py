@@ -19,6 +19,12 @@ def share(value: float | None) -> str:
     return NOT_MEASURED if value is None else f"{value:.1%}"
 
 
+def distance_name(name: str, metric: str | None, n: int | None = None) -> str:
+    """fid_768 (n=128): a distance with its features, as `metric` ("fid_768") has them, and the number of pictures."""
+    features = (metric or "fid").removeprefix("fid")
+    return f"{name}{features}" + (f" (n={n})" if n else "")
+
+
 def between(low: float | None, high: float | None) -> str:
     """A 95% interval behind its figure; nothing where there is none."""
     return "" if low is None or high is None else f" (95%: {number(low)} to {number(high)})"

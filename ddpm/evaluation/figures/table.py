@@ -13,7 +13,7 @@ from enum import Enum
 from torch import Tensor
 
 from ddpm.evaluation.figures import classes, curve, distances, held_out
-from ddpm.evaluation.figures.numbers import number, share
+from ddpm.evaluation.figures.numbers import distance_name, number, share
 from ddpm.evaluation.figures.reading import Reading
 from ddpm.evaluation.figures.sample import Sample, Value
 from ddpm.evaluation.figures.uncertainty import interval, share_interval
@@ -38,7 +38,8 @@ class Figure:
         title, meaning: for people.
         measure: of one draw against one side; means over both are reported. None: it is told by other parts of a report.
         look: what must be kept of pictures uint8 [b,3,h,w] themselves, [b,…], as they pass by: features are kept anyhow.
-        distance: of features, whose name its title has with it; real pictures have one from each other, the noise floor.
+        distance: of features, and called by them; real pictures have one from each other, the noise floor.
+        of_fid: the FID of its title is called so, too.
         biased: it falls with n, so that its noise floor may be one that is extrapolated.
         shown, digits: how it is printed, and with how many digits where a line is short.
         read: where it is found in a report; None: under its name.
@@ -52,6 +53,7 @@ class Figure:
     look: Callable[[Tensor], Tensor] | None = None
     interval: Interval = Interval.NONE
     distance: bool = False
+    of_fid: bool = False
     biased: bool = False
     shown: Callable[[float | None], str] = number
     digits: int = 4
@@ -62,9 +64,15 @@ class Figure:
         return "higher is better" if self.higher_is_better else "lower is better"
 
     def named(self, report: Report) -> str:
-        """FID_768, KID_classifier: distances of different features are different figures."""
-        features = (report.get("metric") or "fid").removeprefix("fid")
-        return f"{self.title}{features}" if self.distance else self.title
+        """fid_768 (n=128): distances of other features, or of another number of pictures, are other figures."""
+        metric = report.get("metric")
+        if self.distance:
+            return distance_name(self.name, metric, report.get("n"))
+        return self.title.replace("FID", distance_name("fid", metric)) if self.of_fid else self.title
+
+    def key(self, metric: str | None) -> str:
+        """fid_768, kid_classifier: its name where figures of several protocols meet, as in MLflow."""
+        return distance_name(self.name, metric) if self.distance else self.name
 
     def reading(self, report: Report) -> Reading | None:
         """What a report says of it; None where it has no place for it."""
@@ -110,9 +118,12 @@ FIGURES = {
         ),
         Figure(
             "fid_infinity", "FID at infinite n", "without the part that is due to the number of pictures", False,
-            read=curve.read_infinity,
+            of_fid=True, read=curve.read_infinity,
         ),
-        Figure("fid_held_out", "FID, held-out pictures", "distance from pictures that it was not trained on", False, read=held_out.read),
+        Figure(
+            "fid_held_out", "FID, held-out pictures", "distance from pictures that it was not trained on", False,
+            of_fid=True, read=held_out.read,
+        ),
         Figure(
             "precision", "Precision", "generated pictures that are among the real ones", True,
             _precision, interval=Interval.OF_GENERATED,
@@ -163,10 +174,18 @@ def measured() -> Iterator[tuple[Figure, Callable[[Sample], Value]]]:
 
 
 def logged(report: Report) -> Mapping[str, float | None]:
-    """What MLflow is told of a report: what was measured, the noise floors, copies, and the judge's score (None: none)."""
-    found = {figure.name: number_in(report, figure.name) for figure, _ in measured()}
+    """What MLflow is told of a report: what was measured, the noise floors, copies, and the judge's score (None: none).
+
+    Distances carry the name of their features: fid_768.
+    """
+    metric = report.get("metric")
+    found = {figure.key(metric): number_in(report, figure.name) for figure, _ in measured()}
     floor = report.get("noise_floor") or NoiseFloor()
-    floors = {f"noise_floor_{name}": number_in(floor, name) for name, figure in FIGURES.items() if figure.distance}
+    floors = {
+        f"noise_floor_{figure.key(metric)}": number_in(floor, name)
+        for name, figure in FIGURES.items()
+        if figure.distance
+    }
     judge = report.get("judge")
     score = judge["score"] if judge else None
     copies = (report.get("copying") or Copying()).get("share")

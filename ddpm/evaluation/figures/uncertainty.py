@@ -17,10 +17,16 @@ from ddpm.evaluation.figures.fidelity import FEW_FEATURES, Statistics, kid, kid_
 from ddpm.randomness import generator
 
 Z = 1.96  # a 95% interval in standard deviations
+ENOUGH = 10  # pictures a feature, for FID to be trusted
 BOOTSTRAPS = {True: 50, False: 8}  # by whether the features are few
 FLOOR_SPLITS = {True: 5, False: 1}
 CURVE_POINTS = 6
 CURVE_DRAWS = {True: 3, False: 1}
+
+
+def is_biased(n: int, features: int) -> bool:
+    """Whether n pictures are so few for so many features that FID's bias is felt: below ten times as many."""
+    return n < ENOUGH * features
 
 
 def students_t(degrees: int) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TypedDict
 
 from ddpm.evaluation.figures.numbers import NOT_MEASURED, between, number
-from ddpm.evaluation.report import Cost, Mean, Protocol, Report
+from ddpm.evaluation.report import Cost, Generation, Mean, Measurement, Protocol, Report, Subject
 
 
 def judge_facts(report: Report) -> dict[str, object] | None:
@@ -28,6 +28,37 @@ def judge_facts(report: Report) -> dict[str, object] | None:
     listed |= {"tokens sent": judge["tokens"]["sent"], "tokens answered": judge["tokens"]["answered"],
              "cost": NOT_MEASURED if judge["cost"] is None else number(judge["cost"])}  # fmt: skip
     return {**judge, "kinds": kinds, "apart": apart, "facts": listed}
+
+
+NOT_KNOWN = "not known"
+
+
+def subject_facts(report: Report) -> tuple[str, dict[str, str]]:
+    """What the page is about: a title, and model, version, data set and date by name."""
+    protocol = report.get("protocol") or Protocol()
+    generation = protocol.get("generation") or Generation()
+    measurement = protocol.get("measurement") or Measurement()
+    subject = report.get("subject") or Subject()
+    version, dataset = subject.get("version"), report.get("dataset")
+    source = str(generation.get("checkpoint") or generation.get("pictures") or "")
+    name = subject.get("model") or source or "generated pictures"
+    if subject.get("run"):
+        name += f", run {subject['run']}"
+    facts = {
+        "model": subject.get("model") or ("none: a folder of pictures" if generation.get("pictures") else NOT_KNOWN)
+    }
+    facts["version"] = str(version) if version else "not registered as one when this page was made"
+    digest = str(measurement.get("dataset_digest") or "")[:12]
+    words = (
+        [f"{dataset['name']}: {dataset['pictures']:,} training and {dataset['held_out']:,} held-out pictures"]
+        if dataset
+        else []
+    )
+    facts["data set"] = ", ".join([*words, *([f"digest {digest}…"] if digest else [])]) or NOT_KNOWN
+    facts["measured on"] = report.get("made") or NOT_KNOWN
+    if source:
+        facts["pictures from"] = source
+    return f"{name}, version {version}" if version else name, facts
 
 
 class Half(TypedDict):

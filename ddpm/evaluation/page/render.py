@@ -5,19 +5,19 @@ What a report does not hold is said to be not measured; it is never drawn as not
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from typing import TypedDict
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ddpm.evaluation.figures.numbers import NOT_MEASURED
+from ddpm.evaluation.figures.numbers import NOT_MEASURED, distance_name
 from ddpm.evaluation.page.charts import Line, curves
-from ddpm.evaluation.page.facts import cost_facts, judge_facts, protocol_facts
+from ddpm.evaluation.page.clusters import strips
+from ddpm.evaluation.page.facts import cost_facts, judge_facts, protocol_facts, subject_facts
 from ddpm.evaluation.page.tables import copying_rows, figure_rows, widest
 from ddpm.evaluation.page.verdict import verdict
-from ddpm.evaluation.report import Generation, Levels, Protocol, Report
+from ddpm.evaluation.report import Levels, Report
+from ddpm.page.render import data_uri, template
 from ddpm.store import Store, read_object
 
 PICTURES = {  # by the report's name: a heading, and what one sees
@@ -58,21 +58,23 @@ def render(report: Report, pictures: dict[str, bytes]) -> str:
 
     The same report and pictures give the same bytes.
     """
-    coverage = report.get("coverage")
-    page = Environment(
-        loader=PackageLoader("ddpm.evaluation.page", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return page.get_template("report.html.j2").render(
-        title=_title(report),
+    coverage, (title, subject) = report.get("coverage"), subject_facts(report)
+    by_cluster = coverage is not None and coverage["by"] == "cluster"
+    sheet = pictures.get("clusters") if by_cluster else None
+    thumbnails = strips(sheet, len(coverage["rows"])) if coverage and sheet else []
+    return template("ddpm.evaluation.page", "report.html.j2").render(
+        title=title,
+        subject=subject,
         findings=verdict(report),
         rows=figure_rows(report),
         pictures=[
-            {"heading": heading, "caption": caption, "data": _data_uri(pictures[name]) if name in pictures else None, "name": name}
+            {"heading": heading, "caption": caption, "data": data_uri(pictures[name]) if name in pictures else None, "name": name}
             for name, (heading, caption) in PICTURES.items()
-            if name != "clusters" or (coverage and coverage["by"] == "cluster")
+            if name != "clusters" or (by_cluster and not thumbnails)
         ],
         copying=copying_rows(report),
         coverage=coverage,
+        thumbnails=[data_uri(strip) for strip in thumbnails],
         widest=widest(report),
         charts=charts(report),
         judge=judge_facts(report),
@@ -81,15 +83,6 @@ def render(report: Report, pictures: dict[str, bytes]) -> str:
         warnings=report.get("warnings") or [],
         not_measured=NOT_MEASURED,
     )  # fmt: skip
-
-
-def _title(report: Report) -> str:
-    generation = (report.get("protocol") or Protocol()).get("generation") or Generation()
-    return str(generation.get("checkpoint") or generation.get("pictures") or "generated pictures")
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def charts(report: Report) -> list[Chart]:
@@ -107,8 +100,9 @@ def charts(report: Report) -> list[Chart]:
         if training.get(key)
     ]
     at_n = [(point["n"], point["fid"]) for point in report.get("curve") or []]
+    fid = distance_name("fid", report.get("metric"))
     found: list[tuple[str, Markup]] = [
-        ("FID at growing n", curves([Line("FID", at_n)], "pictures", "FID", "FID over the number of generated pictures", level=report.get("fid_infinity"), level_name="at infinite n")),
+        (f"{fid} at growing n", curves([Line(fid, at_n)], "pictures", fid, f"{fid} over the number of generated pictures", level=report.get("fid_infinity"), level_name="at infinite n")),
         ("Loss while training", curves(over_images, "images seen", "loss", "Training and held-out loss over images seen", log_y=True)),
         ("Loss by noise level", curves(by_level, "noise level σ", "loss", "Loss of training and of held-out pictures over the noise level", log_x=True, log_y=True)),
     ]  # fmt: skip

@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from ddpm.evaluation.figures.numbers import NOT_MEASURED, between, number
-from ddpm.evaluation.figures.table import FIGURES
+from ddpm.evaluation.figures.numbers import NOT_MEASURED, between
 from ddpm.evaluation.figures.uncertainty import share_excess
-from ddpm.evaluation.report import Closer, Copying, CopyingIn, Excess, Nearness, NoiseFloor, Report, Verdict
-
-GOOD, FAIR, BAD, UNKNOWN = "good", "fair", "bad", "unknown"  # a word and a sign on the page, not only a colour
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A sentence of the verdict, and how good that is."""
-
-    level: str
-    title: str
-    text: str
+from ddpm.evaluation.likeness import BAD, FAIR, GOOD, UNKNOWN, Finding, likeness
+from ddpm.evaluation.report import Closer, Copying, CopyingIn, Nearness, Report, Verdict
 
 
 def verdict(report: Report) -> list[Finding]:
-    """What the figures come to: quality, copying, coverage, and the judge's word where it was asked."""
-    found = [_quality(report), _copies(report), _all_kinds(report)]
+    """What the figures come to: likeness, copying, coverage, and the judge's word where it was asked."""
+    found = [likeness(report), _copies(report), _all_kinds(report)]
     judge = report.get("judge")
     return [*found, _judged(judge)] if judge else found
-
-
-def _quality(report: Report) -> Finding:
-    fid, floor = report.get("fid"), (report.get("noise_floor") or NoiseFloor()).get("fid")
-    excess = report.get("excess") or Excess()
-    more = excess.get("fid")
-    if fid is None or floor is None or more is None:
-        return Finding(UNKNOWN, "Likeness", NOT_MEASURED)
-    low, high = excess.get("fid_interval") or (None, None)
-    words = f"{FIGURES['fid'].named(report)} {number(fid)}, where real pictures against other real ones have {number(floor)}"
-    above = f"{number(more)} above that{between(low, high)}"
-    if low is not None and low <= 0:
-        return Finding(GOOD, "Likeness", f"{words}: no difference beyond the interval ({above}).")
-    return Finding(FAIR if fid <= 10 * floor else BAD, "Likeness", f"{words}: {above}.")
 
 
 def _copies(report: Report) -> Finding:

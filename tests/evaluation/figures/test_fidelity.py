@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 
 from ddpm.data.dataset import PictureSet, Split
-from ddpm.data.ingest import ingest
 from ddpm.errors import Refused, WrongInput
 from ddpm.evaluation.figures.fidelity import frechet, kid_subset, quick_frechet, statistics
 from ddpm.evaluation.figures.memorisation import CopySearch
@@ -16,20 +15,10 @@ from ddpm.evaluation.figures.precision_recall import precision_recall, radii
 from ddpm.evaluation.measure import Clock, measure, score
 from ddpm.evaluation.reference import open_reference
 from ddpm.progress import Quiet
-from ddpm.settings import EvaluateSettings, IngestSettings
+from ddpm.settings import EvaluateSettings
 from ddpm.store import open_store
 
 CLASSIFIER = EvaluateSettings(extractor="classifier")
-
-
-@pytest.fixture(scope="module")
-def all_digits(tmp_path_factory):
-    """scikit-learn's digits as published, their store, and their reference."""
-    from ddpm.data.dataset import open_dataset
-
-    store = open_store(str(tmp_path_factory.mktemp("store")))
-    data = open_dataset(ingest(IngestSettings(image_size=8), store, Quiet())["uri"])
-    return data, store, open_reference(CLASSIFIER, data, store, "cpu", Quiet())
 
 
 def some(images, n, seed=0):

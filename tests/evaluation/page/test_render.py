@@ -2,14 +2,18 @@
 
 import copy
 import html.parser
+import io
 import re
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ddpm.evaluation.figures.numbers import NOT_MEASURED
 from ddpm.evaluation.page.charts import Line, curves
+from ddpm.evaluation.page.clusters import strips
 from ddpm.evaluation.page.render import PICTURES, publish, render
 from ddpm.evaluation.page.verdict import verdict
 from ddpm.pictures import grid, png
@@ -21,6 +25,7 @@ REPORT = {
     "key": "reports/abc", "metric": "fid_classifier", "fid": 2.5, "fid_std": 0.1, "kid": 0.01, "kid_std": 0.001, "n": 100,
     "noise_floor": {"fid": 0.5, "kid": -0.001, "extrapolated": True}, "extrapolated": True,
     "excess": {"fid": 2.0, "fid_interval": [1.8, 2.2], "kid": 0.011, "kid_interval": [0.01, 0.012]},
+    "noise": {"kid": 0.2, "n": 64, "share": 0.05, "interval": [-0.01, 0.11]},
     "precision": 0.8, "recall": 0.7, "inception_score": {"mean": 8.1, "std": 0.1, "of": "classifier", "why": ""},
     "intervals": {"fid": [2.3, 2.7], "kid": [0.008, 0.012], "precision": [0.7, 0.9], "recall": [0.6, 0.8]},
     "recognisable": {"generated": 0.7, "real": 0.95},
@@ -86,7 +91,7 @@ def test_the_page_says_it_all():
     page = Page(render(REPORT, ALL))
     assert page.open == []
     for words in (
-        "2.5", "FID_classifier", "KID_classifier", "2.3 to 2.7", "0.5 (extrapolated)", "against 50 of either; difference 0.5 (95%: 0.1 to 0.9): it fits what it has seen", "2 above that (95%: 1.8 to 2.2)", "70.0%", "FID at infinite n", "1.5", "100 pictures are few & far between",
+        "2.5", "fid_classifier (n=100)", "kid_classifier (n=100)", "2.3 to 2.7", "0.5 (extrapolated)", "100 pictures against 50 of either; difference 0.5 (95%: 0.1 to 0.9): it fits what it has seen", "2 above that (95%: 1.8 to 2.2)", "70.0%", "fid_classifier at infinite n", "fid_classifier, held-out pictures", "By KID 5% of the way from real pictures to noise (95%: 0% to 11%)", "1.5", "100 pictures are few & far between",
         "Drawn less than half as often as they should be: <seven>", "3.20 of 5", "AUC 0.99", "How much?", "1 min 15 s", "1 h 1 min", "0.0123", "eye", "[0, 100]",
     ):  # fmt: skip
         assert words in page.text, words
@@ -151,13 +156,84 @@ def test_clusters_are_shown_where_coverage_is_by_cluster():
     assert len(page.of("img")) == len(PICTURES)
 
 
+NAMED = {
+    **REPORT, "made": "2026-11-25", "dataset": {"name": "<flowers>", "pictures": 7370, "held_out": 819},
+    "subject": {"model": "ddpm-flowers", "version": 3, "run": "first"},
+}  # fmt: skip
+CLUSTERED = {
+    **NAMED, "metric": "fid_768",
+    "coverage": {**REPORT["coverage"], "by": "cluster", "missing": [], "rows": [
+        {"name": f"cluster {number}", "generated": 0.1, "low": 0.05, "high": 0.2, "real": 0.1} for number in range(1, 11)
+    ]},
+}  # fmt: skip
+
+
+def sheet(side):
+    """Ten rows of eight pictures, each row in a grey of its own."""
+    rows = torch.arange(10, dtype=torch.uint8).repeat_interleave(8) * 20
+    return png(grid(rows[:, None, None, None].expand(80, 3, side, side).contiguous(), columns=8))
+
+
+def test_the_page_names_model_version_data_set_and_day():
+    page = Page(render(NAMED, ALL))
+    for words in (
+        "Evaluation of ddpm-flowers, run first, version 3",
+        "<flowers>: 7,370 training and 819 held-out pictures",
+        "2026-11-25",
+    ):
+        assert words in page.text, words
+    unregistered = Page(render({**NAMED, "subject": {"model": "ddpm-flowers", "version": None, "run": "first"}}, ALL))
+    assert "version not registered as one when this page was made" in unregistered.text
+    old = Page(render(REPORT, ALL))
+    assert "Evaluation of store/<b>x</b>" in old.text and "measured on not known" in old.text
+
+
+@pytest.mark.parametrize("side", [8, 32, 64, 100])
+def test_each_cluster_is_shown_beside_its_shares(side):
+    data = sheet(side)
+    found = strips(data, 10)
+    greys = [np.asarray(Image.open(io.BytesIO(strip)).convert("L")) for strip in found]
+    assert [sorted(set(grey.flatten().tolist())) for grey in greys] == [[20 * row, 255] for row in range(10)]
+    page = Page(render(CLUSTERED, {**ALL, "clusters": data}))
+    images = [image["alt"] for image in page.of("img")]
+    assert [alt for alt in images if "middle of" in alt] == [
+        f"Real pictures in the middle of cluster {number}" for number in range(1, 11)
+    ]
+    assert len(images) == len(PICTURES) - 1 + 10, "and not as a sheet as well"
+    assert strips(data, 9) == [] and strips(data, 0) == [], "a sheet of other rows is shown whole"
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+def test_on_a_phone_tables_scroll_sideways_and_the_page_does_not(tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    long = {**REPORT["protocol"], "generation": {"checkpoint": "/home/somebody/" + "a" * 200}}
+    (tmp_path / "page.html").write_text(render({**CLUSTERED, "protocol": long}, {**ALL, "clusters": sheet(32)}))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        for width in (1400, 390):
+            page = browser.new_page(viewport={"width": width, "height": 844})
+            page.goto((tmp_path / "page.html").as_uri())
+            assert page.evaluate("document.scrollingElement.scrollWidth") == width
+            wide = page.evaluate("[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth > e.clientWidth)")
+            assert len(wide) == 4 and set(wide) == {width == 390}
+            scrolled = page.evaluate(
+                "(e => { e.scrollLeft = 50; return e.scrollLeft })(document.querySelector('.scroll'))"
+            )
+            assert scrolled == (50 if width == 390 else 0)
+        browser.close()
+
+
 def test_the_verdict_follows_the_figures():
     def levels(**changes):
         return {finding.title: finding.level for finding in verdict({**REPORT, **changes})}
 
     assert levels() == {"Likeness": "fair", "Copying": "good", "Coverage": "bad", "Judge": "fair"}
     assert levels(fid=50.0)["Likeness"] == "bad"
-    same = {"fid": 0.1, "fid_interval": [-0.1, 0.3]}
+    same = {**REPORT["excess"], "fid": 0.1, "fid_interval": [-0.1, 0.3]}
     assert levels(fid=0.6, excess=same)["Likeness"] == "good"
     copied = {"share": 0.4, "share_held_out": 0.01, "excess_low": 0.3}
     assert levels(copying=copied)["Copying"] == "bad"

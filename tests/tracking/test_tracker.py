@@ -10,11 +10,6 @@ from ddpm.errors import WrongInput
 from ddpm.tracking import Tracker, open_client
 
 
-@pytest.fixture
-def place(tmp_path):
-    return f"sqlite:///{tmp_path}/deep/mlflow.db"
-
-
 def runs(place, experiment="digits"):
     client = open_client(place)
     return client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
@@ -119,7 +114,8 @@ def test_more_params_and_metrics_than_one_batch_takes(place):
     assert client.get_run(run_id).info.status == "RUNNING", "the parent ends when it is told to"
 
 
-def test_processes_that_open_a_fresh_database_at_once(place):
+def test_processes_that_open_a_fresh_database_at_once(tmp_path):
+    place = f"sqlite:///{tmp_path}/fresh/mlflow.db"
     code = "import sys; from ddpm.tracking import Tracker; print(Tracker(sys.argv[1], sys.argv[2], 'digits').open({'a': 1}))"
     started = [
         subprocess.Popen(

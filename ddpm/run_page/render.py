@@ -1,0 +1,105 @@
+"""A run as one page: pictures, verdict, trials, the choice, figures, cost, and the commands to go on.
+
+It holds all of itself, is made of the run's summary and its report, and shows of a failed run what there is of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from ddpm.evaluation.figures.numbers import number
+from ddpm.evaluation.page.tables import figure_rows
+from ddpm.evaluation.page.verdict import verdict
+from ddpm.evaluation.report import Report
+from ddpm.page.render import data_uri, template
+from ddpm.run import Run
+from ddpm.run_page.going_on import Command, going_on
+from ddpm.store import Missing, read_object
+from ddpm.summary import STEPS, Summary, SummedTrial, gather
+
+UNFINISHED = "UNFINISHED"  # the state of a run without a summary
+PAGE = "index.html"  # its name, in the run's folder of the store too
+PICTURES = {  # by the report's name: a heading, and what one sees
+    "grid": ("Samples", "The first pictures of the final model, by seed: not chosen."),
+    "denoising": ("Denoising", "Pictures appearing out of noise, from left to right."),
+    "pairs": ("Closest pairs", "Generated pictures (left of each pair) beside the training pictures nearest to them."),
+}
+
+
+@dataclass(frozen=True)
+class Links:
+    """Where what belongs to the page is, as it is written there; empty where it is not beside it."""
+
+    report: str = ""
+    samples: str = ""
+    tracking: str = ""  # the run in MLflow
+
+
+def page_of(run: Run, links: Links | None = None, more: Sequence[Command] = ()) -> str:
+    """The page of a run, with `more` commands at its end. Of one that has not ended it shows what there is."""
+    summary = cast("Summary | None", run.facts("summary")) or Summary(**{**gather(run, False), "state": UNFINISHED})
+    report = cast("Report", run.facts("evaluate") or {})
+    return template("ddpm.run_page", "run.html.j2").render(
+        name=summary["run_name"],
+        state=summary["state"],
+        ended=summary.get("ended", ""),  # a summary of an earlier release has none
+        error=summary.get("error", ""),
+        dataset=summary.get("dataset"),
+        model=summary.get("model"),
+        why=summary.get("best_why", ""),
+        plan=run.plan,
+        pictures=_pictures(report),
+        findings=verdict(report) if report else [],
+        figures=figure_rows(report) if report else [],
+        trials=[_trial_cells(row, summary) for row in summary.get("trials", [])],
+        cost=_cost(summary),
+        commands=[*going_on(summary, run.plan), *more],
+        links=links or Links(),
+    )
+
+
+def _pictures(report: Report) -> list[dict[str, str]]:
+    uris = report.get("pictures") or {}
+    found = []
+    for name, (heading, caption) in PICTURES.items():
+        uri = uris.get(name)
+        if not isinstance(uri, str):
+            continue
+        try:
+            found.append({"heading": heading, "caption": caption, "data": data_uri(read_object(uri))})
+        except Missing:
+            found.append({"heading": heading, "caption": f"it is gone from the store ({uri})", "data": ""})
+    return found
+
+
+def _trial_cells(row: SummedTrial, summary: Summary) -> dict[str, object]:
+    seen = row["images_seen"]
+    return {
+        "chosen": row["number"] == summary.get("best"),
+        "cells": [
+            str(row["number"]), row["channel_mults"] or "–", number(row["lr"]), number(row["fid"]), number(row["kid"]),
+            "–" if seen is None else f"{seen:,}", "–" if row["seconds"] is None else duration(row["seconds"]),
+            row["state"].lower(),
+        ],
+    }  # fmt: skip
+
+
+def _cost(summary: Summary) -> list[dict[str, object]]:
+    """A row a step: its time, and its share of the longest one's for the bar."""
+    seconds = dict(sorted(summary.get("seconds", {}).items(), key=lambda item: STEPS.index(item[0])))
+    longest = max(seconds.values(), default=0) or 1
+    return [
+        {"step": step, "time": duration(value), "share": round(100 * value / longest, 1)}
+        for step, value in seconds.items()
+    ]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

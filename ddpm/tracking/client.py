@@ -1,0 +1,217 @@
+"""The way to MLflow: opened once, and patient in an outage.
+
+A place that does not answer when it is first asked is wrong input, and said at once. One that has answered before, or
+when the run was configured, is away for a while: it is waited for ($DDPM_PATIENCE), and then it is an outage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from ddpm.credentials import masked
+from ddpm.errors import WrongInput
+from ddpm.outages import wait_out
+from ddpm.places import require_place
+from ddpm.progress import Events, Lines
+from ddpm.tracking import fit
+from ddpm.tracking.moved import ARTIFACTS, follow
+
+# MLflow would unpickle what a registered model names; ours are safetensors and JSON.
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# Its own waiting would neither be said nor end when it should: an outage is waited out here.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+AWAY = ("Max retries exceeded", "timeout exception", "Connection aborted", "RemoteDisconnected")
+AWAY_STATUS = ("error code 429", "error code 502", "error code 503", "error code 504")
+UNREACHED = (
+    "ConnectionError", "ConnectTimeout", "ReadTimeout", "RetryError", "ChunkedEncodingError", "ProxyError", "SSLError",
+)  # fmt: skip
+DATABASES = ("postgresql", "mysql", "mssql")  # that are reached over a network
+_answered: set[str] = set()  # the places that have, or did when the run was configured
+
+T = TypeVar("T")
+
+
+def expect(tracking_uri: str) -> None:
+    """Say of a place that it has answered before: from now on its silence is an outage."""
+    _answered.add(tracking_uri)
+
+
+def tell(text: str) -> None:
+    """A line to the person who runs this: among a task's events, else on standard error."""
+    speaker = Events() if os.environ.get("DDPM_PROGRESS") == "events" else Lines()
+    speaker.say(text)
+
+
+def patiently(tracking_uri: str, act: Callable[[], T], seconds: float | None = None) -> T:
+    """What `act`, which asks MLflow, returns; while MLflow is away it is asked again. Raises Outage where it stays away."""
+    where = masked(tracking_uri)
+
+    def matter(problem: Exception) -> str:
+        words = away(problem, tracking_uri)
+        return f"MLflow at {where} does not answer ({words})" if words else ""
+
+    return wait_out(act, matter, "start it again, or mend the way to it", tell, seconds)
+
+
+def away(problem: BaseException, tracking_uri: str) -> str:
+    """What an exception says of an outage, in a few words; empty where it is none."""
+    from sqlalchemy.exc import InterfaceError, OperationalError
+
+    for link in _chain(problem):
+        text = " ".join(str(link).split())
+        if isinstance(link, (OperationalError, InterfaceError, sqlite3.OperationalError)):
+            locked = "locked" in text  # a full disk, say, is no outage of a file
+            return _short(text) if locked or not tracking_uri.startswith("sqlite:") else ""
+        if type(link).__module__ == "requests.exceptions" and type(link).__name__ in UNREACHED:
+            return _short(text)
+        if type(link).__module__.startswith("mlflow.") and any(words in text for words in (*AWAY, *AWAY_STATUS)):
+            return _short(text)
+    return ""
+
+
+def _chain(problem: BaseException | None) -> Iterator[BaseException]:
+    """The exception and those that led to it, the first of them first."""
+    found: list[BaseException] = []
+    while problem is not None and problem not in found:
+        found.append(problem)
+        problem = problem.__cause__ or problem.__context__
+    return reversed(found)
+
+
+def _short(text: str) -> str:
+    """The part of a long message that says something: what urllib3 or the driver says at its end."""
+    for known in ("Connection refused", "Name or service not known", "Connection timed out", "Connection reset by peer",
+                  "Read timed out", "No route to host", "database is locked"):  # fmt: skip
+        if known in text:
+            return known[0].lower() + known[1:]
+    return text[:160]
+
+
+class Client:
+    """An MlflowClient, all of whose calls wait an outage out. `at_once` is the same without the waiting."""
+
+    def __init__(self, inner: Any, tracking_uri: str, seconds: float | None = None) -> None:
+        self._inner, self.tracking_uri, self._seconds = inner, tracking_uri, seconds
+
+    @property
+    def at_once(self) -> Client:
+        return Client(self._inner, self.tracking_uri, 0.0)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if not callable(found):
+            return found
+
+        def asked(*arguments: Any, **named: Any) -> Any:
+            return patiently(self.tracking_uri, lambda: found(*arguments, **named), self._seconds)
+
+        return asked
+
+
+def open_client(tracking_uri: str) -> Client:
+    """An MLflow client. A fresh SQLite database is migrated first, by one process at a time: several at once crash.
+
+    Raises WrongInput where the place is none, or has never answered and does not; Outage where it has, and stays away.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    import mlflow
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # they show tracebacks of what is said here in a line
+    require_place("tracking_uri", tracking_uri)
+    if not urlsplit(tracking_uri).scheme:
+        raise WrongInput(
+            f"tracking_uri: '{tracking_uri}' is no URI; write sqlite:///absolute/path.db, or http://HOST:PORT"
+        )
+
+    def connect() -> Any:
+        with _migrating(tracking_uri):
+            _reach_database(tracking_uri)
+            client = mlflow.MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+            client.search_experiments(max_results=1)
+        return client
+
+    try:
+        inner = patiently(tracking_uri, connect) if tracking_uri in _answered else connect()
+    except (
+        MlflowException,
+        SQLAlchemyError,
+        ImportError,
+        OSError,
+        sqlite3.Error,
+    ) as problem:  # ImportError: a driver not there
+        words = away(problem, tracking_uri) or " ".join(str(problem).split())[:160]
+        raise WrongInput(
+            f"tracking_uri: MLflow at {masked(tracking_uri)} cannot be used ({words}); start it, or give another"
+        ) from None
+    expect(tracking_uri)
+    return Client(inner, tracking_uri)
+
+
+def _reach_database(tracking_uri: str) -> None:
+    """Connect once, for MLflow itself would try for an hour before it says that nobody is there."""
+    if urlsplit(tracking_uri).scheme.partition("+")[0] not in DATABASES:
+        return
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    create_engine(tracking_uri, poolclass=NullPool).connect().close()
+
+
+@contextlib.contextmanager
+def _migrating(tracking_uri: str) -> Iterator[None]:
+    """Holds a lock beside a SQLite database while it is opened, and follows it where it was moved; nothing for a server."""
+    if not tracking_uri.startswith("sqlite:"):
+        yield
+        return
+    folder = sqlite_folder(tracking_uri)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "opening.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if moved := follow(_sqlite_file(tracking_uri)):
+            tell(moved)
+        yield
+
+
+def sqlite_folder(tracking_uri: str) -> Path:
+    """The folder of a SQLite database, beside which artifacts lie."""
+    return _sqlite_file(tracking_uri).parent
+
+
+def _sqlite_file(tracking_uri: str) -> Path:
+    """SQLAlchemy's rule: three slashes, then the path, so that an absolute one makes four."""
+    return Path(tracking_uri.removeprefix("sqlite:///")).absolute()
+
+
+def open_experiment(client: Client, tracking_uri: str, name: str) -> str:
+    """The id of the experiment, made where there is none. Beside a SQLite database its artifacts lie in `artifacts/`."""
+    from mlflow.exceptions import MlflowException
+
+    name = fit.shortened(name, fit.EXPERIMENT)
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        beside = tracking_uri.startswith("sqlite:")
+        location = (sqlite_folder(tracking_uri) / ARTIFACTS / name).as_uri() if beside else None
+        try:
+            return client.create_experiment(name, artifact_location=location)
+        except MlflowException:  # another process was first
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return found.experiment_id

@@ -1,0 +1,108 @@
+"""How far a whole run is, and about how long the rest will take.
+
+A run's work is counted in pictures that go through the network: three a picture that trains, one a step of the sampler.
+How fast they go is seen from those that went. Nets of different sizes take different times, so it is an estimate.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ddpm.plan import Plan
+from ddpm.progress import Progress
+from ddpm.run import Run
+
+TASK = "the whole run"
+TRAINING = 3  # forward, and twice as much backward
+SECONDS_TO_TELL = 10.0  # of work, from which its speed is known well enough
+TRIAL = re.compile(r"trial (\d+) \(")
+FINAL, DRAWING, SCORE = "final training", "drawing pictures", "its score"
+
+
+class Estimate:
+    """Hears a run's events, and tells how far it is once that can be said."""
+
+    def __init__(self, plan: Plan, clock: Callable[[], float] = time.monotonic) -> None:
+        self._plan, self._clock = plan, clock
+        self._work: dict[str, float] = {}  # of each stage; empty until the number of pictures is known
+        self._done: dict[str, float] = {}  # share of each stage that is done
+        self._before = 0.0  # work that was done before this process watched
+        self._began: float | None = None
+
+    def hear(self, event: dict[str, Any], progress: Progress) -> None:
+        """Take in an event of `pipelines.runner`, and tell."""
+        if (event.get("step"), event.get("state")) == ("ingest", "done"):
+            facts = Run(self._plan).facts("ingest")
+            self._work = work_of(self._plan, facts["n"]) if facts else {}
+        elif "task" in event and self._work:
+            stage, share = self._stage(event)
+            if stage in self._work:
+                self._take(stage, share)
+        elif SCORE in event.get("drop", "") and (found := TRIAL.match(event["drop"])):
+            self._done[f"score {found[1]}"] = 1.0
+        if self._began is not None:
+            self._tell(progress)
+
+    def end(self, progress: Progress) -> None:
+        progress.drop(TASK)
+
+    def _stage(self, event: dict[str, Any]) -> tuple[str, float]:
+        task, share = event["task"], event["done"] / max(event["total"], 1e-9)
+        if found := TRIAL.match(task):
+            return f"{'score' if task.endswith(SCORE) else 'trial'} {found[1]}", share
+        if task == DRAWING and event["step"] != "evaluate":
+            return "", share
+        if task == FINAL:  # it goes on from where its trial ended
+            behind = self._plan.search.trial_epochs / self._plan.train.epochs
+            share = max(0.0, (share - behind) / max(1 - behind, 1e-9))
+        return task, share
+
+    def _take(self, stage: str, share: float) -> None:
+        stages = list(self._work)
+        if self._began is None:
+            self._began = self._clock()
+            for earlier in stages[: stages.index(stage)]:  # of a run that carries on
+                self._done.setdefault(earlier, 1.0)
+            self._done[stage] = share
+            self._before = self._so_far()
+        elif stage in (FINAL, DRAWING) and stage not in self._done:
+            for earlier in stages[: stages.index(stage)]:  # failed and pruned ones among them
+                self._done[earlier] = 1.0
+        self._done[stage] = max(share, self._done.get(stage, 0.0))
+
+    def _so_far(self) -> float:
+        return sum(self._work[stage] * share for stage, share in self._done.items() if stage in self._work)
+
+    def _tell(self, progress: Progress) -> None:
+        assert self._began is not None
+        total, so_far = sum(self._work.values()), self._so_far()
+        seconds, taken = self._clock() - self._began, so_far - self._before
+        if seconds < SECONDS_TO_TELL or taken <= 0:
+            return
+        left = (total - so_far) * seconds / taken
+        progress.update(TASK, min(so_far, 0.99 * total), total, f"{in_words(left)} left")
+
+
+def work_of(plan: Plan, pictures: int) -> dict[str, float]:
+    """The work of each stage of a run on so many training pictures, in the order in which they come."""
+    search, draw = plan.search, plan.draw
+    score = search.score_n * search.score_steps
+    work: dict[str, float] = {}
+    for number in range(search.trials):
+        work[f"trial {number}"] = TRAINING * search.trial_epochs * pictures
+        work[f"score {number}"] = score
+    work[FINAL] = TRAINING * (plan.train.epochs - search.trial_epochs) * pictures
+    guided = 2 if plan.model.classes and draw.guidance != 1 else 1
+    work[DRAWING] = plan.evaluate.seeds * (plan.evaluate.n or pictures) * draw.sampling_steps * guided
+    return work
+
+
+def in_words(seconds: float) -> str:
+    """About how long that is."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "less than a minute"
+    return f"about {minutes} min" if minutes < 100 else f"about {minutes // 60} h {minutes % 60} min"

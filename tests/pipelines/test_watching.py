@@ -1,0 +1,202 @@
+"""What comes through from the runner: shown while it is under way, kept without kfp's dumps, and estimated."""
+
+import errno
+import json
+import os
+
+import pytest
+
+from ddpm.plan import Plan
+from ddpm.progress import EVENT_MARK, Quiet
+from pipelines import log as log_room
+from pipelines.estimate import DRAWING, FINAL, TASK, Estimate, in_words, work_of
+from pipelines.log import Log
+from pipelines.watching import watch
+
+DUMP = """\
+[configure] [KFP Executor 2026-11-25 18:23:57,407 INFO]: Looking for component `configure` in --component_module_path `x`
+[configure] [KFP Executor 2026-11-25 18:23:57,410 INFO]: Got executor_input:
+[configure] {
+[configure]     "inputs": {
+[search-1] a line of a task beside it
+[configure]         "parameterValues": {"epochs": 10}
+[configure]     }
+[configure] }
+[configure] a warning of a library
+18:23:57.282 - INFO - Executing task \x1b[96m'configure'\x1b[0m
+18:23:57.282 - INFO - Task \x1b[96m'configure'\x1b[0m finished with status SUCCESS
+"""
+
+
+class Seen(Quiet):
+    """Keeps what is under way, and what was said."""
+
+    def __init__(self):
+        self.under_way, self.said = {}, []
+
+    def update(self, task, done, total, note=""):
+        self.under_way[task] = (done / total, note)
+        if done >= total:
+            self.drop(task)
+
+    def drop(self, task):
+        self.under_way.pop(task, None)
+
+    def say(self, text):
+        self.said.append(text)
+
+
+def plan(tmp_path, **more):
+    return Plan.from_parameters(
+        {
+            "run_name": "one", "store": str(tmp_path / "store"), "tracking_uri": "sqlite:////x.db", "study_storage": "/x.log",
+            "trials": 2, "trial_epochs": 2, "epochs": 4, "score_n": 100, "score_steps": 10, "n": 100, "sampling_steps": 60,
+            **more,
+        }
+    )  # fmt: skip
+
+
+def event(**facts):
+    return EVENT_MARK + json.dumps(facts) + "\n"
+
+
+def test_the_log_holds_no_dump_and_no_colours(tmp_path):
+    with Log(tmp_path / "log.txt") as log:
+        for line in DUMP.splitlines(keepends=True):
+            log.write(line)
+    assert (tmp_path / "log.txt").read_text().splitlines() == [
+        "[search-1] a line of a task beside it",
+        "[configure] a warning of a library",
+        "18:23:57.282 - INFO - Task 'configure' finished with status SUCCESS",
+    ]
+
+
+def test_a_dump_that_was_cut_off_hides_nothing_else(tmp_path):
+    with Log(tmp_path / "log.txt") as log:
+        for line in [
+            *DUMP.splitlines()[1:4],
+            "[configure] Traceback (most recent call last):",
+            "[configure]     x = 1",
+        ]:
+            log.write(line)
+    assert (tmp_path / "log.txt").read_text().splitlines() == [
+        "[configure] Traceback (most recent call last):",
+        "[configure]     x = 1",
+    ]
+
+
+def test_a_last_line_that_was_cut_off_is_ended(tmp_path):
+    path = tmp_path / "log.txt"
+    for before, after in (("", "new\n"), ("whole\n", "whole\nnew\n"), ("hal", "hal\nnew\n")):
+        path.write_text(before)
+        with Log(path) as log:
+            log.write("new")
+        assert path.read_text() == after
+
+
+def test_a_log_that_cannot_be_written_is_said_once_and_ends_nothing(tmp_path, monkeypatch, capsys):
+    def full(file, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Log(tmp_path / "log.txt") as log:
+        with monkeypatch.context() as patched:
+            patched.setattr(log_room.os, "write", full)
+            assert log.write("one") == "one"
+            log.write("two")
+        log.write("three")
+    said = capsys.readouterr().err
+    assert said == f"{tmp_path}/log.txt cannot be written (No space left on device); the run goes on without it\n"
+    assert (tmp_path / "log.txt").read_text() == "three\n"
+
+
+def test_what_a_step_leaves_under_way_goes_with_it(tmp_path):
+    seen = Seen()
+    lines = [
+        event(step="search-0", state="started"),
+        event(step="search-1", state="started"),
+        event(step="search-0", task="trial 0 (1 of 2)", done=1, total=4, note="n"),
+        event(step="search-1", task="trial 1 (2 of 2)", done=1, total=4, note="n"),
+    ]
+    with Log(tmp_path / "log.txt") as log:
+        watch(lines, seen, log, Estimate(plan(tmp_path)))
+        assert set(seen.under_way) == {"trial 0 (1 of 2)", "trial 1 (2 of 2)"}
+        watch([*lines, event(step="search-0", state="done", seconds=1.0)], seen, log, Estimate(plan(tmp_path)))
+        assert set(seen.under_way) == {"trial 1 (2 of 2)"}
+
+
+def test_a_step_is_seen_before_its_first_task_and_after_its_last(tmp_path):
+    seen = Seen()
+    lines = [event(step="train", state="started")]
+    with Log(tmp_path / "log.txt") as log:
+        watch(lines, seen, log, Estimate(plan(tmp_path)))
+        assert set(seen.under_way) == {"train"}
+        lines.append(event(step="train", task="final training", done=1, total=4))
+        watch(lines, seen, log, Estimate(plan(tmp_path)))
+        assert set(seen.under_way) == {"final training"}
+        lines.append(event(step="train", task="final training", done=4, total=4))
+        watch(lines, seen, log, Estimate(plan(tmp_path)))
+        assert set(seen.under_way) == {"train"}
+        lines.append(event(step="train", state="failed"))
+        watch(lines, seen, log, Estimate(plan(tmp_path)))
+        assert seen.under_way == {}
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def heard(tmp_path):
+    """An estimate of a run on 1,000 pictures whose clock is told, and what it tells."""
+    from ddpm.run import Run
+
+    settings = plan(tmp_path)
+    Run(settings).keep("ingest", {"n": 1000, "seconds": 1.0})
+    clock, seen = Clock(), Seen()
+    estimate = Estimate(settings, clock)
+
+    def hear(at, **facts):
+        clock.now = at
+        estimate.hear(facts, seen)
+        return seen.under_way.get(TASK)
+
+    assert hear(0, step="ingest", state="done", seconds=1.0) is None
+    return hear
+
+
+def test_the_work_of_a_run(tmp_path):
+    """Two trials of 2 epochs, each with 100 pictures of 10 steps, 2 more epochs, and 100 pictures of 60 steps."""
+    assert work_of(plan(tmp_path), 1000) == {
+        "trial 0": 6000, "score 0": 1000, "trial 1": 6000, "score 1": 1000, FINAL: 6000, DRAWING: 6000,
+    }  # fmt: skip
+
+
+def test_what_is_left_follows_from_the_speed_so_far(heard):
+    """26,000 in all. 3,000 in 30 seconds: 23,000 are left, 230 seconds."""
+    assert heard(100, step="search-0", task="trial 0 (1 of 2) · 1-2", done=0, total=4) is None
+    share, left = heard(130, step="search-0", task="trial 0 (1 of 2) · 1-2", done=2, total=4)
+    assert share == pytest.approx(3 / 26) and left == "about 4 min left"
+    heard(160, step="search-0", task="trial 0 (1 of 2) · 1-2", done=4, total=4)
+    heard(165, step="search-0", task="trial 0 (1 of 2) · its score", done=1, total=4)
+    share, left = heard(170, step="search-0", drop="trial 0 (1 of 2) · its score")
+    assert share == pytest.approx(7 / 26)
+    share, _ = heard(200, step="train", task=FINAL, done=2, total=4)
+    assert share == pytest.approx(14 / 26), "trials that were never heard of are over, and it goes on from one's end"
+    share, left = heard(360, step="evaluate", task=DRAWING, done=1, total=2)
+    assert share == pytest.approx(23 / 26) and left == "about 1 min left", "3,000 at 88 a second"
+
+
+def test_a_run_that_carries_on_is_measured_by_its_own_seconds(heard):
+    """Trial 1 is the first that is heard of, so trial 0 is over: its work took this process no time."""
+    heard(100, step="search-0", task="trial 1 (2 of 2) · 1-2", done=2, total=4)
+    share, left = heard(130, step="search-0", task="trial 1 (2 of 2) · 1-2", done=4, total=4)
+    assert share == pytest.approx(13 / 26) and left == "about 2 min left", "13,000 at 100 a second"
+
+
+def test_durations_in_words():
+    assert [in_words(seconds) for seconds in (0, 29, 31, 600, 7260)] == [
+        "less than a minute", "less than a minute", "about 1 min", "about 10 min", "about 2 h 1 min",
+    ]  # fmt: skip

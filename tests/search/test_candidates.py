@@ -1,0 +1,84 @@
+"""A table of models as people's programs save it."""
+
+import pytest
+
+from ddpm.errors import Refused, WrongInput
+from ddpm.search.candidates import read_candidates
+from ddpm.search.ranking import Candidate
+
+PLAIN = "model,fid,kid,parameters\na,12.5,0.01,900\nb,10.1,0.02,\n"
+FOUND = [Candidate("a", 12.5, 0.01, 900), Candidate("b", 10.1, 0.02)]
+SEMICOLONS = PLAIN.replace(",", ";").replace(".", ",")
+TABS = PLAIN.replace(",", "\t")
+
+
+def table(folder, data):
+    (folder / "table.csv").write_bytes(data if isinstance(data, bytes) else data.encode())
+    return read_candidates(folder / "table.csv").models
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        PLAIN,
+        b"\xef\xbb\xbf" + PLAIN.encode(),
+        SEMICOLONS,
+        b"\xef\xbb\xbf" + SEMICOLONS.encode(),
+        PLAIN.replace(",", ";"),
+        TABS,
+        TABS.replace(".", ",").encode("utf-16"),
+        PLAIN.replace("\n", "\r\n") + "\r\n,,,\r\n",
+        "\n" + PLAIN.replace("model,fid,kid", " Model, FID, KID ").replace(",12.5", ", 12.5"),
+        'kid,note,model,fid,parameters\n0.01,"old, but good",a,12.5,900\n0.02,,b,10.1,0\n',
+    ],
+    ids=["plain", "mark", "semicolons", "excel-de", "points", "tabs", "unicode-text", "crlf", "spaces", "order"],
+)
+def test_however_it_was_saved(tmp_path, data):
+    assert table(tmp_path, data) == FOUND
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("", "no column model"),
+        ("model,fid\na,1\n", "no column kid"),
+        ("model,fid,FID,kid\na,1,2,3\n", "more than one column fid"),
+        ("model,fid,kid\na,12,5,0,01\n", "row of a has 5 cells and the first line 3"),
+        ("model,fid,kid\na,12.5\n", "row of a has 2 cells"),
+        ("model;fid;kid\na;1.234,5;0,1\n", "row of a: .*1.234.5"),
+        ("model,fid,kid\na,low,0.1\n", "row of a: .*low"),
+        ("model,fid,kid,parameters\na,1,0.1,2.5\n", "row of a: .*2.5"),
+        (b"PK\x03\x04\xff\xfe\x00", "no CSV file"),
+        ('model,fid,kid\n"' + "a" * 200_000, "no CSV file"),
+    ],
+)
+def test_what_is_no_such_table_is_refused_by_its_row(tmp_path, data, words):
+    with pytest.raises(WrongInput, match=words):
+        table(tmp_path, data)
+
+
+def test_figures_are_called_by_their_features_and_their_number_of_pictures(tmp_path):
+    table(tmp_path, "model,FID_768,KID_768,n\na,1,0.1,128\nb,2,0.2,128\n")
+    found = read_candidates(tmp_path / "table.csv")
+    assert (found.fid, found.kid) == ("fid_768 (n=128)", "kid_768 (n=128)")
+    table(tmp_path, PLAIN)
+    assert read_candidates(tmp_path / "table.csv").fid == "fid", "nobody knows of how many"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("model,fid,kid,n\na,1,0.1,64\nb,2,0.2,128\n", "of 64 and of 128 pictures do not compare"),
+        ("model,fid,kid,n\na,1,0.1,\nb,2,0.2,128\n", "of an unknown number and of 128 pictures"),
+        ("model,fid_768,kid_2048\na,1,0.1\n", "different features"),
+    ],
+)
+def test_figures_that_do_not_compare_are_refused(tmp_path, data, words):
+    with pytest.raises(Refused, match=words):
+        table(tmp_path, data)
+
+
+def test_a_folder_or_no_file_is_refused(tmp_path):
+    for path in (tmp_path, tmp_path / "none.csv"):
+        with pytest.raises(WrongInput, match="cannot be read"):
+            read_candidates(path)
