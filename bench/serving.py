@@ -22,7 +22,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bench.contest import Say
 from bench.table import Row, in_turns, rate_row
@@ -251,7 +251,7 @@ def _model(settings: dict[str, Any], folder: Path, say: Say) -> tuple[str, str, 
     size = settings["image_size"]
     images = torch.randint(0, 256, (64, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     split = Split(images, torch.zeros(64, dtype=torch.int64))
-    data = PictureSet("memory:", "0" * 64, "noise", size, [], split, split, {})
+    data = PictureSet("memory:", "0" * 64, "noise", size, [], split, split, cast(Any, {}))
     model = ModelSettings(channel_mults=settings["channel_mults"], base_channels=settings["base_channels"])
     trainer = Trainer(model, TrainSettings(epochs=1), data, str(folder / "trained"), World(torch.device("cpu")))
     checkpoint = trainer.run(NoObserver(), Quiet())["checkpoint"]

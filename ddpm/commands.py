@@ -295,7 +295,11 @@ def sample(arguments: argparse.Namespace, place: Workplace) -> Facts:
 @command(
     "a model as a folder for other programs: diffusers, a Hugging Face Space",
     MODEL,
-    flag("--format", default="safetensors", help="safetensors, diffusers, or space, a Hugging Face Space that serves it (default: safetensors)"),
+    flag(
+        "--format",
+        default="safetensors",
+        help="safetensors, diffusers, or space, a Hugging Face Space that serves it (default: safetensors)",
+    ),
     place("--out", required=True, metavar="DIR", help="a new folder, or an empty one"),
     flag("--weights", default="ema", help="ema, the averaged ones, or, of a checkpoint, raw (default: ema)"),
     places("tracking_uri"),

@@ -12,8 +12,6 @@ from __future__ import annotations
 import importlib.metadata
 from pathlib import Path
 
-import ddpm
-
 PORT = 7860  # where Spaces look
 NEEDS = ("fastapi", "numpy", "pillow", "prometheus-client", "pydantic", "safetensors", "torch", "uvicorn")
 KINDS = (".py", ".html", ".css", ".js", ".j2", ".yaml", ".typed")  # of the library's files
@@ -55,7 +53,7 @@ CMD ["python", "app.py"]
 
 def space_files(model_files: dict[str, bytes], card: str) -> dict[str, bytes]:
     """The Space of a model whose files these are, with its card. Raises PackageNotFoundError without the server's packages."""
-    library = Path(ddpm.__file__).parent
+    library = Path(__file__).parents[1]
     requirements = "".join(f"{name}=={importlib.metadata.version(name).partition('+')[0]}\n" for name in NEEDS)
     return {
         "README.md": (SETTINGS + card).encode(),

@@ -145,7 +145,8 @@ class Queue:
                     return []
                 self._changed.wait()
             first = self._jobs[0]
-            room, places = first.version.shapes[-1], []
+            room = first.version.shapes[-1]
+            places: list[Place] = []
             sharing = [job for job in self._jobs if job.kind == first.kind]
             while sharing and len(places) < room:
                 job = sharing.pop(0)

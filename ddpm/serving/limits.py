@@ -154,7 +154,7 @@ class Door:
             caller = self.tokens.name_of(headers.get(b"authorization", ""))
             if caller is None:
                 raise Problem(
-                    401, "a token is needed; send Authorization: Bearer TOKEN", **{"WWW-Authenticate": "Bearer"}
+                    401, "a token is needed; send Authorization: Bearer TOKEN", headers={"WWW-Authenticate": "Bearer"}
                 )
             scope.setdefault("state", {})["caller"] = caller
 

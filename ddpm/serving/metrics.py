@@ -17,30 +17,42 @@ class Metrics:
     """The server's figures, in a registry of its own: two servers in one process do not add up."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        of = {"registry": self.registry}
+        registry = self.registry = CollectorRegistry()
         self.requests = Counter(
-            "ddpm_requests", "answers, by path, method and status", ["path", "method", "status"], **of
+            "ddpm_requests", "answers, by path, method and status", ["path", "method", "status"], registry=registry
         )
         self.request_seconds = Histogram(
-            "ddpm_request_seconds", "from a request's head to its answer's end", ["path"], buckets=SECONDS, **of
+            "ddpm_request_seconds",
+            "from a request's head to its answer's end",
+            ["path"],
+            buckets=SECONDS,
+            registry=registry,
         )
-        self.pictures = Counter("ddpm_pictures", "pictures drawn", ["version"], **of)
+        self.pictures = Counter("ddpm_pictures", "pictures drawn", ["version"], registry=registry)
         self.of_version = Counter(
-            "ddpm_version_requests", "requests for pictures, by who answered", ["alias", "version"], **of
+            "ddpm_version_requests", "requests for pictures, by who answered", ["alias", "version"], registry=registry
         )
-        self.left = Counter("ddpm_left", "callers that left before their answer", **of)
+        self.left = Counter("ddpm_left", "callers that left before their answer", registry=registry)
         self.batches = Histogram(
-            "ddpm_batch_pictures", "pictures in a batch, without padding", ["version"], buckets=SIZES, **of
+            "ddpm_batch_pictures", "pictures in a batch, without padding", ["version"], buckets=SIZES, registry=registry
         )
-        self.batch_seconds = Histogram("ddpm_batch_seconds", "drawing one", ["version"], buckets=SECONDS, **of)
-        self._version = Gauge("ddpm_version", "1 for each version served", ["alias", "version"], **of)
+        self.batch_seconds = Histogram(
+            "ddpm_batch_seconds", "drawing one", ["version"], buckets=SECONDS, registry=registry
+        )
+        self._version = Gauge("ddpm_version", "1 for each version served", ["alias", "version"], registry=registry)
         self._refused = Gauge(
-            "ddpm_version_refused", "1 for each version that an alias points at and that will not do", ["version"], **of
+            "ddpm_version_refused",
+            "1 for each version that an alias points at and that will not do",
+            ["version"],
+            registry=registry,
         )
-        self._registry = Gauge("ddpm_registry_up", "whether the registry answered when it was last asked", **of)
-        self._swaps = Gauge("ddpm_swaps", "versions swapped in since the start, the first ones included", **of)
-        self._waiting = Gauge("ddpm_waiting_pictures", "pictures that wait", **of)
+        self._registry = Gauge(
+            "ddpm_registry_up", "whether the registry answered when it was last asked", registry=registry
+        )
+        self._swaps = Gauge(
+            "ddpm_swaps", "versions swapped in since the start, the first ones included", registry=registry
+        )
+        self._waiting = Gauge("ddpm_waiting_pictures", "pictures that wait", registry=registry)
 
     def drew(self, version: Any, pictures: int, shape: int, seconds: float) -> None:
         """A batch was drawn."""

@@ -22,9 +22,11 @@ log = logging.getLogger("ddpm.serving")
 class Problem(Exception):
     """A request that is not answered as it was asked. `again`: in how many seconds it may be asked again."""
 
-    def __init__(self, status: int, detail: str, again: float | None = None, **headers: str) -> None:
+    def __init__(
+        self, status: int, detail: str, again: float | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, dict(headers)
+        self.status, self.detail, self.headers = status, detail, dict(headers or {})
         if again is not None:
             self.headers["Retry-After"] = str(max(1, math.ceil(again)))
 

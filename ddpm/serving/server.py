@@ -74,8 +74,9 @@ class Server:
             raise Problem(429, "the server has enough to draw; ask again when Retry-After says", full.again) from None
         done = asyncio.ensure_future(asyncio.wrap_future(job.done))
         leaves = asyncio.ensure_future(_leaves(request))
+        either: set[asyncio.Future[Any]] = {done, leaves}
         try:
-            await asyncio.wait({done, leaves}, timeout=self.settings.most_seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, timeout=self.settings.most_seconds, return_when=asyncio.FIRST_COMPLETED)
             if done.done():
                 return done.result()
             if leaves.done():

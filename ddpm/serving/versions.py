@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.evaluation.report import Report
@@ -34,6 +34,7 @@ log = logging.getLogger("ddpm.serving")
 FOLLOWED = re.compile(r"models:/(?P<name>[^@/]+)@(?P<alias>[^@/]+)")
 VERSION = re.compile(r"models:/(?P<name>[^@/]+)/(?P<version>[0-9]+)")
 FIXED = "model"  # what a reference without an alias is called here
+CLOSE_SECONDS = 5.0  # for a look under way; one at a registry that is away would take longer, and holds nothing
 WARM_STEPS = 4  # of a version's first drawing
 
 
@@ -69,6 +70,7 @@ def load(reference: str, tracking_uri: str, settings: ServeSettings) -> Served:
         report = figures(tracking_uri, found["name"], int(found["version"]))
     elif beside.is_file():
         report = json.loads(beside.read_text())
+    report = _public(report)
     checked = _check(model, tracking_uri)
     measured = fixed(model, settings.batch) if settings.batch else measure(model, settings.latency)
     return Served(
@@ -84,6 +86,14 @@ def _check(model: Model, tracking_uri: str) -> str:
     if verified.reproduced is None:
         model.draw([0], model.quick(WARM_STEPS, 1))
     return verified.says
+
+
+def _public(report: Report | None) -> Report | None:
+    """A report without where files lie on the machine that wrote it: strangers read it."""
+    if report is None or "generation" not in report["protocol"]:
+        return report
+    generation = {name: value for name, value in report["protocol"]["generation"].items() if name != "checkpoint"}
+    return cast(Report, {**report, "protocol": {**report["protocol"], "generation": generation}})
 
 
 Load = Callable[[str, str, ServeSettings], Served]
@@ -155,7 +165,7 @@ class Versions:
     def close(self) -> None:
         self._stop.set()
         if self._thread:
-            self._thread.join()
+            self._thread.join(CLOSE_SECONDS)
 
     def _follow(self) -> None:
         while not self._stop.wait(self.settings.follow):
@@ -241,6 +251,6 @@ def describe(served: Served, alias: str) -> dict[str, Any]:
         "figures": {
             name: report[name] for name in ("metric", "fid", "fid_std", "kid", "kid_std", "n") if name in report
         },
-        "measurement": report.get("protocol", {}).get("measurement"),  # the other half tells where files lie
+        "protocol": report.get("protocol"),
         "card": served.card,
     }

@@ -46,6 +46,7 @@ def registry(tmp_path, checkpoints):
     for number, uri in enumerate(checkpoints):
         generation = {
             "weights_sha256": read_facts(uri)["sha256"]["ema.safetensors"], "sampler": "ddim", "sampling_steps": 4,
+            "checkpoint": uri,
         }  # fmt: skip
         report = {
             "metric": "fid_classifier", "fid": 3.0 - number, "fid_std": 0.1, "kid": 0.2, "kid_std": 0.01, "n": 64,
