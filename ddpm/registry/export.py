@@ -26,7 +26,7 @@ from ddpm.registry.card import card
 from ddpm.registry.catalogue import WEIGHTS_TAG
 from ddpm.registry.diffusers import as_json, diffusers_files
 from ddpm.registry.folder import DRAWN_BY
-from ddpm.registry.space import space_files
+from ddpm.registry.space import public, public_model, space_files
 from ddpm.registry.version import figures, resolve
 from ddpm.settings import FORMAT_VERSION
 from ddpm.training.checkpoint import load_model
@@ -52,8 +52,11 @@ def export(reference: str, form: str, out: str, tracking_uri: str, weights: str 
     if weights == "raw" and reference.startswith("models:"):
         raise WrongInput("weights: a registered version holds its averaged weights alone; give ema, or a checkpoint")
     model = load_model(reference, "weights") if weights == "raw" else resolve(reference, tracking_uri)
-    files = diffusers_files(model) if form == "diffusers" else safetensors_files(model)
     report = _report(model, tracking_uri)
+    if form == "space":  # strangers will read it
+        model = public_model(model)
+        report = public(report) if report else None
+    files = diffusers_files(model) if form == "diffusers" else safetensors_files(model)
     told = card(model, form, weights, report)
     if form == "space":
         measured = {"report.json": as_json(dict(report))} if report else {}

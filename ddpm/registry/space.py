@@ -10,7 +10,12 @@ ddpm/                 this library, which no package index has
 from __future__ import annotations
 
 import importlib.metadata
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
+
+from ddpm.evaluation.report import Report
+from ddpm.model.model import Model
 
 PORT = 7860  # where Spaces look
 NEEDS = ("fastapi", "numpy", "pillow", "prometheus-client", "pydantic", "safetensors", "torch", "uvicorn")
@@ -30,6 +35,10 @@ pinned: false
 APP = '''"""A page on which a number becomes a picture: python app.py"""
 
 from pathlib import Path
+from typing import cast
+
+from ddpm.evaluation.report import Report
+from ddpm.model.model import Model
 
 from ddpm.progress import Lines
 from ddpm.serving.run import serve
@@ -49,6 +58,21 @@ USER user
 ENV DDPM_SERVE_HOST=0.0.0.0 DDPM_SERVE_PORT={PORT} DDPM_SERVE_ANYONE=true DDPM_SERVE_ALLOWED_HOSTS=*
 CMD ["python", "app.py"]
 """
+
+
+def public_model(model: Model) -> Model:
+    """A model that tells no stranger where its files lie: what is no registered version goes by its weights' digest."""
+    origin = model.origin
+    registered = origin.reference.startswith("models:/")
+    reference = origin.reference if registered else f"weights:{origin.weights_sha256[:12]}"
+    return replace(model, origin=replace(origin, reference=reference, checkpoint=""))
+
+
+def public(report: Report) -> Report:
+    """A report without where files lie on the machine that wrote it."""
+    protocol = report["protocol"]
+    generation = {name: value for name, value in (protocol.get("generation") or {}).items() if name != "checkpoint"}
+    return cast(Report, {**report, "protocol": {**protocol, "generation": generation}})
 
 
 def space_files(model_files: dict[str, bytes], card: str) -> dict[str, bytes]:

@@ -63,11 +63,13 @@ class Tokens:
     def read(cls, settings: ServeSettings) -> Tokens:
         """Those of the file or of the environment. Raises WrongInput where a stranger could ask, or the file cannot be read."""
         lines = os.environ.get(TOKENS, "")
-        if settings.tokens:
+        if settings.tokens_file:
             try:
-                lines = Path(settings.tokens).read_text()
+                lines = Path(settings.tokens_file).read_text()
             except (OSError, UnicodeDecodeError) as problem:
-                raise WrongInput(f"tokens: {settings.tokens} cannot be read ({problem}); give a text file") from None
+                raise WrongInput(
+                    f"tokens_file: {settings.tokens_file} cannot be read ({problem}); give a text file"
+                ) from None
         found = cls(lines, settings.per_minute)
         if not (found or settings.is_loopback or settings.anyone):
             raise WrongInput(

@@ -230,7 +230,7 @@ def create_app(server: Server) -> FastAPI:
             name: getattr(server.settings, name) for name in ("most_n", "most_steps", "most_frames", "most_seconds")
         }
         return {
-            "name": versions.name or versions.reference, "main": versions.main, "canary": server.settings.canary,
+            "name": versions.name or now[versions.main].reference, "main": versions.main, "canary": server.settings.canary,
             "samplers": list(names.SAMPLERS), "limits": limits, "versions": [describe(served, alias) for alias, served in now.items()],
         }  # fmt: skip
 

@@ -16,13 +16,18 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class ServeSettings(Typed):
-    """How pictures are served: to whom, from where, and how much."""
+    """How `ddpm serve` serves pictures: to whom, and how much. Each is also $DDPM_SERVE_NAME; a run has none of them."""
 
     host: str = setting("127.0.0.1", "the address to listen at", pattern=".+", form="an address, as in 0.0.0.0")
     port: int = setting(8000, "the port to listen at", low=0, high=65535, zero="any that is free; it is said")
     browse: bool = setting(False, "open the page in this machine's browser, where there is one")
     follow: float = setting(
-        10.0, "time between looks at the alias, to swap versions when it moves", unit="seconds", low=0, zero="never"
+        10.0,
+        "time between looks at the alias, to swap versions when it moves",
+        unit="seconds",
+        low=0,
+        high=1_000_000,
+        zero="never",
     )
     beside: str = setting("challenger", "alias of the version served beside, where there is one; empty: none")
     canary: float = setting(
@@ -40,18 +45,23 @@ class ServeSettings(Typed):
         "a larger batch than `ddpm sample`'s is chosen only where drawing it takes no longer",
         unit="seconds",
         low=0,
+        high=10_000,
     )
-    most_n: int = setting(64, "pictures a request", low=1)
-    most_steps: int = setting(1000, "steps of the sampler a request", low=1)
-    most_frames: int = setting(64, "frames of a picture that appears", low=2)
-    most_body: int = setting(65536, "size of a request's body", unit="bytes", low=64)
-    most_waiting: int = setting(512, "pictures that wait; a request beyond is told when to come again", low=1)
-    most_seconds: float = setting(60.0, "time for one request, waiting included", unit="seconds", above=0)
-    tokens: str = setting(
+    most_n: int = setting(64, "pictures a request", low=1, high=10_000)
+    most_steps: int = setting(1000, "steps of the sampler a request", low=1, high=1_000_000)
+    most_frames: int = setting(64, "frames of a picture that appears", low=2, high=10_000)
+    most_body: int = setting(65536, "size of a request's body", unit="bytes", low=64, high=2**30)
+    most_waiting: int = setting(
+        512, "pictures that wait; a request beyond is told when to come again", low=1, high=10**9
+    )
+    most_seconds: float = setting(
+        60.0, "time for one request, waiting included", unit="seconds", above=0, high=1_000_000
+    )
+    tokens_file: str = setting(
         "",
         "file with a line NAME sha256:DIGEST for each bearer token; empty: $DDPM_SERVE_TOKENS holds such lines, if any",
     )
-    per_minute: int = setting(0, "pictures a minute for each token", low=0, zero="any number")
+    per_minute: int = setting(0, "pictures a minute for each token", low=0, high=10**9, zero="any number")
     anyone: bool = setting(False, "answer without tokens at an address that others reach")
     allowed_hosts: str = setting(
         "", "names by which the server may be asked, separated by spaces, or *; empty: this machine's own, and host"
@@ -75,8 +85,6 @@ def from_environment(given: Mapping[str, Any]) -> ServeSettings:
     chosen: dict[str, Any] = {}
     for field in dataclasses.fields(ServeSettings):
         told = os.environ.get(VARIABLE + field.name.upper())
-        if field.name == "tokens":
-            told = None  # that variable holds the lines themselves
         value = given.get(field.name)
         value = told if value is None else value
         if value is not None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.evaluation.report import Report
@@ -25,6 +25,7 @@ from ddpm.registry.aliases import holders
 from ddpm.registry.card import card
 from ddpm.registry.folder import REPORT
 from ddpm.registry.sample import verify
+from ddpm.registry.space import public, public_model
 from ddpm.registry.version import figures, resolve
 from ddpm.serving.settings import ServeSettings
 from ddpm.serving.shapes import Shape, choose, fixed, measure
@@ -62,7 +63,7 @@ class Served:
 
 def load(reference: str, tracking_uri: str, settings: ServeSettings) -> Served:
     """A version, checked and measured. Raises WrongInput or Refused for one that will not do."""
-    model = resolve(reference, tracking_uri)
+    model = public_model(resolve(reference, tracking_uri))
     found = VERSION.fullmatch(model.origin.reference)
     beside = Path(reference) / REPORT  # of an exported Space
     report: Report | None = None
@@ -70,11 +71,11 @@ def load(reference: str, tracking_uri: str, settings: ServeSettings) -> Served:
         report = figures(tracking_uri, found["name"], int(found["version"]))
     elif beside.is_file():
         report = json.loads(beside.read_text())
-    report = _public(report)
+    report = public(report) if report else None
     checked = _check(model, tracking_uri)
     measured = fixed(model, settings.batch) if settings.batch else measure(model, settings.latency)
     return Served(
-        model.origin.reference or reference, model, measured, checked, report, card(model, "safetensors", "ema", report)
+        model.origin.reference, model, measured, checked, report, card(model, "safetensors", "ema", report)
     )  # fmt: skip
 
 
@@ -86,14 +87,6 @@ def _check(model: Model, tracking_uri: str) -> str:
     if verified.reproduced is None:
         model.draw([0], model.quick(WARM_STEPS, 1))
     return verified.says
-
-
-def _public(report: Report | None) -> Report | None:
-    """A report without where files lie on the machine that wrote it: strangers read it."""
-    if report is None or "generation" not in report["protocol"]:
-        return report
-    generation = {name: value for name, value in report["protocol"]["generation"].items() if name != "checkpoint"}
-    return cast(Report, {**report, "protocol": {**report["protocol"], "generation": generation}})
 
 
 Load = Callable[[str, str, ServeSettings], Served]

@@ -25,7 +25,7 @@ SLOW = {"steps": 50, "sampler": "ancestral"}
 
 def test_pictures_are_for_who_has_a_token(checkpoints, serve, tmp_path):
     (tmp_path / "tokens").write_text(f"# who may ask\n{LINE}\n")
-    site = serve(checkpoints[0], tokens=str(tmp_path / "tokens"))
+    site = serve(checkpoints[0], tokens_file=str(tmp_path / "tokens"))
     path = "/v1/images/3.png?steps=2"
     for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}, {"Authorization": "é"}):
         refused = site.ask(path, **header)
@@ -46,7 +46,7 @@ def test_tokens_come_from_the_environment_too_and_are_kept_as_digests(monkeypatc
 
 def test_a_token_has_so_many_pictures_a_minute(checkpoints, serve, tmp_path):
     (tmp_path / "tokens").write_text(LINE)
-    site = serve(checkpoints[0], tokens=str(tmp_path / "tokens"), per_minute=4)
+    site = serve(checkpoints[0], tokens_file=str(tmp_path / "tokens"), per_minute=4)
     ask = {"seed": 0, "n": 3, "steps": 1}
     assert site.ask("/v1/images", ask, Authorization=f"Bearer {TOKEN}").status == 200
     again = site.ask("/v1/images", ask, Authorization=f"Bearer {TOKEN}")

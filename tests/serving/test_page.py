@@ -130,7 +130,7 @@ def test_who_has_a_token_says_it_once(browser, serve, checkpoints, tmp_path):
     import hashlib
 
     (tmp_path / "tokens").write_text(f"ann sha256:{hashlib.sha256(b'secret').hexdigest()}")
-    site = serve(checkpoints[0], tokens=str(tmp_path / "tokens"))
+    site = serve(checkpoints[0], tokens_file=str(tmp_path / "tokens"))
     page = browser.new_page()
     page.set_default_timeout(120_000)
     page.goto(site.address)

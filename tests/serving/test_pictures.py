@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from ddpm.workplace import Workplace
 
 @pytest.fixture(scope="module")
 def sampled(checkpoints, tmp_path_factory):
-    """What `ddpm sample` writes of seeds 0 to 19: the files' bytes."""
+    """What `ddpm sample` writes of seeds 0 to 19: the files' bytes, and the grid's."""
     out = tmp_path_factory.mktemp("sampled")
     facts = sample(Workplace(Quiet()), checkpoints[0], 20, 0, str(out), sampling_steps=5)
     return (
@@ -97,9 +98,9 @@ def test_between_two_draws_noise_is_as_strong_as_they_are():
 
 def test_classes_and_guidance_where_the_model_has_them(labelled, serve, tmp_path):
     site = serve(labelled)
-    sample(Workplace(Quiet()), labelled, 1, 4, str(tmp_path), label=7, sampling_steps=5, guidance=2.0)
+    facts = sample(Workplace(Quiet()), labelled, 1, 4, str(tmp_path), label=7, sampling_steps=5, guidance=2.0)
     asked = {"seed": 4, "label": 7, "steps": 5, "guidance": 2.0}
-    assert site.ask("/v1/images", asked).body == (tmp_path / "0000.png").read_bytes()
+    assert site.ask("/v1/images", asked).body == Path(facts["files"][0]).read_bytes()
     assert site.ask("/v1/images", {**asked, "format": "json"}).json["images"][0]["label"] == 7
     assert site.ask("/v1/images", {"seed": 14, "steps": 5, "format": "json"}).json["images"][0]["label"] == 4
     assert (

@@ -1,6 +1,7 @@
 """An exported Space, started as it is started there, in an environment of its own needs, and clicked in a browser."""
 
 import importlib.metadata
+import json
 import os
 import subprocess
 import sys
@@ -44,6 +45,18 @@ def test_a_space_says_what_it_is_and_what_it_needs(space):
     for name, version in needs.items():
         assert importlib.metadata.version(name).startswith(version)
     assert not list(space.rglob("*.pyc"))
+
+
+def test_a_space_of_a_version_has_its_figures_and_no_path_of_the_machine(registry, checkpoints, tmp_path):
+    export("models:/m/1", "space", str(tmp_path / "space"), registry)
+    export(checkpoints[0], "space", str(tmp_path / "unregistered"), registry)
+    assert json.loads((tmp_path / "space" / "model" / "report.json").read_text())["fid"] == 3.0
+    where = os.path.dirname(checkpoints[0]).encode()
+    assert not [
+        path
+        for path in tmp_path.rglob("*/*")
+        if "mlflow" not in path.parts and path.is_file() and where in path.read_bytes()
+    ]
 
 
 def test_a_space_is_started_and_clicked(space, browser, tmp_path):  # noqa: F811

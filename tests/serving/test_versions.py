@@ -1,7 +1,6 @@
 """The server follows the alias: swaps under load, bad versions, a registry that is down, two versions at once."""
 
 import collections
-import json
 import os
 import subprocess
 import sys
@@ -23,8 +22,8 @@ from ddpm.workplace import Workplace
 
 def drawn_by(registry, version, tmp_path, seed=3):
     out = tmp_path / f"v{version}"
-    sample(Workplace(Quiet(), "", registry), f"models:/m/{version}", 1, seed, str(out))
-    return (out / "0000.png").read_bytes()
+    facts = sample(Workplace(Quiet(), "", registry), f"models:/m/{version}", 1, seed, str(out))
+    return Path(facts["files"][0]).read_bytes()
 
 
 def test_a_promotion_and_a_rollback_under_load_drop_and_mix_nothing(serve, registry, point, tmp_path):
@@ -194,8 +193,11 @@ def test_a_reference_that_is_none_is_wrong_input(registry):
             Versions(reference, registry, ServeSettings(batch=16)).open(lambda text: None)
 
 
-def test_a_card_is_told_and_no_path_of_the_machine(serve, registry, checkpoints):
-    body = site_model = serve("models:/m/2", registry).ask("/v1/model")
-    [version] = site_model.json["versions"]
+@pytest.mark.parametrize("registered", [True, False])
+def test_a_card_is_told_and_no_path_of_the_machine(serve, registry, checkpoints, registered):
+    site = serve("models:/m/2" if registered else checkpoints[1], registry)
+    told, picture = site.ask("/v1/model"), site.ask("/v1/images/1.png?steps=1")
+    [version] = told.json["versions"]
     assert version["alias"] == "model" and version["card"].startswith("# ")
-    assert os.path.dirname(checkpoints[1]) not in json.dumps(body.json)
+    assert os.path.dirname(checkpoints[1]) not in told.body.decode() + str(picture.headers)
+    assert version["version"] == picture.headers["x-model-version"] and told.json["name"]
