@@ -29,6 +29,7 @@ OPEN = (
     "/openapi.json",
 )  # to be had without a token: no picture is
 PROBES = ("/healthz", "/readyz")  # asked by address, not by name
+METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 BODY_SECONDS = 10.0  # in which a body must have come
 LINE = re.compile(r"(?P<name>\S+)\s+sha256:(?P<digest>[0-9a-f]{64})")
 HEADERS = (
@@ -140,7 +141,8 @@ class Door:
         finally:
             route = scope.get("route")
             path = getattr(route, "path", "other")
-            self.metrics.requests.labels(path, scope["method"] if route else "other", status).inc()
+            method = scope["method"] if scope["method"] in METHODS else "other"  # callers may make up any
+            self.metrics.requests.labels(path, method, status).inc()
             self.metrics.request_seconds.labels(path).observe(time.perf_counter() - began)
 
     def _look_at(self, scope: Scope) -> None:

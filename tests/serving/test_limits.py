@@ -145,6 +145,14 @@ def test_bytes_that_are_no_request_get_an_error_and_no_hang(site, raw):
     assert site.ask("/healthz").status == 200
 
 
+def test_what_is_counted_does_not_grow_with_what_callers_make_up(site):
+    for number in range(5):
+        assert site.ask(f"/made-up-{number}", method=f"MADEUP{number}").status == 404
+        assert site.ask("/v1/images/1.png", method=f"MADEUP{number}").status == 405
+    text = site.ask("/metrics").body.decode()
+    assert "MADEUP" not in text and "made-up" not in text and 'method="other"' in text
+
+
 def test_a_body_that_does_not_come_is_not_waited_for(site, monkeypatch):
     monkeypatch.setattr("ddpm.serving.limits.BODY_SECONDS", 0.2)
     with socket.create_connection(("127.0.0.1", int(site.address.rsplit(":", 1)[1])), timeout=20) as line:
