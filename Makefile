@@ -16,7 +16,9 @@ BASE ?=
 BUILD_FLAGS ?=
 ENDPOINT ?= $(KFP_ENDPOINT)
 TESTS ?=
+SERVE ?=
 BENCH ?=
+MODEL ?= models:/ddpm-digits@champion
 PORT ?=
 
 # A variable that nobody here reads would be passed over without a word: it is a setting's, or misspelt.
@@ -36,10 +38,10 @@ VENV := .venv/.installed
 DEV := .venv/.installed-dev
 # What a person wrote reaches the commands untouched: through the environment, with no look at its dollars and quotes.
 override DATA := $(value DATA)
-export PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE
+export PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE MODEL
 OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME"
 
-.PHONY: help run ui page test bench lock lint format types check-compiled compile image submit clean
+.PHONY: help run ui serve demo page test bench lock lint format types check-compiled compile image submit clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +51,12 @@ run: $(VENV) ## the whole pipeline here: make run [PRESET=quick] [DATA=/class/fo
 
 ui: $(VENV) ## MLflow's pages, with all runs: make ui [PORT=5000]
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" exec sh mlflow/serve.sh
+
+serve: $(VENV) ## pictures by number, a page and an API: make serve [MODEL=models:/NAME@champion] [PORT=8000] [SERVE='--canary 0.1']
+	@exec .venv/bin/ddpm serve --model "$$MODEL" --port "$${PORT:-8000}" $(SERVE)
+
+demo: $(VENV) ## the same, opened in a browser where there is one
+	@exec .venv/bin/ddpm serve --model "$$MODEL" --port "$${PORT:-8000}" --browse true $(SERVE)
 
 page: $(VENV) ## a run's page, made anew: make page [RUN_NAME=…] (otherwise the last run's)
 	@exec .venv/bin/ddpm page --run-name="$$RUN_NAME"

@@ -118,13 +118,19 @@ def settings_flags(parser: argparse.ArgumentParser, *kinds: type, without: tuple
 
 
 def group_flags(
-    parser: argparse.ArgumentParser, kind: type, without: tuple[str, ...] = (), default: str | None = None
+    parser: argparse.ArgumentParser,
+    kind: type,
+    without: tuple[str, ...] = (),
+    default: str | None = None,
+    variable: str = "",
 ) -> None:
-    """A flag for every field of one class of settings; `default` says what stands for those that are not given."""
+    """A flag for every field of one class of settings; `default` says what stands for those that are not given, and
+    `variable` how the variables of the environment begin that may say it."""
     group = parser.add_argument_group((kind.__doc__ or kind.__name__).split("\n")[0].removesuffix("."))
     for field in dataclasses.fields(kind):
         if field.name not in without:
-            add_flag(group, field, f"default: {default or plain(field.default)}")
+            told = f"${variable}{field.name.upper()}, or " if variable else ""
+            add_flag(group, field, f"default: {told}{default or plain(field.default)}")
 
 
 def place_flags(parser: argparse.ArgumentParser, *names: str) -> None:

@@ -23,6 +23,7 @@ from ddpm.arguments import (
 from ddpm.errors import Refused, WrongInput
 from ddpm.fields import About, plain
 from ddpm.plan import PLACES, SEARCHED
+from ddpm.serving.settings import VARIABLE, ServeSettings, from_environment
 from ddpm.settings import (
     DrawSettings,
     EvaluateSettings,
@@ -292,9 +293,13 @@ def sample(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
 
 @command(
-    "a model as a folder for other programs, diffusers among them",
+    "a model as a folder for other programs: diffusers, a Hugging Face Space",
     MODEL,
-    flag("--format", default="safetensors", help="safetensors or diffusers (default: safetensors)"),
+    flag(
+        "--format",
+        default="safetensors",
+        help="safetensors, diffusers, or space, a Hugging Face Space that serves it (default: safetensors)",
+    ),
     place("--out", required=True, metavar="DIR", help="a new folder, or an empty one"),
     flag("--weights", default="ema", help="ema, the averaged ones, or, of a checkpoint, raw (default: ema)"),
     places("tracking_uri"),
@@ -303,6 +308,18 @@ def export(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.registry.export import export
 
     return export(arguments.model, arguments.format, arguments.out, place.tracking_uri, arguments.weights)
+
+
+@command(
+    "serve pictures: a page, and an API (docs/serving.md)",
+    MODEL,
+    places("tracking_uri"),
+    lambda parser: group_flags(parser, ServeSettings, variable=VARIABLE),
+)
+def serve(arguments: argparse.Namespace, place: Workplace) -> Facts:
+    from ddpm.serving.run import serve
+
+    return serve(arguments.model, place.tracking_uri, from_environment(vars(arguments)), place.progress)
 
 
 # -- figures ---------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Any
 from ddpm.fields import about_of, plain, range_of, type_of
 from ddpm.legible import tell
 from ddpm.plan import ROOMS, SEARCHED, fields, places
+from ddpm.serving.settings import ServeSettings
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,7 +64,7 @@ def page() -> str:
     """The text of `docs/settings.md`: every setting by room, with meaning, type, range and default."""
     searched = ", and ".join(f"`{name}` by {chosen}" for name, chosen in SEARCHED.items())
     rooms = []
-    for room, kind in ROOMS.items():
+    for room, kind in {**ROOMS, "serving": ServeSettings}.items():
         rooms.append(f"\n## {room.capitalize()}\n\n{inspect.getdoc(kind)}\n\n{_table(dataclasses.fields(kind))}")
     return PAGE.format(places=_table(places()), rooms="".join(rooms), searched=searched)
 

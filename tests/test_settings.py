@@ -12,6 +12,7 @@ from ddpm.errors import WrongInput
 from ddpm.fields import about_of, range_of
 from ddpm.plan import PLACES, ROOMS, Plan, fields, parameter_names
 from ddpm.presets import load_preset
+from ddpm.serving.settings import ServeSettings
 from ddpm.settings import ModelSettings, TrainSettings
 
 HERE = {"run_name": "r", "store": "s", "tracking_uri": "sqlite:///x", "study_storage": "j"}
@@ -80,7 +81,7 @@ def test_no_setting_is_infinite(kind, name, value):
 
 def test_every_number_has_an_upper_bound():
     """What no machine has memory or time for is refused before anything is built."""
-    for kind in ROOMS.values():
+    for kind in (*ROOMS.values(), ServeSettings):
         for field in dataclasses.fields(kind):
             about = about_of(field)
             if field.type in ("int", "float") and not about.choices:

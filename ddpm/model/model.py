@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,13 @@ from torch import Tensor, nn
 from ddpm.device import keep_memory, pick_device, threads_for
 from ddpm.errors import WrongInput
 from ddpm.model.diffusion import Denoiser, Diffusion, to_uint8
-from ddpm.model.sampling import SAMPLERS, PictureNoise, Watch, evaluations
+from ddpm.model.sampling import SAMPLERS, Between, PictureNoise, Watch, evaluations
 from ddpm.settings import DrawSettings, ModelSettings, require_drawable
 
+T = TypeVar("T")
 AUTOCAST = {"cuda"}  # kinds of device on which the network draws in bf16
+Seed = SupportsIndex | Between
+Label = int | Sequence[int | None] | None  # of all pictures, or of each; None: the seed's own
 BATCH = 16  # pictures at once where nobody asks for more: few enough for a request of one, on a CPU too
 
 
@@ -40,15 +43,26 @@ def suited(settings: ModelSettings) -> DrawSettings:
     return DrawSettings(sampler="ddim", sampling_steps=most, sample_batch=BATCH)
 
 
-def whole_numbers(seeds: Iterable[SupportsIndex]) -> list[int]:
+def whole_numbers(seeds: Iterable[Seed]) -> list[int | Between]:
     """Seeds as Python's own numbers: numpy's and torch's mean the same picture. Raises WrongInput for what is no seed."""
     try:
-        found = [operator.index(seed) for seed in seeds]
+        found = [seed if isinstance(seed, Between) else operator.index(seed) for seed in seeds]
     except TypeError:
         raise WrongInput(f"seeds: {seeds!r} will not do; give whole numbers, as in range(16) or [3, 7]") from None
-    if found and min(found) < 0:
-        raise WrongInput(f"seeds: {min(found)} will not do; seeds are whole numbers from 0")
+    numbers = [part for seed in found for part in ((seed.first, seed.second) if isinstance(seed, Between) else (seed,))]
+    if numbers and min(numbers) < 0:
+        raise WrongInput(f"seeds: {min(numbers)} will not do; seeds are whole numbers from 0")
     return found
+
+
+def padded(values: Sequence[T], batch: int) -> list[T]:
+    """As many as `batch`, the last one repeated."""
+    return [*values, *[values[-1]] * (batch - len(values))]
+
+
+def label_of(seed: int | Between, classes: int) -> int:
+    """The class of a seed's picture where none is asked for; between two seeds, the first's."""
+    return (seed.first if isinstance(seed, Between) else seed) % classes
 
 
 @dataclass(frozen=True)
@@ -88,36 +102,48 @@ class Model:
         most = steps if self.settings.objective == "edm" else min(steps, self.settings.timesteps)
         return DrawSettings(sampler="dpm-solver++", sampling_steps=most, sample_batch=sample_batch)
 
-    def draw(
-        self, seeds: Iterable[SupportsIndex], drawing: DrawSettings | None = None, label: int | None = None
-    ) -> Tensor:
+    def draw(self, seeds: Iterable[Seed], drawing: DrawSettings | None = None, label: Label = None) -> Tensor:
         """Pictures uint8 [n, 3, image_size, image_size] on the CPU, one for each seed; see `draw_batches`."""
         batches = list(self.draw_batches(seeds, drawing, label))
         return torch.cat(batches) if batches else torch.zeros(0, 3, self.image_size, self.image_size, dtype=torch.uint8)
 
     def draw_batches(
         self,
-        seeds: Iterable[SupportsIndex],
+        seeds: Iterable[Seed],
         drawing: DrawSettings | None = None,
-        label: int | None = None,
+        label: Label = None,
         watch: Watch | None = None,
     ) -> Iterator[Tensor]:
         """Pictures, one for each seed, in batches as they are drawn: uint8 [b, 3, image_size, image_size] on the CPU.
 
         Every batch has the same shape, `sample_batch`, and the last is padded, so that on one device a seed's picture has
-        the same bytes whatever else is drawn. A request for fewer is padded too: the shape chooses the arithmetic. Of a
-        network with classes a seed's picture is of class `label`, or, without one, of class seed mod classes. `watch` sees
-        each step's state (see `ddpm.model.sampling`), of padded batches too.
+        the same bytes whatever else is drawn. A request for fewer is padded too: the shape chooses the arithmetic. A seed
+        may be a place `Between` two of them. Of a network with classes a seed's picture is of class `label`, which may be
+        a list, one for each; without one, of class seed mod classes (between two, the first's). `watch` sees each step's
+        state (see `ddpm.model.sampling`), of padded batches too.
 
         Raises WrongInput where the model cannot draw so, has no such class, or a seed is no whole number from 0.
         """
         drawing = drawing or self.drawing
         wanted = whole_numbers(seeds)
         require_drawable(self.settings, drawing)
-        if label is not None and not 0 <= label < self.settings.classes:
-            has = f"classes 0 to {self.settings.classes - 1}" if self.settings.classes else "no classes"
-            raise WrongInput(f"label: {label} will not do; the model has {has}")
-        return self._batches(wanted, drawing, label, watch)
+        return self._batches(wanted, drawing, self._labels(wanted, label), watch)
+
+    def _labels(self, seeds: Sequence[int | Between], label: Label) -> list[int] | None:
+        """Each picture's class; None for a network without classes. Raises WrongInput for a class that it has not."""
+        classes = self.settings.classes
+        given = list(label) if isinstance(label, Sequence) else [label] * len(seeds)
+        if len(given) != len(seeds):
+            raise WrongInput(f"label: {len(given)} are given for {len(seeds)} pictures; give one, or one for each")
+        for one in given:
+            if one is not None and not 0 <= one < classes:
+                has = f"classes 0 to {classes - 1}" if classes else "no classes"
+                raise WrongInput(f"label: {one} will not do; the model has {has}")
+        return (
+            [label_of(seed, classes) if one is None else one for seed, one in zip(seeds, given, strict=True)]
+            if classes
+            else None
+        )
 
     def evaluations(self, drawing: DrawSettings | None = None) -> int:
         """Network evaluations a picture (NFE); guidance asks twice each time."""
@@ -135,23 +161,19 @@ class Model:
 
     @torch.inference_mode()
     def _batches(
-        self, seeds: Sequence[int], drawing: DrawSettings, label: int | None, watch: Watch | None
+        self, seeds: Sequence[int | Between], drawing: DrawSettings, told: list[int] | None, watch: Watch | None
     ) -> Iterator[Tensor]:
         """The samplers branch on sigma, which stays on the CPU so that they need not wait for the device."""
-        device, classes, batch = self.place, self.settings.classes, drawing.sample_batch
+        device, batch = self.place, drawing.sample_batch
         keep_memory(device)
         row = SAMPLERS[drawing.sampler]
         solve = partial(row.solve, churn=drawing.churn) if row.churns else row.solve
         for start in range(0, len(seeds), batch):
-            wanted = list(seeds[start : start + batch])
-            padded = wanted + [wanted[-1]] * (batch - len(wanted))
-            noise = PictureNoise(padded, self.image_size, device)
-            labels = None
-            if classes:
-                told = [seed % classes if label is None else label for seed in padded]
-                labels = torch.tensor(told, device=device)
+            wanted = padded(seeds[start : start + batch], batch)
+            noise = PictureNoise(wanted, self.image_size, device)
+            labels = None if told is None else torch.tensor(padded(told[start : start + batch], batch), device=device)
             denoise = self.denoiser(labels, drawing.guidance)
             sigmas = denoise.diffusion.sampling_sigmas(drawing.sampling_steps)
             with threads_for(self.settings.base_channels, device):
                 pictures = solve(denoise, denoise.diffusion.prior(noise(), sigmas[0]), sigmas, noise, watch)
-            yield to_uint8(pictures[: len(wanted)]).cpu()
+            yield to_uint8(pictures[: len(seeds) - start]).cpu()

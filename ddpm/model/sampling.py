@@ -145,18 +145,47 @@ def evaluations(sampler: str, steps: int) -> int:
     return SAMPLERS[sampler].evaluations * (steps - 1) + 1
 
 
+@dataclass(frozen=True)
+class Between:
+    """A picture on the way between two seeds' ones: `share` 0 is the first's picture, and 1 the second's."""
+
+    first: int
+    second: int
+    share: float
+
+
 class PictureNoise:
     """Standard normal noise in which each picture has a generator of its own, keyed by its seed.
 
-    Drawn on the CPU, so that a picture's noise is the same on every device.
+    Drawn on the CPU, so that a picture's noise is the same on every device. What lies between two seeds has both their
+    draws, interpolated.
     """
 
-    def __init__(self, seeds: Sequence[int], image_size: int, device: torch.device) -> None:
-        self.generators = [generator("cpu", "picture", seed) for seed in seeds]
+    def __init__(self, seeds: Sequence[int | Between], image_size: int, device: torch.device) -> None:
+        ends = [(seed.first, seed.second) if isinstance(seed, Between) else (seed,) for seed in seeds]
+        self.generators = [[generator("cpu", "picture", seed) for seed in of_picture] for of_picture in ends]
+        self.shares = [seed.share if isinstance(seed, Between) else 0.0 for seed in seeds]
         self.shape = (3, image_size, image_size)
         self.device = device
 
     def __call__(self) -> Tensor:
         """[len(seeds), 3, image_size, image_size], the next draw of each picture."""
-        noise = torch.stack([torch.randn(self.shape, generator=g) for g in self.generators])
-        return noise.to(self.device)
+        drawn = []
+        for of_picture, share in zip(self.generators, self.shares, strict=True):
+            ends = [torch.randn(self.shape, generator=g) for g in of_picture]
+            drawn.append(ends[0] if len(ends) == 1 else slerp(ends[0], ends[1], share))
+        return torch.stack(drawn).to(self.device)
+
+
+def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
+    """From a (share 0) to b (share 1) along the great circle, so that noise between two draws is as strong as they are.
+
+    The ends are a and b themselves, bit for bit (Shoemake 1985; of a diffusion model's noise, Song et al. 2021,
+    https://arxiv.org/abs/2010.02502, appendix D.5). Between parallel ones the way is straight.
+    """
+    if share in (0, 1):
+        return b if share else a
+    angle = torch.acos(torch.clamp((a * b).sum() / (a.norm() * b.norm()), -1, 1))
+    if angle.sin().abs() < 1e-6:
+        return a + share * (b - a)
+    return (((1 - share) * angle).sin() * a + (share * angle).sin() * b) / angle.sin()

@@ -44,9 +44,18 @@ def denoising_strip(model: Model, seeds: Sequence[int], drawing: DrawSettings, f
     states: list[Tensor] = []
 
     def watch(x: Tensor, sigma: Tensor) -> None:
-        states.append(to_uint8(x * (1 + sigma**2).rsqrt()).cpu())
+        states.append(shown(x, sigma))
 
     together = dataclasses.replace(drawing, sample_batch=len(seeds))
     states += list(model.draw_batches(seeds, together, watch=watch))
-    shown = torch.linspace(0, len(states) - 1, frames).round().long()
-    return torch.stack([states[i] for i in shown.tolist()], dim=1).flatten(0, 1)
+    return torch.stack([states[i] for i in frames_of(len(states), frames)], dim=1).flatten(0, 1)
+
+
+def shown(x: Tensor, sigma: Tensor) -> Tensor:
+    """A state of the sampler as a person looks at it, in DDPM's coordinates: uint8 of x's shape, on the CPU."""
+    return to_uint8(x * (1 + sigma**2).rsqrt()).cpu()
+
+
+def frames_of(states: int, frames: int) -> list[int]:
+    """Which of so many states are shown: the first and the last, and others evenly between."""
+    return torch.linspace(0, states - 1, frames).round().long().tolist()

@@ -2,8 +2,9 @@
 
     safetensors   weights.safetensors, settings.json     what `ddpm sample --model DIR` needs, and any other reader
     diffusers     model_index.json, unet/, scheduler/    what `diffusers.DDPMPipeline.from_pretrained(DIR)` loads
+    space         app.py, Dockerfile, model/, ddpm/      a Hugging Face Space, which serves it (space.py)
 
-Either holds a README.md, the model's card.
+Each holds a README.md, the model's card.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from ddpm.registry.card import card
 from ddpm.registry.catalogue import WEIGHTS_TAG
 from ddpm.registry.diffusers import as_json, diffusers_files
 from ddpm.registry.folder import DRAWN_BY
+from ddpm.registry.space import public, public_model, space_files
 from ddpm.registry.version import figures, resolve
 from ddpm.settings import FORMAT_VERSION
 from ddpm.training.checkpoint import load_model
 
-FORMATS = ("safetensors", "diffusers")
+FORMATS = ("safetensors", "diffusers", "space")
 
 Files = dict[str, bytes]
 
@@ -50,8 +52,16 @@ def export(reference: str, form: str, out: str, tracking_uri: str, weights: str 
     if weights == "raw" and reference.startswith("models:"):
         raise WrongInput("weights: a registered version holds its averaged weights alone; give ema, or a checkpoint")
     model = load_model(reference, "weights") if weights == "raw" else resolve(reference, tracking_uri)
+    report = _report(model, tracking_uri)
+    if form == "space":  # strangers will read it
+        model = public_model(model)
+        report = public(report) if report else None
     files = diffusers_files(model) if form == "diffusers" else safetensors_files(model)
-    files["README.md"] = card(model, form, weights, _report(model, tracking_uri)).encode()
+    told = card(model, form, weights, report)
+    if form == "space":
+        measured = {"report.json": as_json(dict(report))} if report else {}
+        files = space_files({**files, **measured}, told)
+    files = {"README.md": told.encode(), **files}
     _write_folder(folder, files)
     return {"out": str(folder), "format": form, "weights": weights, "files": sorted(files)}
 

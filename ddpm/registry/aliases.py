@@ -1,0 +1,30 @@
+"""Which version of a registered model has which alias, as one asks again and again."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from ddpm.errors import Outage, WrongInput
+from ddpm.tracking import open_client
+
+
+def holders(tracking_uri: str, name: str) -> dict[str, int]:
+    """The version of each alias of `name`; none where no such model is registered.
+
+    Raises Outage where the registry does not answer, WrongInput where its URI is none.
+    """
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+    try:
+        client = open_client(tracking_uri)
+        found = client.get_registered_model(name).aliases
+    except WrongInput as problem:
+        if not urlsplit(tracking_uri).scheme:
+            raise
+        raise Outage(f"the registry does not answer: {problem}") from problem
+    except MlflowException as problem:
+        if problem.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            return {}
+        raise Outage(f"the registry does not answer: {' '.join(str(problem).split())[:160]}") from problem
+    return {alias: int(version) for alias, version in found.items()}

@@ -1,0 +1,201 @@
+"""One queue, and one thread that draws from it: pictures of different callers share a batch of a fixed shape.
+
+A picture's bytes are its seed's whatever shares its batch (see `Model.draw_batches`), so who waits beside whom is a matter
+of speed alone. A batch holds pictures of one version, drawn in one way; callers take turns in it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ddpm.model.model import Model
+from ddpm.model.sampling import Between
+from ddpm.model.strips import frames_of, shown
+from ddpm.settings import DrawSettings
+
+
+class Drawable(Protocol):
+    """A version as the queue sees it."""
+
+    @property
+    def model(self) -> Model: ...
+
+    @property
+    def shapes(self) -> Sequence[int]: ...
+
+    @property
+    def seconds(self) -> float: ...
+
+
+class Full(Exception):
+    """The queue holds as much as it may. `again`: in how many seconds there should be room."""
+
+    def __init__(self, again: float) -> None:
+        super().__init__()
+        self.again = again
+
+
+class Abandoned(Exception):
+    """Everybody who waited for this batch has left."""
+
+
+@dataclass(eq=False)
+class Job:
+    """What one request wants: pictures of one version, drawn in one way, and of each, where `frames`, how it appears."""
+
+    version: Drawable
+    drawing: DrawSettings
+    seeds: Sequence[int | Between]
+    labels: Sequence[int | None]
+    frames: int = 0
+    done: Future[list[Tensor]] = field(default_factory=Future)  # of each [3,h,w], or [frames,3,h,w]
+    begun: int = 0  # so many of its pictures have had a place in a batch
+    left: bool = False  # its caller has
+
+    def __post_init__(self) -> None:
+        self.drawn: list[Tensor | None] = [None] * len(self.seeds)
+        self.done.set_running_or_notify_cancel()
+
+    @property
+    def kind(self) -> tuple[int, DrawSettings]:
+        """Jobs of one kind may share a batch."""
+        return id(self.version), self.drawing
+
+    @property
+    def waiting(self) -> int:
+        return len(self.seeds) - self.begun
+
+    @property
+    def seconds(self) -> float:
+        """What its waiting pictures should take."""
+        return self.waiting * self.version.seconds * self.version.model.evaluations(self.drawing)
+
+
+Place = tuple[Job, int]  # a job, and which of its pictures
+
+
+class Queue:
+    """Jobs that wait, and the thread that draws them. `drew(version, pictures, shape, seconds)` hears of each batch."""
+
+    def __init__(
+        self, most_waiting: int, most_seconds: float, drew: Callable[[Any, int, int, float], None] = lambda *_: None
+    ) -> None:
+        self.most_waiting, self.most_seconds, self._drew = most_waiting, most_seconds, drew
+        self._jobs: list[Job] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="drawing", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Pictures that wait."""
+        with self._changed:
+            return sum(job.waiting for job in self._jobs)
+
+    def put(self, job: Job) -> Job:
+        """Let a job wait for its turn. Raises Full where too many pictures wait, or the wait would be too long."""
+        with self._changed:
+            waiting, ahead = sum(other.waiting for other in self._jobs), sum(other.seconds for other in self._jobs)
+            if self._jobs and (waiting + job.waiting > self.most_waiting or ahead > self.most_seconds):
+                raise Full(ahead)
+            self._jobs.append(job)
+            self._changed.notify()
+        return job
+
+    def leave(self, job: Job) -> None:
+        """A caller leaves: what it waited for is not drawn, or, in a batch that has begun, not waited for."""
+        with self._changed:
+            job.left = True
+            if job in self._jobs:
+                self._jobs.remove(job)
+
+    def close(self) -> None:
+        """Draw what waits, and end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    # -- the thread ----------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while places := self._next():
+            try:
+                self._draw(places)
+            except Abandoned:
+                continue
+            except Exception as problem:  # of this batch alone: its callers hear of it, and the next is drawn
+                self._fail({job for job, _ in places}, problem)
+
+    def _next(self) -> list[Place]:
+        """The places of the next batch; none when the queue is closed and empty. Callers of the kind whose turn it is
+        take one place each, again and again, and those that still wait go behind the others."""
+        with self._changed:
+            while not self._jobs:
+                if self._closed:
+                    return []
+                self._changed.wait()
+            first = self._jobs[0]
+            room = first.version.shapes[-1]
+            places: list[Place] = []
+            sharing = [job for job in self._jobs if job.kind == first.kind]
+            while sharing and len(places) < room:
+                job = sharing.pop(0)
+                places.append((job, job.begun))
+                job.begun += 1
+                if job.waiting:
+                    sharing.append(job)
+            others = [job for job in self._jobs if job.kind != first.kind]
+            self._jobs = others + sharing
+            return places
+
+    def _draw(self, places: list[Place]) -> None:
+        version, drawing = places[0][0].version, places[0][0].drawing
+        shape = next(shape for shape in version.shapes if shape >= len(places))
+        began, states = time.perf_counter(), _States(places)
+        [images] = version.model.draw_batches(
+            [job.seeds[number] for job, number in places], replace(drawing, sample_batch=shape),
+            [job.labels[number] for job, number in places], states.watch,
+        )  # fmt: skip
+        self._drew(version, len(places), shape, time.perf_counter() - began)
+        for row, (job, number) in enumerate(places):
+            job.drawn[number] = states.appearing(row, images[row], job.frames) if job.frames else images[row]
+            finished = [picture for picture in job.drawn if picture is not None]
+            if len(finished) == len(job.drawn) and not job.done.done():
+                job.done.set_result(finished)
+
+    def _fail(self, jobs: set[Job], problem: Exception) -> None:
+        for job in jobs:
+            self.leave(job)
+            if not job.done.done():
+                job.done.set_exception(problem)
+
+
+class _States:
+    """What a batch looks like on the way; it also stops a batch that nobody waits for any more."""
+
+    def __init__(self, places: list[Place]) -> None:
+        self._places = places
+        self._rows = [row for row, (job, _) in enumerate(places) if job.frames]
+        self._seen: dict[int, list[Tensor]] = {row: [] for row in self._rows}
+
+    def watch(self, x: Tensor, sigma: Tensor) -> None:
+        if all(job.left for job, _ in self._places):
+            raise Abandoned
+        if self._rows:
+            for row, state in zip(self._rows, shown(x[self._rows], sigma), strict=True):
+                self._seen[row].append(state)
+
+    def appearing(self, row: int, picture: Tensor, frames: int) -> Tensor:
+        """From noise to the picture: [frames,3,h,w], the picture the last."""
+        states = [*self._seen[row], picture]
+        return torch.stack([states[i] for i in frames_of(len(states), frames)])

@@ -1,0 +1,39 @@
+"""A connection on which no request comes is not kept open."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_SECONDS = 10.0  # in which a request's head must have come
+
+
+class Patient(H11Protocol):
+    """uvicorn's connection, closed where the head of a request does not come in time; uvicorn would wait for ever."""
+
+    _waits: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._look()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._look()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._waits:
+            self._waits.cancel()
+
+    def _look(self) -> None:
+        """Begin to wait where a head is begun, or none has come at all; stop where it is there."""
+        incomplete = self.conn.their_state is h11.IDLE
+        if incomplete and not self._waits:
+            self._waits = asyncio.get_running_loop().call_later(HEAD_SECONDS, self.transport.close)
+        elif not incomplete and self._waits:
+            self._waits.cancel()
+            self._waits = None

@@ -1,0 +1,249 @@
+"""What is served: the version that an alias points at, swapped when it moves; and another one beside it.
+
+A request takes its version once, at its beginning, and keeps it: a swap drops and mixes nothing. A version is swapped in
+only after it has been loaded, checked and measured, beside the running one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ddpm.errors import Outage, Refused, WrongInput
+from ddpm.evaluation.report import Report
+from ddpm.model.model import Model
+from ddpm.outages import wait_out
+from ddpm.randomness import key
+from ddpm.registry.aliases import holders
+from ddpm.registry.card import card
+from ddpm.registry.folder import REPORT
+from ddpm.registry.sample import verify
+from ddpm.registry.space import public, public_model
+from ddpm.registry.version import figures, resolve
+from ddpm.serving.settings import ServeSettings
+from ddpm.serving.shapes import Shape, choose, fixed, measure
+
+log = logging.getLogger("ddpm.serving")
+
+FOLLOWED = re.compile(r"models:/(?P<name>[^@/]+)@(?P<alias>[^@/]+)")
+VERSION = re.compile(r"models:/(?P<name>[^@/]+)/(?P<version>[0-9]+)")
+FIXED = "model"  # what a reference without an alias is called here
+CLOSE_SECONDS = 5.0  # for a look under way; one at a registry that is away would take longer, and holds nothing
+WARM_STEPS = 4  # of a version's first drawing
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A version that draws: its model, how it draws here, and what is known of it."""
+
+    reference: str
+    model: Model
+    measured: list[Shape]
+    checked: str  # how it was, before it was served
+    report: Report | None
+    card: str
+
+    @property
+    def shapes(self) -> tuple[int, ...]:
+        return choose(self.measured)
+
+    @property
+    def seconds(self) -> float:
+        """Of one evaluation of the network, a picture, in the largest batch."""
+        [largest] = [shape for shape in self.measured if shape.pictures == self.shapes[-1]]
+        return largest.seconds / largest.pictures
+
+
+def load(reference: str, tracking_uri: str, settings: ServeSettings) -> Served:
+    """A version, checked and measured. Raises WrongInput or Refused for one that will not do."""
+    model = public_model(resolve(reference, tracking_uri))
+    found = VERSION.fullmatch(model.origin.reference)
+    beside = Path(reference) / REPORT  # of an exported Space
+    report: Report | None = None
+    if found:
+        report = figures(tracking_uri, found["name"], int(found["version"]))
+    elif beside.is_file():
+        report = json.loads(beside.read_text())
+    report = public(report) if report else None
+    checked = _check(model, tracking_uri)
+    measured = fixed(model, settings.batch) if settings.batch else measure(model, settings.latency)
+    return Served(
+        model.origin.reference, model, measured, checked, report, card(model, "safetensors", "ema", report)
+    )  # fmt: skip
+
+
+def _check(model: Model, tracking_uri: str) -> str:
+    """How the model was checked, in words. Raises Refused where it does not draw its recorded sample."""
+    verified = verify(model, tracking_uri)
+    if verified.reproduced is False:
+        raise Refused(f"model: {model.origin.reference} does not draw its recorded sample: {verified.says}")
+    if verified.reproduced is None:
+        model.draw([0], model.quick(WARM_STEPS, 1))
+    return verified.says
+
+
+Load = Callable[[str, str, ServeSettings], Served]
+
+
+@dataclass
+class State:
+    """What the follower knows: which versions it refused, by reference, and why; whether the registry answers."""
+
+    refused: dict[str, str] = field(default_factory=dict)
+    registry: str = ""  # what is the matter with it, if anything
+    swaps: int = 0
+
+
+class Versions:
+    """Which version answers under which alias. Readers see one dict or the next, never half of a change."""
+
+    def __init__(self, reference: str, tracking_uri: str, settings: ServeSettings, load: Load = load) -> None:
+        self.reference, self.tracking_uri, self.settings, self._load = reference, tracking_uri, settings, load
+        followed = FOLLOWED.fullmatch(reference)
+        self.name = followed["name"] if followed else ""
+        self.main = followed["alias"] if followed else FIXED
+        self.by_alias: dict[str, Served] = {}
+        self.state = State()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # -- who answers ---------------------------------------------------------------------------------------------------
+
+    def of(self, alias: str | None, seed: int) -> tuple[str, Served]:
+        """The alias and the version that answer. Without an alias it is the main one's, but for a share of the seeds,
+        the same ones each time, so that a seed's picture does not change from request to request.
+
+        Raises WrongInput for an alias that is not served.
+        """
+        now = self.by_alias
+        beside = self.settings.beside
+        if alias is None:
+            goes_beside = beside in now and key("canary", seed) < self.settings.canary * 2**63
+            alias = beside if goes_beside else self.main
+        if alias not in now:
+            raise WrongInput(f"alias: nothing is served as {alias!r}; there is {' and '.join(now)}")
+        return alias, now[alias]
+
+    # -- what is loaded ------------------------------------------------------------------------------------------------
+
+    def open(self, say: Callable[[str], None]) -> None:
+        """Load what is to be served. Raises Outage where the registry does not answer, after $DDPM_PATIENCE seconds of
+        trying, and WrongInput or Refused where the main version will not do."""
+        if not self.name:
+            self.by_alias = {self.main: self._load(self.reference, self.tracking_uri, self.settings)}
+            return
+        aliases = wait_out(
+            lambda: holders(self.tracking_uri, self.name),
+            lambda problem: str(problem) if isinstance(problem, Outage) else "",
+            "start it, or give the --tracking-uri of another one",
+            say,
+        )
+        wanted = f"models:/{self.name}/{aliases[self.main]}" if self.main in aliases else self.reference
+        self.by_alias = {self.main: self._load(wanted, self.tracking_uri, self.settings)}
+        self.look(aliases)
+
+    def follow(self) -> None:
+        """Look at the aliases again and again, in a thread of its own, until `close`."""
+        if self.name and self.settings.follow:
+            self._thread = threading.Thread(target=self._follow, name="following", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread:
+            self._thread.join(CLOSE_SECONDS)
+
+    def _follow(self) -> None:
+        while not self._stop.wait(self.settings.follow):
+            try:
+                self.look(holders(self.tracking_uri, self.name))
+            except Outage as problem:  # what runs goes on as it is
+                self._heard(str(problem))
+            except Exception as problem:
+                log.exception("looking at the registry failed")
+                self._heard(f"{type(problem).__name__}: {problem}")
+
+    def _heard(self, problem: str) -> None:
+        if problem and problem != self.state.registry:
+            log.warning("%s; what is served goes on as it is", problem)
+        self.state.registry = problem
+
+    def look(self, aliases: dict[str, int]) -> None:
+        """Serve what the aliases say, as far as it will do."""
+        self._heard("")
+        now = dict(self.by_alias)
+        wanted = {
+            alias: f"models:/{self.name}/{aliases[alias]}"
+            for alias in (self.main, self.settings.beside)
+            if alias in aliases
+        }
+        self.state.refused = {ref: why for ref, why in self.state.refused.items() if ref in wanted.values()}
+        loaded = {served.reference: served for served in now.values()}
+        for alias, reference in wanted.items():
+            if alias in now and now[alias].reference == reference:
+                continue
+            served = loaded.get(reference) or self._try(reference)
+            if served:
+                now[alias] = loaded[reference] = served
+        if self.settings.beside not in wanted or now.get(self.settings.beside) is now.get(self.main):
+            now.pop(self.settings.beside, None)
+        before, self.by_alias = self.by_alias, now
+        for alias in now:
+            if before.get(alias) is not now[alias]:
+                self.state.swaps += 1
+                log.info("%s is %s now", alias, now[alias].reference)
+
+    def _try(self, reference: str) -> Served | None:
+        """The version, or None where it will not do: then it is known why. One that cannot be read now is tried again."""
+        if reference in self.state.refused and not self.state.refused[reference].startswith(AGAIN):
+            return None
+        try:
+            began = time.monotonic()
+            served = self._load(reference, self.tracking_uri, self.settings)
+        except (WrongInput, Refused) as problem:
+            self.state.refused[reference] = str(problem)
+        except Exception as problem:  # whatever it is, the running version must go on
+            self.state.refused[reference] = f"{AGAIN} {type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
+        else:
+            self.state.refused.pop(reference, None)
+            log.info("%s was loaded and checked in %.1f s: %s", reference, time.monotonic() - began, served.checked)
+            return served
+        log.error("%s is refused, and what is served goes on: %s", reference, self.state.refused[reference])
+        return None
+
+
+AGAIN = "cannot be had now and is tried again:"
+
+
+def describe(served: Served, alias: str) -> dict[str, Any]:
+    """A version as `/v1/model` tells of it."""
+    model = served.model
+    report: Any = served.report or {}
+    return {
+        "alias": alias,
+        "version": served.reference,
+        "image_size": model.image_size,
+        "classes": model.settings.classes,
+        "drawing": {name: getattr(model.drawing, name) for name in ("sampler", "sampling_steps", "churn", "guidance")},
+        "weights_sha256": model.origin.weights_sha256,
+        "images_seen": model.origin.images_seen,
+        "dataset_digest": model.origin.dataset_digest,
+        "checked": served.checked,
+        "batches": list(served.shapes),
+        "measured": [
+            {"pictures": shape.pictures, "seconds": shape.seconds, "same_bytes": shape.same}
+            for shape in served.measured
+        ],
+        "figures": {
+            name: report[name] for name in ("metric", "fid", "fid_std", "kid", "kid_std", "n") if name in report
+        },
+        "protocol": report.get("protocol"),
+        "card": served.card,
+    }

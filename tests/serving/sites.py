@@ -1,0 +1,74 @@
+"""Servers that run in this process, and what they answer."""
+
+import contextlib
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+
+import uvicorn
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answered."""
+
+    status: int
+    headers: dict
+    body: bytes
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A server that runs, by its address."""
+
+    address: str
+    server: object
+
+    def ask(self, path, body=None, method=None, **headers):
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        if data is not None:
+            headers.setdefault("Content-Type", "application/json")
+        request = urllib.request.Request(self.address + path, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return Answer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read())
+        except urllib.error.HTTPError as problem:
+            with problem:
+                return Answer(problem.code, {k.lower(): v for k, v in problem.headers.items()}, problem.read())
+
+
+@contextlib.contextmanager
+def running(reference, registry="", **settings):
+    """A server, as `ddpm serve` runs it, in a thread of this process."""
+    from ddpm.progress import Quiet
+    from ddpm.serving.run import config_for, listen, open_server
+    from ddpm.serving.settings import ServeSettings
+
+    chosen = ServeSettings(**{"port": 0, "follow": 0.05, "batch": 16, **settings})
+    door = listen(chosen)
+    server = open_server(reference, registry, chosen, Quiet())
+    runner = uvicorn.Server(config_for(server))
+    thread = threading.Thread(target=runner.run, args=([door],), daemon=True)
+    thread.start()
+    try:
+        yield Site(f"http://127.0.0.1:{door.getsockname()[1]}", server)
+    finally:
+        runner.should_exit = True
+        thread.join()
+        door.close()
+
+
+def until(true, seconds=60.0):
+    """Wait for something that must become true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it never became true"
+        time.sleep(0.02)

@@ -1,0 +1,329 @@
+"""Strangers and floods are kept out: tokens, hosts, bodies, the queue, and callers who leave."""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+
+import pytest
+from sites import until
+
+from ddpm.errors import WrongInput
+from ddpm.serving.limits import Tokens
+from ddpm.serving.problems import Problem
+from ddpm.serving.settings import ServeSettings
+
+TOKEN = "a-long-random-token"
+LINE = f"ann sha256:{hashlib.sha256(TOKEN.encode()).hexdigest()}"
+SLOW = {"steps": 50, "sampler": "ancestral"}
+
+
+def test_pictures_are_for_who_has_a_token(checkpoints, serve, tmp_path):
+    (tmp_path / "tokens").write_text(f"# who may ask\n{LINE}\n")
+    site = serve(checkpoints[0], tokens_file=str(tmp_path / "tokens"))
+    path = "/v1/images/3.png?steps=2"
+    for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}, {"Authorization": "é"}):
+        refused = site.ask(path, **header)
+        assert (refused.status, refused.headers["www-authenticate"]) == (401, "Bearer"), header
+        assert refused.headers["content-type"] == "application/problem+json"
+    answered = site.ask(path, Authorization=f"Bearer {TOKEN}")
+    assert answered.status == 200 and answered.headers["cache-control"].startswith("private")
+    assert site.ask("/metrics").status == 401
+    assert site.ask("/healthz").status == site.ask("/readyz").status == site.ask("/").status == 200
+
+
+def test_tokens_come_from_the_environment_too_and_are_kept_as_digests(monkeypatch):
+    monkeypatch.setenv("DDPM_SERVE_TOKENS", LINE)
+    tokens = Tokens.read(ServeSettings())
+    assert tokens.name_of(f"Bearer {TOKEN}") == "ann" and tokens.name_of("Bearer ") is None
+    assert TOKEN not in repr(vars(tokens))
+
+
+def test_a_token_has_so_many_pictures_a_minute(checkpoints, serve, tmp_path):
+    (tmp_path / "tokens").write_text(LINE)
+    site = serve(checkpoints[0], tokens_file=str(tmp_path / "tokens"), per_minute=4)
+    ask = {"seed": 0, "n": 3, "steps": 1}
+    assert site.ask("/v1/images", ask, Authorization=f"Bearer {TOKEN}").status == 200
+    again = site.ask("/v1/images", ask, Authorization=f"Bearer {TOKEN}")
+    assert again.status == 429 and 1 <= int(again.headers["retry-after"]) <= 60
+    more = site.ask("/v1/images", {**ask, "n": 5}, Authorization=f"Bearer {TOKEN}")
+    assert more.status == 422 and "4 a minute" in more.json["detail"]
+
+
+def test_a_minutes_pictures_come_back_with_time(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("ddpm.serving.limits.time.monotonic", lambda: now[0])
+    tokens = Tokens(LINE, per_minute=6)
+    tokens.spend("ann", 6)
+    with pytest.raises(Problem) as refused:
+        tokens.spend("ann", 2)
+    assert refused.value.headers["Retry-After"] == "20"
+    now[0] = 20.0
+    tokens.spend("ann", 2)
+
+
+def test_an_address_that_others_reach_needs_tokens_or_a_word(monkeypatch):
+    monkeypatch.delenv("DDPM_SERVE_TOKENS", raising=False)
+    with pytest.raises(WrongInput, match="there are no tokens"):
+        Tokens.read(ServeSettings(host="0.0.0.0"))
+    assert not Tokens.read(ServeSettings(host="0.0.0.0", anyone=True))
+    assert ServeSettings().host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("lines", ["ann secret", "sha256:" + "0" * 64, "ann sha256:" + "0" * 63])
+def test_a_line_that_is_no_digest_is_refused_without_showing_it(lines):
+    with pytest.raises(WrongInput, match="line 1 will not do") as refused:
+        Tokens(lines)
+    assert "secret" not in str(refused.value)
+
+
+def test_only_by_its_own_name(checkpoints, serve, site):
+    assert site.ask("/v1/model", Host="evil.example").status == 421
+    assert site.ask("/healthz", Host="10.0.0.7:8000").status == 200
+    assert site.ask("/v1/model", Host="localhost:1").status == 200
+    assert (
+        serve(checkpoints[0], allowed_hosts="pictures.example").ask("/v1/model", Host="pictures.example").status == 200
+    )
+
+
+def test_other_pages_may_ask_only_where_they_are_let(checkpoints, serve, site):
+    assert "access-control-allow-origin" not in site.ask("/v1/model", Origin="https://a.example").headers
+    open_site = serve(checkpoints[0], cors_origins="https://a.example")
+    let = open_site.ask("/v1/model", Origin="https://a.example").headers
+    assert let["access-control-allow-origin"] == "https://a.example"
+    assert "access-control-allow-origin" not in open_site.ask("/v1/model", Origin="https://b.example").headers
+
+
+MALFORMED = [
+    ("/v1/images", b"", 422), ("/v1/images", b"{", 422), ("/v1/images", b"[]", 422), ("/v1/images", b"\xff\xfe", 422),
+    ("/v1/images", b"[" * 5000, 400), ("/v1/images", {}, 422), ("/v1/images", {"seed": -1}, 422),
+    ("/v1/images", {"seed": 2**62}, 422), ("/v1/images", {"seed": 10**400}, 422), ("/v1/images", {"seed": 1.5}, 422),
+    ("/v1/images", {"seed": True}, 422), ("/v1/images", {"seed": "1"}, 422), ("/v1/images", {"seed": None}, 422),
+    ("/v1/images", {"seed": 1, "seeds": [1]}, 422), ("/v1/images", {"seeds": []}, 422), ("/v1/images", {"seeds": [1], "n": 1}, 422),
+    ("/v1/images", {"seed": 1, "n": 0}, 422), ("/v1/images", {"seed": 1, "n": 65}, 422), ("/v1/images", {"seeds": [1] * 65}, 422),
+    ("/v1/images", {"seed": 1, "n": 2, "format": "png"}, 422), ("/v1/images", {"seed": 1, "format": "gif"}, 422),
+    ("/v1/images", {"seed": 1, "steps": 0}, 422), ("/v1/images", {"seed": 1, "steps": 51}, 422),
+    ("/v1/images", {"seed": 1, "steps": 10**9}, 422), ("/v1/images", {"seed": 1, "sampler": "x"}, 422),
+    ("/v1/images", {"seed": 1, "label": 0}, 422), ("/v1/images", {"seed": 1, "guidance": 2}, 422),
+    ("/v1/images", b'{"seed": 1, "guidance": NaN}', 422), ("/v1/images", {"seed": 1, "walk_to": 2}, 422),
+    ("/v1/images", {"seed": 2**62 - 1, "n": 2}, 422), ("/v1/images", {"seed": 1, "more": 1}, 422),
+    ("/v1/images?alias=" + "x" * 101, {"seed": 1}, 422), ("/v1/images?alias=%00", {"seed": 1}, 422),
+    ("/v1/images", b" " * 70000, 413), ("/v1/images/-1.png", None, 422), ("/v1/images/1e3.png", None, 422),
+    ("/v1/images/1.png?steps=x", None, 422), ("/v1/images/1.png?step=1", None, 422), ("/v1/images/1.gif", None, 404),
+    ("/v1/images/%00.png", None, 422), ("/v1/images/..%2f..%2fetc%2fpasswd", None, 404), ("/v1/images", None, 405),
+    ("/v1/denoising/1.png?frames=1", None, 422), ("/v1/denoising/1.webp?frames=65", None, 422), ("/page/../x", None, 404),
+    (f"/v1/images/{'9' * 5000}.png", None, 422), ("/v1/images/1.png?guidance=inf", None, 422), ("/%ff", None, 404),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body", "status"), MALFORMED)
+def test_what_will_not_do_is_said_in_one_sentence(site, path, body, status):
+    found = site.ask(path, body)
+    assert found.status == status, found.body
+    assert found.headers["content-type"] == "application/problem+json"
+    assert found.json["status"] == status and 10 < len(found.json["detail"]) < 300 and "\n" not in found.json["detail"]
+
+
+@pytest.mark.parametrize("raw", [
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\0" * 100 + b"\r\n\r\n",
+    b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"GET / HTTP/1.1\r\nHost: " + b"a" * 100000 + b"\r\n\r\n",
+    b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+    b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + b"ffff\r\n" + b" " * 65535 + b"\r\n2\r\n  \r\n0\r\n\r\n",
+])  # fmt: skip
+def test_bytes_that_are_no_request_get_an_error_and_no_hang(site, raw):
+    with socket.create_connection(("127.0.0.1", int(site.address.rsplit(":", 1)[1])), timeout=20) as line:
+        line.sendall(raw)
+        answer = line.recv(200)
+    assert answer.startswith(b"HTTP/1.1 4"), answer
+    assert site.ask("/healthz").status == 200
+
+
+def test_what_is_counted_does_not_grow_with_what_callers_make_up(site):
+    for number in range(5):
+        assert site.ask(f"/made-up-{number}", method=f"MADEUP{number}").status == 404
+        assert site.ask("/v1/images/1.png", method=f"MADEUP{number}").status == 405
+    text = site.ask("/metrics").body.decode()
+    assert "MADEUP" not in text and "made-up" not in text and 'method="other"' in text
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(site, monkeypatch):
+    monkeypatch.setattr("ddpm.serving.limits.BODY_SECONDS", 0.2)
+    with socket.create_connection(("127.0.0.1", int(site.address.rsplit(":", 1)[1])), timeout=20) as line:
+        line.sendall(b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{")
+        assert line.recv(200).startswith(b"HTTP/1.1 408")
+
+
+def test_a_head_that_does_not_come_is_not_waited_for(site, monkeypatch):
+    monkeypatch.setattr("ddpm.serving.connections.HEAD_SECONDS", 0.2)
+    with socket.create_connection(("127.0.0.1", int(site.address.rsplit(":", 1)[1])), timeout=20) as line:
+        line.sendall(b"GET / HTTP/1.1\r\nHost: local")
+        assert line.recv(200) == b""
+
+
+def blocked(site):
+    """Holds the drawing thread until it is let go: `with blocked(site) as begun`."""
+    import contextlib
+
+    served = site.server.versions.by_alias["model"]
+    real, held, begun = type(served.model).draw_batches, threading.Event(), threading.Event()
+
+    @contextlib.contextmanager
+    def holding(monkeypatch):
+        def draw_batches(self, *arguments):
+            begun.set()
+            assert held.wait(60)
+            return real(self, *arguments)
+
+        monkeypatch.setattr(type(served.model), "draw_batches", draw_batches)
+        try:
+            yield begun
+        finally:
+            held.set()
+
+    return holding
+
+
+def test_a_full_queue_says_when_to_come_again(checkpoints, serve, monkeypatch):
+    site = serve(checkpoints[0], most_waiting=20)
+    answers = []
+
+    def ask(n):
+        answers.append(site.ask("/v1/images", {"seed": 0, "n": n, "steps": 1}).status)
+
+    with blocked(site)(monkeypatch) as begun:
+        callers = [threading.Thread(target=ask, args=(n,)) for n in (1, 16)]
+        callers[0].start()
+        assert begun.wait(60)
+        callers[1].start()
+        until(lambda: site.server.queue.waiting == 16)
+        refused = site.ask("/v1/images", {"seed": 0, "n": 5, "steps": 1})
+        assert refused.status == 429 and int(refused.headers["retry-after"]) >= 1
+    for caller in callers:
+        caller.join()
+    assert answers == [200, 200]
+
+
+def test_a_caller_that_leaves_frees_its_place(checkpoints, serve, monkeypatch):
+    site = serve(checkpoints[0])
+    with blocked(site)(monkeypatch) as begun:
+        first = threading.Thread(target=site.ask, args=("/v1/images/1.png?steps=1",))
+        first.start()
+        assert begun.wait(60)
+        line = socket.create_connection(("127.0.0.1", int(site.address.rsplit(":", 1)[1])))
+        body = json.dumps({"seed": 0, "n": 40}).encode()
+        line.sendall(b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))  # fmt: skip
+        until(lambda: site.server.queue.waiting == 40)
+        line.close()
+        until(lambda: site.server.queue.waiting == 0)
+    first.join()
+    until(lambda: "ddpm_left_total 1.0" in site.ask("/metrics").body.decode())
+
+
+def test_a_batch_that_nobody_waits_for_any_more_is_stopped(checkpoints):
+    from ddpm.serving.batching import Job, Queue
+    from ddpm.serving.shapes import fixed
+    from ddpm.serving.versions import Served
+    from ddpm.settings import DrawSettings
+    from ddpm.training.checkpoint import load_model
+
+    model, steps = load_model(checkpoints[0]), []
+    served = Served("m", model, fixed(model, 16), "a drawing", None, "")
+    queue = Queue(100, 60)
+    job = Job(served, DrawSettings(sampler="ddim", sampling_steps=50), [1], [None])
+
+    def denoiser(*arguments):
+        real = denoisers(*arguments)
+
+        def one(x, sigma):
+            steps.append(float(sigma))
+            queue.leave(job)
+            return real(x, sigma)
+
+        one.diffusion = real.diffusion
+        return one
+
+    denoisers = model.denoiser
+    object.__setattr__(model, "denoiser", denoiser)
+    queue.put(job)
+    queue.close()
+    assert len(steps) == 1 and not job.done.done()
+
+
+def test_callers_take_turns_so_that_one_picture_does_not_wait_behind_sixty(checkpoints):
+    from ddpm.serving.batching import Job, Queue
+    from ddpm.serving.shapes import fixed
+    from ddpm.serving.versions import Served
+    from ddpm.settings import DrawSettings
+    from ddpm.training.checkpoint import load_model
+
+    model = load_model(checkpoints[0])
+    served = Served("m", model, fixed(model, 16), "a drawing", None, "")
+    queue = Queue(1000, 1e9)
+    queue.close()  # its thread has ended: what it would take next can be looked at
+    few, more = DrawSettings(sampling_steps=2), DrawSettings(sampling_steps=3)
+    many, one, other = (Job(served, how, range(n), [None] * n) for how, n in ((few, 60), (few, 1), (more, 1)))
+    for job in (many, one, other):
+        queue.put(job)
+    batches = [queue._next() for _ in range(5)]
+    assert [len(places) for places in batches] == [16, 1, 16, 16, 13]
+    assert batches[0][1] == (one, 0) and batches[1] == [(other, 0)]
+
+
+def test_a_failure_in_drawing_is_a_problem_of_that_request_alone(checkpoints, serve, monkeypatch):
+    site = serve(checkpoints[0])
+    model = type(site.server.versions.by_alias["model"].model)
+
+    def broken(*_):
+        raise RuntimeError("the device fell off")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(model, "draw_batches", broken)
+        failed = site.ask("/v1/images/1.png?steps=1")
+    assert failed.status == 500 and "fell off" not in failed.body.decode()
+    assert failed.headers["content-type"] == "application/problem+json"
+    assert site.ask("/v1/images/1.png?steps=1").status == 200
+
+
+def test_what_takes_too_long_is_said_and_its_place_is_free(checkpoints, serve, monkeypatch):
+    site = serve(checkpoints[0], most_seconds=0.2)
+    with blocked(site)(monkeypatch):
+        late = site.ask("/v1/images/1.png")
+        assert late.status == 503 and "0.2 s" in late.json["detail"]
+
+
+def test_a_signal_lets_those_who_wait_have_their_pictures(checkpoints, tmp_path):
+    arguments = ["serve", "--model", checkpoints[0], "--port", "0", "--batch", "16"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "ddpm.cli", *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        address = next(line.split()[2].rstrip(";") for line in server.stderr if line.startswith("serving at"))
+        got = []
+
+        def ask():
+            with urllib.request.urlopen(f"{address}/v1/images/1.png?steps=50&sampler=ancestral", timeout=60) as answer:
+                got.append(answer.status)
+
+        caller = threading.Thread(target=ask)
+        caller.start()
+        until(lambda: "ddpm_request_seconds" in text(f"{address}/metrics") and waiting_or_done(address, got))
+        os.kill(server.pid, signal.SIGTERM)
+        caller.join()
+        assert server.wait(60) == 0
+    assert got == [200]
+
+
+def text(address):
+    with urllib.request.urlopen(address, timeout=60) as answer:
+        return answer.read().decode()
+
+
+def waiting_or_done(address, got):
+    """Whether the request has reached the server: it was counted for a version."""
+    return bool(got) or 'ddpm_version_requests_total{alias="model"' in text(f"{address}/metrics")

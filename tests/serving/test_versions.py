@@ -1,0 +1,203 @@
+"""The server follows the alias: swaps under load, bad versions, a registry that is down, two versions at once."""
+
+import collections
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from sites import until
+
+from ddpm.errors import Outage, Refused, WrongInput
+from ddpm.progress import Quiet
+from ddpm.registry.sample import Verified
+from ddpm.serving import versions as room
+from ddpm.serving.settings import ServeSettings
+from ddpm.serving.versions import Versions, load
+from ddpm.steps.sample import sample
+from ddpm.workplace import Workplace
+
+
+def drawn_by(registry, version, tmp_path, seed=3):
+    out = tmp_path / f"v{version}"
+    facts = sample(Workplace(Quiet(), "", registry), f"models:/m/{version}", 1, seed, str(out))
+    return Path(facts["files"][0]).read_bytes()
+
+
+def test_a_promotion_and_a_rollback_under_load_drop_and_mix_nothing(serve, registry, point, tmp_path):
+    site = serve("models:/m@champion", registry, beside="")
+    right = {f"models:/m/{version}": drawn_by(registry, version, tmp_path) for version in (1, 2)}
+    assert len(set(right.values())) == 2
+    stop, wrong, counts = threading.Event(), [], collections.Counter()
+
+    def ask():
+        while not stop.is_set():
+            found = site.ask("/v1/images/3.png")
+            by = found.headers.get("x-model-version")
+            counts[by] += 1
+            if found.status != 200 or found.body != right[by]:
+                wrong.append((found.status, by))
+
+    callers = [threading.Thread(target=ask) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    until(lambda: counts["models:/m/1"] > 4)
+    point("champion", 2)
+    until(lambda: counts["models:/m/2"] > 4)
+    point("champion", 1)
+    before = counts["models:/m/1"]
+    until(lambda: counts["models:/m/1"] > before + 4)
+    stop.set()
+    for caller in callers:
+        caller.join()
+    assert wrong == []
+    assert 'ddpm_version{alias="champion",version="models:/m/1"} 1.0' in site.ask("/metrics").body.decode()
+
+
+def test_a_version_that_is_damaged_is_refused_and_the_running_one_stays(serve, registry, point):
+    weights = weights_of(registry, 2)
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    site = serve("models:/m@champion", registry)
+    point("champion", 2)
+    until(lambda: site.ask("/readyz").json["refused"])
+    ready = site.ask("/readyz")
+    assert ready.status == 200 and ready.json["serving"] == {"champion": "models:/m/1"}
+    assert "weights.safetensors" in ready.json["refused"]["models:/m/2"]
+    assert 'ddpm_version_refused{version="models:/m/2"} 1.0' in site.ask("/metrics").body.decode()
+    assert site.ask("/v1/images/3.png").headers["x-model-version"] == "models:/m/1"
+    point("champion", 3)
+    until(lambda: site.ask("/readyz").json == {**ready.json, "serving": {"champion": "models:/m/3"}, "refused": {}})
+
+
+def weights_of(registry, version):
+    from ddpm.tracking import open_client
+
+    source = Path(open_client(registry).get_model_version("m", str(version)).source.removeprefix("file://"))
+    [weights] = source.rglob("weights.safetensors")
+    return weights
+
+
+def test_a_version_that_does_not_draw_its_recorded_sample_is_refused(registry, monkeypatch):
+    right = room.verify
+    versions = Versions("models:/m@champion", registry, ServeSettings(batch=16))
+    versions.open(lambda text: None)
+
+    def verify(model, tracking_uri):
+        if model.origin.reference == "models:/m/2":
+            return Verified(False, "3 of 16 pictures of its recorded sample have the same bytes")
+        return right(model, tracking_uri)
+
+    monkeypatch.setattr(room, "verify", verify)
+    versions.look({"champion": 2})
+    assert versions.by_alias["champion"].reference == "models:/m/1"
+    assert "does not draw its recorded sample: 3 of 16" in versions.state.refused["models:/m/2"]
+    versions.look({"champion": 3})
+    assert versions.by_alias["champion"].reference == "models:/m/3" and versions.state.refused == {}
+
+
+@pytest.mark.parametrize("problem", [Refused("it does not reproduce its recorded sample"), OSError("no disk")])
+def test_whatever_a_version_fails_with_the_running_one_stays(registry, problem):
+    tries = []
+
+    def loading(reference, *rest):
+        if reference == "models:/m/2":
+            tries.append(reference)
+            raise problem
+        return load(reference, *rest)
+
+    versions = Versions("models:/m@champion", registry, ServeSettings(batch=16), loading)
+    versions.open(lambda text: None)
+    for _ in range(3):
+        versions.look({"champion": 2})
+    assert versions.by_alias["champion"].reference == "models:/m/1"
+    assert str(problem) in versions.state.refused["models:/m/2"]
+    # What a check refused is not tried again and again; what could not be had may be there the next time.
+    assert len(tries) == (1 if isinstance(problem, Refused) else 3)
+
+
+def test_the_challenger_answers_beside_the_champion_and_goes_when_it_is_none(serve, registry, point):
+    point("challenger", 2)
+    site = serve("models:/m@champion", registry)
+    assert [(v["alias"], v["version"], v["figures"]["fid"]) for v in site.ask("/v1/model").json["versions"]] == [
+        ("champion", "models:/m/1", 3.0), ("challenger", "models:/m/2", 2.0)
+    ]  # fmt: skip
+    assert site.ask("/v1/images/3.png?alias=challenger").headers["x-model-version"] == "models:/m/2"
+    assert site.ask("/v1/images?alias=x", {"seed": 3}).status == 422
+    both = [site.ask(f"/v1/images?alias={alias}", {"seed": 3}) for alias in ("champion", "challenger")]
+    assert both[0].body != both[1].body and both[0].headers["etag"] != both[1].headers["etag"]
+    nobody = site.ask("/v1/images/3.png?alias=nobody")
+    assert nobody.status == 422 and "there is champion and challenger" in nobody.json["detail"]
+
+    champion, challenger = (site.server.versions.by_alias[alias] for alias in ("champion", "challenger"))
+    site.server.versions.look({"champion": 2})
+    assert site.server.versions.by_alias == {"champion": challenger} and champion is not challenger
+
+
+def test_a_canary_answers_for_its_share_of_the_seeds_and_always_for_the_same(registry, point):
+    point("challenger", 2)
+    versions = Versions("models:/m@champion", registry, ServeSettings(batch=16, canary=0.3))
+    versions.open(lambda text: None)
+    first = [versions.of(None, seed)[0] for seed in range(2000)]
+    assert first == [versions.of(None, seed)[0] for seed in range(2000)]
+    assert 0.26 < first.count("challenger") / 2000 < 0.34
+    assert {versions.of("champion", seed)[0] for seed in range(50)} == {"champion"}
+    versions.look({"champion": 1})
+    assert {versions.of(None, seed)[0] for seed in range(50)} == {"champion"}
+
+
+def test_a_canarys_figures_stand_beside_the_others(serve, registry, point):
+    point("challenger", 2)
+    site = serve("models:/m@champion", registry, canary=0.5)
+    for seed in range(8):
+        assert site.ask(f"/v1/images/{seed}.png").status == 200
+    text = site.ask("/metrics").body.decode()
+    drawn = {
+        version: float(text.split(f'ddpm_pictures_total{{version="models:/m/{version}"}} ')[1].split("\n")[0])
+        for version in (1, 2)
+    }
+    assert drawn[1] + drawn[2] == 8 and min(drawn.values()) > 0
+    assert 'ddpm_version_requests_total{alias="challenger",version="models:/m/2"}' in text
+
+
+def test_a_registry_that_goes_down_changes_nothing_and_is_told(serve, registry, monkeypatch):
+    site = serve("models:/m@champion", registry)
+
+    def down(*_):
+        raise Outage("the registry does not answer: no route")
+
+    monkeypatch.setattr(room, "holders", down)
+    until(lambda: site.ask("/readyz").json["registry"] != "answers")
+    assert site.ask("/readyz").json["serving"] == {"champion": "models:/m/1"}
+    assert site.ask("/v1/images/3.png").status == 200
+    assert "ddpm_registry_up 0.0" in site.ask("/metrics").body.decode()
+    monkeypatch.undo()
+    until(lambda: site.ask("/readyz").json["registry"] == "answers")
+
+
+def test_a_registry_that_is_down_at_the_start_is_one_clear_line_after_some_tries(tmp_path):
+    environment = {**os.environ, "DDPM_PATIENCE": "1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    arguments = ["serve", "--model", "models:/m@champion", "--tracking-uri", "http://127.0.0.1:9", "--port", "0"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "ddpm.cli", *arguments], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 1 and "Traceback" not in ran.stderr
+    assert "the registry does not answer" in ran.stderr.splitlines()[-1]
+    assert "start it, or give the --tracking-uri of another one" in ran.stderr.splitlines()[-1]
+
+
+def test_a_reference_that_is_none_is_wrong_input(registry):
+    for reference, says in (("models:/m@nobody", "m has versions"), ("models:/n@champion", "registered models are m")):
+        with pytest.raises(WrongInput, match=says):
+            Versions(reference, registry, ServeSettings(batch=16)).open(lambda text: None)
+
+
+@pytest.mark.parametrize("registered", [True, False])
+def test_a_card_is_told_and_no_path_of_the_machine(serve, registry, checkpoints, registered):
+    site = serve("models:/m/2" if registered else checkpoints[1], registry)
+    told, picture = site.ask("/v1/model"), site.ask("/v1/images/1.png?steps=1")
+    [version] = told.json["versions"]
+    assert version["alias"] == "model" and version["card"].startswith("# ")
+    assert os.path.dirname(checkpoints[1]) not in told.body.decode() + str(picture.headers)
+    assert version["version"] == picture.headers["x-model-version"] and told.json["name"]
