@@ -230,7 +230,8 @@ def test_a_dry_run_says_every_rule_and_changes_nothing(checkpoints, place, store
     assert (status, second["would_promote"]) == (3, False)
     by_rule = {rule["rule"]: rule for rule in second["rules"]}
     assert (
-        by_rule["not worse"]["says"].startswith("worse by FID: FID 4 against 3") and not by_rule["not worse"]["passed"]
+        by_rule["not worse"]["says"].startswith("worse by FID: fid_classifier (n=64) 4 against 3")
+        and not by_rule["not worse"]["passed"]
     )
     assert by_rule["it draws its recorded sample"]["passed"]
     assert len(entries(store, "m")) == 1
