@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ddpm.evaluation.figures.table import FIGURES
 from ddpm.evaluation.report import Report, number_in
 from ddpm.model.model import Model
 from ddpm.registry.catalogue import WEIGHTS_TAG
@@ -52,7 +53,7 @@ def _log_metrics(
         source = Dataset(data, digest, "local", tags.get("dataset_uri", ""))
         client.log_inputs(run_id, [DatasetInput(source, [])])
     metric = report["metric"]
-    figures = {metric: "fid", metric.replace("fid", "kid", 1): "kid", "precision": "precision", "recall": "recall"}
+    figures = {FIGURES[name].key(metric): name for name in ("fid", "kid", "precision", "recall")}
     now = int(time.time() * 1000)
     client.log_batch(
         run_id,

@@ -38,7 +38,8 @@ from ddpm.registry.folder import (
 from ddpm.registry.ranked import ranked
 from ddpm.settings import require_name
 from ddpm.store import FileStore, Missing
-from ddpm.tracking import code_version, open_client, open_experiment
+from ddpm.tracking import fit, open_client, open_experiment
+from ddpm.tracking.origin import code_version
 from ddpm.training.checkpoint import (
     Manifest,
     checkpoint_uri,
@@ -107,7 +108,7 @@ def register(
         WEIGHTS_TAG: sha256,
         FILES_TAG: hashlib.sha256(contents.files[LIST]).hexdigest(),
     }
-    kept = {key: value for key, value in described.items() if value}
+    kept = {key: fit.tag(value) for key, value in described.items() if value}
     with _model_folder(contents.files) as folder:
         logged = ranked(client, name, run_id, contents.model, report, kept, folder)
     created = client.create_model_version(

@@ -208,12 +208,13 @@ def test_a_version_that_does_not_draw_its_recorded_sample_is_not_promoted(
     assert found["decision"].startswith("it does not draw its recorded sample: 0 of 16 pictures")
 
 
-def test_a_dry_run_says_every_rule_and_changes_nothing(checkpoints, place, store, report_of, capsys):
+def test_a_dry_run_says_every_rule_and_changes_nothing(checkpoints, place, store, report_of, published, capsys):
+    data = published("digits", pictures(1))["dataset_uri"]
     for number, uri in enumerate(checkpoints, 1):
         register(place, "m", uri, report_of(uri, fid=2.0 + number), None, {})
 
     def tried(version):
-        words = ["promote", "--dry-run", "--model-name", "m", "--version", version, "--dataset", "unused"]
+        words = ["promote", "--dry-run", "--model-name", "m", "--version", version, "--dataset", data]
         status = main([*words, "--store", store.root, "--tracking-uri", place, "--json"])
         return status, json.loads(capsys.readouterr().out)
 
@@ -229,7 +230,8 @@ def test_a_dry_run_says_every_rule_and_changes_nothing(checkpoints, place, store
     assert (status, second["would_promote"]) == (3, False)
     by_rule = {rule["rule"]: rule for rule in second["rules"]}
     assert (
-        by_rule["not worse"]["says"].startswith("worse by FID: FID 4 against 3") and not by_rule["not worse"]["passed"]
+        by_rule["not worse"]["says"].startswith("worse by FID: fid_classifier (n=64) 4 against 3")
+        and not by_rule["not worse"]["passed"]
     )
     assert by_rule["it draws its recorded sample"]["passed"]
     assert len(entries(store, "m")) == 1

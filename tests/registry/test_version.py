@@ -155,7 +155,7 @@ def test_mlflows_pages_say_by_themselves_what_a_version_is(checkpoints, place, r
     version = client.get_model_version("m", "1")
     for word in (
         "# A diffusion model of 8×8 pictures",
-        "| fid_classifier | 2 | 1.5 to 2.5 | 0.1 |",
+        "| fid_classifier (n=64) | 2 | 1.5 to 2.5 | 0.1 |",
         "## Copying",
         "## Intended use",
         "- trial: 3",
