@@ -452,14 +452,21 @@ def register(arguments: argparse.Namespace, place: Workplace) -> Facts:
     MODEL_NAME,
     number("--version", "int", None, "the version's number", low=1, high=10**9, required=True),
     place("--dataset", required=True, metavar="DATASET", help=f"where the champion is measured again if it was measured otherwise: {A_DATASET}"),
+    flag("--dry-run", action="store_true", help="say what the gate says, with every rule's numbers, and change nothing"),
     places("store", "tracking_uri"),
     settings(DrawSettings, EvaluateSettings),
 )  # fmt: skip
 def promote(arguments: argparse.Namespace, place: Workplace) -> Facts:
-    from ddpm.steps.promote import promote
+    from ddpm.steps.promote import promote, try_out
 
     chosen = chosen_settings(arguments)
     measuring, drawing = pick(EvaluateSettings, chosen), pick(DrawSettings, chosen)
+    if arguments.dry_run:
+        dataset = dataset_of(arguments, place)
+        tried = try_out(place, arguments.model_name, arguments.version, dataset, measuring, drawing)
+        if not tried["would_promote"]:
+            raise Refused(tried["decision"], tried)
+        return tried
     facts = promote(
         place, arguments.model_name, arguments.version, dataset_of(arguments, place), measuring, drawing, again=True
     )  # fmt: skip
@@ -480,9 +487,15 @@ def rollback(arguments: argparse.Namespace, place: Workplace) -> Facts:
     return rollback(place.store, place.tracking_uri, arguments.model_name, why=arguments.why)
 
 
-@command("who was promoted when, and why", MODEL_NAME, places("store", "tracking_uri"))
+@command(
+    "who was promoted when, and why",
+    MODEL_NAME,
+    flag("--html", metavar="FILE", help="the log as a page that needs nothing else, here too"),
+    places("store", "tracking_uri"),
+)
 def history(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.registry.log import read_log
+    from ddpm.store import FileStore
 
     log = read_log(place.store, arguments.model_name)
     if not log.entries and not log.damaged:
@@ -491,6 +504,12 @@ def history(arguments: argparse.Namespace, place: Workplace) -> Facts:
         )
     for stray in log.strays:
         place.progress.say(f"{stray} is no entry of the log, and is passed over")
+    if arguments.html:
+        from ddpm.registry.history import page
+
+        FileStore(Path(arguments.html).parent).write(
+            Path(arguments.html).name, page(arguments.model_name, log).encode()
+        )
     facts = {"name": arguments.model_name, "entries": log.entries}
     if log.damaged:
         raise Refused(

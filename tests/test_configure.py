@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.progress import Quiet
 from ddpm.steps.configure import configure
 from ddpm.store import open_store
@@ -45,7 +45,7 @@ def test_weights_that_cannot_be_downloaded_are_found_there_too(parameters, monke
         raise OSError("Name or service not known")
 
     monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
-    with pytest.raises(WrongInput) as refused:
+    with pytest.raises(Outage) as refused:
         configure(parameters, Quiet())
     file = "weights-inception-2015-12-05-6726825d.pth"
     assert str(refused.value) == (

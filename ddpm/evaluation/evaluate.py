@@ -94,10 +94,10 @@ def evaluate(
     if source.model:
         generation = {"checkpoint": source.model.origin.checkpoint, **generation}
     report["protocol"] = {"measurement": reference.measurement(source.n), "generation": generation}
-    found = _finite(report)
-    found["sha256"] = seal(found)
+    kept = _finite(report)
+    kept["sha256"] = seal(kept)
     # Where one is there it stays: a folder measured again, or two at once.
-    store.create(f"{key}.json", json.dumps(found, indent=1, allow_nan=False).encode())
+    store.create(f"{key}.json", json.dumps(kept, indent=1, allow_nan=False).encode())
     return _stored(store, key)
 
 

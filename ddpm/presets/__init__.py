@@ -6,6 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from ddpm.errors import WrongInput, did_you_mean
+from ddpm.fields import shown
 
 
 def preset_names() -> list[str]:
@@ -19,6 +20,6 @@ def load_preset(name: str) -> dict[str, Any]:
 
     if name not in preset_names():
         raise WrongInput(
-            f"preset: there is none named '{name}'; there are {', '.join(preset_names())}{did_you_mean(name, preset_names())}"
+            f"preset: there is none named {shown(name)}; there are {', '.join(preset_names())}{did_you_mean(name, preset_names())}"
         )
     return yaml.safe_load((files(__name__) / f"{name}.yaml").read_text(encoding="utf-8")) or {}

@@ -6,6 +6,7 @@ in the store, where that has it: a figure that somebody wrote into a file takes 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from ddpm.registry.folder import AGAIN
 from ddpm.registry.gate import Decision, Rule, decide
 from ddpm.registry.lineage import shared
 from ddpm.registry.log import Entry, standing
+from ddpm.registry.sample import Verified
 from ddpm.registry.version import figures, resolve
 from ddpm.settings import DrawSettings, EvaluateSettings
 from ddpm.store import Damaged, Missing
@@ -27,6 +29,7 @@ from ddpm.tracking import open_client
 from ddpm.workplace import Workplace
 
 LINEAGE = "its data is the champion's"
+SAMPLE_RULE = "it draws its recorded sample"
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,25 @@ def _require_stored(place: Workplace, name: str, version: int, report: Report) -
 
 
 def contest(
-    place: Workplace, candidate: Contender, log: list[Entry], dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings
+    place: Workplace, candidate: Contender, log: list[Entry], dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings,
+    verified: Callable[[], Verified],
 ) -> Decision:  # fmt: skip
     """What the gate says of a version, by the log as it stands: against the champion, or, where that is gone, against the
-    one before it."""
+    one before it. One that would be promoted must draw its recorded sample again, which `verified` tries."""
+    decision = _by_figures(place, candidate, log, dataset_uri, settings, drawing)
+    if not decision.promote:
+        return decision
+    found = verified()
+    rule = Rule(SAMPLE_RULE, found.reproduced is not False, found.says)
+    rules = [*decision.rules, rule]
+    if rule.passed:
+        return Decision(True, decision.why, rules)
+    return Decision(False, f"it does not draw its recorded sample: {found.says}", rules)
+
+
+def _by_figures(
+    place: Workplace, candidate: Contender, log: list[Entry], dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings
+) -> Decision:  # fmt: skip
     now = standing(log)
     bar = now.get("champion", now.get("previous"))
     gates = settings.copying_gate, settings.noise_gate

@@ -3,6 +3,8 @@
     weights.safetensors   the averaged weights
     settings.json         the settings of the network and of its training, picture size, how it draws, digests
     report.json           of a version: figures with their protocol
+    sample.json, sample.safetensors, sample.png   of a version: its recorded sample (sample.py)
+    card.md               of a version: what it is, in words
     files.json            of a version: the digest of each other file
 
 The digests that count are kept elsewhere, as tags of the version in MLflow: who writes other weights and another digest
@@ -25,6 +27,7 @@ from ddpm.store import Damaged
 from ddpm.store.reading import parse_json, parse_tensors, read_file
 
 WEIGHTS, SETTINGS, REPORT, LIST = "weights.safetensors", "settings.json", "report.json", "files.json"
+CARD, GRID = "card.md", "sample.png"
 ENGINE_FILES = (WEIGHTS, SETTINGS)  # what an exported folder holds too
 FILES = (*ENGINE_FILES, REPORT)
 DRAWN_BY = ("sampler", "sampling_steps", "churn", "guidance")  # of DrawSettings, what is a model's own

@@ -121,8 +121,8 @@ def _against(candidate: Report, champion: Report) -> list[Rule]:
         if (risen or fallen) and not worse:
             better.append(figure.title)
         rules.append(Rule(f"not worse by {figure.title}", not worse, words[-1]))
-    if worse := [rule for rule in rules if not rule.passed]:
-        titles = " and ".join(rule.name.removeprefix("not worse by ") for rule in worse)
+    if failed := [rule for rule in rules if not rule.passed]:
+        titles = " and ".join(rule.name.removeprefix("not worse by ") for rule in failed)
         return [
             *(rule for rule in rules if rule.passed),
             Rule("not worse", False, f"worse by {titles}: {'; '.join(words)}"),

@@ -28,21 +28,34 @@ def settle(store: Store, client: Any, name: str) -> list[Entry]:
 
     def draft(log: list[Entry]) -> Draft | None:
         seen[:] = log
-        now = standing(log)
-        held = {alias: (now[alias], version_of(client, name, now[alias])) for alias in ALIASES if alias in now}
-        gone = [(alias, number) for alias, (number, version) in held.items() if version is None]
-        there = {number: version for number, version in held.values() if version is not None}
-        _require_same_registry(store, name, log, versions(client, name) if gone else there, whole=bool(gone))
-        if not gone:
-            return None
-        alias, number = gone[0]
-        why = f"version {number}, the {alias}, is in MLflow no more"
-        return {"action": "gone", "from": now.get("champion"), "to": number, "why": why, "figures": None}
+        return _gone(store, client, name, log)
 
     for _ in range(LOOKS):
         if append(store, name, draft) is None:
             return list(seen)
     raise Refused(TOO_FAST.format(name=name, log=store.uri(f"registry/{name}")))
+
+
+def as_settled(store: Store, client: Any, name: str) -> list[Entry]:
+    """The log as `settle` would leave it; nothing is written."""
+    log = entries(store, name)
+    while drafted := _gone(store, client, name, log):  # each turn, one version fewer
+        log.append({"number": len(log) + 1, "at": "", "who": "", **drafted})
+    return log
+
+
+def _gone(store: Store, client: Any, name: str, log: list[Entry]) -> Draft | None:
+    """The entry for the first version with an alias that is in MLflow no more; None where all are there."""
+    now = standing(log)
+    held = {alias: (now[alias], version_of(client, name, now[alias])) for alias in ALIASES if alias in now}
+    gone = [(alias, number) for alias, (number, version) in held.items() if version is None]
+    there = {number: version for number, version in held.values() if version is not None}
+    _require_same_registry(store, name, log, versions(client, name) if gone else there, whole=bool(gone))
+    if not gone:
+        return None
+    alias, number = gone[0]
+    why = f"version {number}, the {alias}, is in MLflow no more"
+    return {"action": "gone", "from": now.get("champion"), "to": number, "why": why, "figures": None}
 
 
 def _require_same_registry(store: Store, name: str, log: list[Entry], there: dict[int, Any], whole: bool) -> None:

@@ -9,35 +9,36 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
+from ddpm.data.manifest import read_manifest
 from ddpm.errors import WrongInput
 from ddpm.evaluation.figures.table import DECISIVE
 from ddpm.evaluation.report import Generation, Report, number_in
 from ddpm.model.model import Model
 from ddpm.places import without_file_scheme
+from ddpm.registry.card import Provenance, card
 from ddpm.registry.catalogue import FILES_TAG, WEIGHTS_TAG, find, open_registry, versions
+from ddpm.registry.contents import contents_of
 from ddpm.registry.folder import (
     AGAIN,
-    DRAWN_BY,
     ENGINE_FILES,
+    GRID,
     LIST,
     REPORT,
-    SETTINGS,
-    WEIGHTS,
-    list_of,
     load_files,
     load_version,
     open_folder,
 )
-from ddpm.settings import FORMAT_VERSION, require_name
+from ddpm.registry.ranked import ranked
+from ddpm.settings import require_name
 from ddpm.store import FileStore, Missing
-from ddpm.store.reading import checked
-from ddpm.tracking import open_client, open_experiment
+from ddpm.tracking import code_version, open_client, open_experiment
 from ddpm.training.checkpoint import (
     Manifest,
     checkpoint_uri,
@@ -49,6 +50,7 @@ from ddpm.training.checkpoint import (
 
 __all__ = ["Registered", "downloaded", "figures", "load_version", "register", "resolve", "resolve_or_folder"]
 
+DESCRIPTION = 5000  # characters that MLflow keeps of a version's description
 PYFUNC = Path(__file__).parent / "pyfunc.py"
 
 
@@ -95,54 +97,68 @@ def register(
         experiment = open_experiment(client, tracking_uri, name)
         run_id = client.create_run(experiment, run_name="registered by hand").info.run_id
         client.set_terminated(run_id)
-    contents = _contents(uri, facts, averaged, report)
-    with _model_folder(contents) as folder:
-        client.log_artifacts(run_id, str(folder), f"model-{sha256[:12]}")
-    source = f"{client.get_run(run_id).info.artifact_uri}/model-{sha256[:12]}"
+    origin = _provenance(facts, tags)
+    contents = contents_of(uri, facts, report, origin)
     described = {
-        **{name: f"{number_in(report, name):.6g}" for name in DECISIVE},
-        "metric": report["metric"],
+        **_filters(contents.model, report, origin),
         "dataset_digest": facts.get("dataset_digest") or "",
         "dataset_uri": facts.get("dataset_uri") or "",
         **tags,
         WEIGHTS_TAG: sha256,
-        FILES_TAG: hashlib.sha256(contents[LIST]).hexdigest(),
+        FILES_TAG: hashlib.sha256(contents.files[LIST]).hexdigest(),
     }
+    kept = {key: value for key, value in described.items() if value}
+    with _model_folder(contents.files) as folder:
+        logged = ranked(client, name, run_id, contents.model, report, kept, folder)
     created = client.create_model_version(
-        name, source, run_id, tags={key: value for key, value in described.items() if value}
+        name, logged.artifact_location, run_id, tags={**kept, "logged_model": logged.model_id}, model_id=logged.model_id
     )
-    return {"name": name, "version": int(created.version), "new": True}
+    number = int(created.version)
+    client.set_logged_model_tags(
+        logged.model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": number}])}
+    )
+    grid = f"model-versions/get-artifact?name={name}&version={number}&path=artifacts/{GRID}"
+    words = card(contents.model, f"models:/{name}/{number}", "ema", report, origin, grid, short=True)
+    client.update_model_version(name, str(number), description=words[:DESCRIPTION])
+    return {"name": name, "version": number, "new": True}
 
 
-def _contents(uri: str, facts: Manifest, averaged: str, report: Report) -> dict[str, bytes]:
-    """The files of a version of this checkpoint. Raises Damaged where its weights are."""
-    from ddpm.store import open_store
+def _provenance(facts: Manifest, tags: Mapping[str, str]) -> Provenance:
+    """Where a version comes from: what the run says, and what the data set's manifest says of its licence."""
+    uri, source = tags.get("dataset_uri") or facts.get("dataset_uri") or "", {}
+    with contextlib.suppress(WrongInput):  # no URI of a data set, or one that is there no more: nothing is known of it
+        source = read_manifest(uri)[1]["source"]
+    return Provenance(
+        dataset_name=uri.rsplit("/", 2)[1] if uri.count("/") > 1 else "",
+        dataset_licence=str(source.get("licence") or ""),
+        study=tags.get("study", ""),
+        trial=tags.get("trial", ""),
+        commit=code_version(),
+        image=os.environ.get("DDPM_IMAGE", ""),
+    )
 
-    store, sha256 = open_store(uri.rpartition("/")[0]), facts["sha256"][averaged]
-    generation = report["protocol"].get("generation") or Generation()
-    settings = {
-        "format_version": FORMAT_VERSION,
-        "settings": facts["settings"],  # the network's and its training's
-        "image_size": facts["image_size"],
-        **{name: value for name, value in generation.items() if name in DRAWN_BY},
-        "images_seen": facts["images_seen"],
-        "dataset_digest": facts.get("dataset_digest"),
-        "checkpoint": uri,
-        WEIGHTS_TAG: sha256,
+
+def _filters(model: Model, report: Report, origin: Provenance) -> dict[str, str]:
+    """What people look for versions by."""
+    return {
+        **{name: f"{value:.6g}" for name in (*DECISIVE, "precision") if (value := number_in(report, name)) is not None},
+        "metric": report["metric"],
+        "image_size": str(model.image_size),
+        "channel_mults": model.settings.channel_mults,
+        "sampler": model.drawing.sampler,
+        "sampling_steps": str(model.drawing.sampling_steps),
+        "dataset_name": origin.dataset_name,
+        "dataset_licence": origin.dataset_licence,
+        "git_commit": origin.commit,
+        "image": origin.image,
     }
-    weights = checked(store.read(averaged), store.uri(averaged), "use another checkpoint", sha256)
-    contents = {WEIGHTS: weights, SETTINGS: _as_json(settings), REPORT: _as_json(report)}
-    return {**contents, LIST: _as_json(list_of(contents))}
-
-
-def _as_json(facts: Mapping[str, Any]) -> bytes:
-    return json.dumps(facts, indent=1, sort_keys=True).encode()
 
 
 @contextlib.contextmanager
-def _model_folder(contents: dict[str, bytes]) -> Iterator[Path]:
+def _model_folder(contents: Mapping[str, bytes]) -> Iterator[Path]:
     """A temporary folder in MLflow's model format: our files as artifacts, the pyfunc as code."""
     import mlflow.pyfunc
+    import pandas
 
     from ddpm.registry.generator import signature  # it needs pandas
 
@@ -155,7 +171,7 @@ def _model_folder(contents: dict[str, bytes]) -> Iterator[Path]:
             warnings.filterwarnings("ignore", message=".*input example")  # the signature is given above
             mlflow.pyfunc.save_model(
                 str(folder), python_model=str(PYFUNC), artifacts={file: str(files.path(file)) for file in contents},
-                signature=signature(), pip_requirements=["ddpm"],
+                signature=signature(), input_example=pandas.DataFrame([{"n": 1, "seed": 0}]), pip_requirements=["ddpm"],
             )  # fmt: skip
         yield folder
 

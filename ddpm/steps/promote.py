@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TypedDict
 
 from ddpm.data.ingest import DatasetFacts
@@ -9,11 +11,12 @@ from ddpm.errors import WrongInput
 from ddpm.evaluation.report import Report
 from ddpm.progress import Progress
 from ddpm.registry.catalogue import FILES_TAG, find
-from ddpm.registry.contest import contender, contest
-from ddpm.registry.gate import Decision
+from ddpm.registry.contest import SAMPLE_RULE, Contender, contender, contest
+from ddpm.registry.gate import Decision, Rule
 from ddpm.registry.log import Draft, Entry, ShortFigures, append, entries, standing
-from ddpm.registry.promotion import project_aliases, settle
-from ddpm.registry.version import Registered
+from ddpm.registry.promotion import as_settled, project_aliases, settle
+from ddpm.registry.sample import Verified, verify
+from ddpm.registry.version import Registered, resolve
 from ddpm.run import Run
 from ddpm.settings import DrawSettings, EvaluateSettings
 from ddpm.steps.task import task
@@ -48,6 +51,7 @@ def promote(
     for entry in log[len(before) :]:
         place.progress.say(entry["why"])
     candidate = contender(place, name, version, log)
+    verified = _verified(place, candidate)
     decision = Decision(False, "")
 
     def draft(log: list[Entry]) -> Draft | None:
@@ -63,7 +67,7 @@ def promote(
             if stands or not again:
                 decision = Decision(False, last["why"])
                 return None
-        decision = contest(place, candidate, log, dataset_uri, settings, drawing)
+        decision = contest(place, candidate, log, dataset_uri, settings, drawing, verified)
         return {
             "action": "promote" if decision.promote else "challenge",
             "from": champion,
@@ -84,6 +88,59 @@ def promote(
         "promoted": now.get("champion") == version,
         "decision": decision.why,
     }
+
+
+class Tried(TypedDict):
+    """What would become of a version, and every rule that the gate went by."""
+
+    name: str
+    version: int
+    champion: int | None
+    would_promote: bool
+    decision: str  # why
+    rules: list[TriedRule]
+
+
+class TriedRule(TypedDict):
+    rule: str
+    passed: bool
+    says: str
+
+
+def try_out(
+    place: Workplace, name: str, version: int, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings
+) -> Tried:  # fmt: skip
+    """Decide on a version as `promote` would now, and write nothing: no entry, no alias."""
+    client = open_client(place.tracking_uri)
+    find(client, f"models:/{name}/{version}")
+    log = as_settled(place.store, client, name)
+    candidate = contender(place, name, version, log)
+    verified, champion = _verified(place, candidate), standing(log).get("champion")
+    decision = contest(place, candidate, log, dataset_uri, settings, drawing, verified)
+    rules = list(decision.rules)
+    if not decision.promote and not any(rule.name == SAMPLE_RULE for rule in rules):
+        found = verified()
+        rules.append(Rule(SAMPLE_RULE, found.reproduced is not False, found.says))
+    if champion == version:
+        decision = Decision(False, "it is the champion")
+    return {
+        "name": name,
+        "version": version,
+        "champion": champion,
+        "would_promote": decision.promote,
+        "decision": decision.why,
+        "rules": [{"rule": rule.name, "passed": rule.passed, "says": rule.says} for rule in rules],
+    }
+
+
+def _verified(place: Workplace, candidate: Contender) -> Callable[[], Verified]:
+    """Whether the version draws its recorded sample, found out when it is first asked."""
+
+    @functools.cache
+    def found() -> Verified:
+        return verify(resolve(candidate.reference, place.tracking_uri), place.tracking_uri)
+
+    return found
 
 
 def _decided(log: list[Entry], version: int) -> Entry | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, cast
+
 from ddpm.data.ingest import DatasetFacts
 from ddpm.evaluation.report import Report
 from ddpm.progress import Progress
@@ -16,7 +19,9 @@ __all__ = ["in_pipeline", "register"]
 @task("register")
 def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, trained: Trained, report: Report) -> Registered:
     name = run.plan.registry.model_name
-    tags = {"run_name": run.name, "dataset_digest": dataset["digest"], "dataset_uri": dataset["uri"]}
+    tags = {"run_name": run.name, "dataset_digest": dataset["digest"], "dataset_uri": dataset["uri"], "study": run.name}
+    if (trial := cast(Mapping[str, Any], trained).get("best")) is not None:
+        tags["trial"] = str(trial)
     run_id = run.tracker.child(FINAL, {}, {}).run_id
     facts = register(run.plan.tracking_uri, name, trained["checkpoint"], report, run_id, tags)
     with run.tracker.parent() as parent:

@@ -15,6 +15,7 @@ another seal there is only a digest that is kept elsewhere, as in an object's na
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import types
@@ -158,14 +159,9 @@ def misfit(value: Any, kind: Any, at: str = "") -> str:
 def _misfit_of_fields(value: Any, kind: Any, at: str) -> str:
     if not isinstance(value, dict):
         return _is(value, at)
-    hints = get_type_hints(kind, include_extras=True)
-    if dataclasses.is_dataclass(kind):
-        empty = dataclasses.MISSING
-        free = {f.name for f in dataclasses.fields(kind) if f.default is not empty or f.default_factory is not empty}
-        if unknown := next((name for name in value if name not in hints), None):
-            return f"it holds '{unknown}', which is not known"
-    else:  # annotations that are text hide NotRequired from Python's own list of the optional keys
-        free = kind.__optional_keys__ | {name for name, hint in hints.items() if get_origin(hint) is NotRequired}
+    hints, free = _fields(kind)
+    if dataclasses.is_dataclass(kind) and (unknown := next((name for name in value if name not in hints), None)):
+        return f"it holds '{unknown}', which is not known"
     for name, hint in hints.items():
         if name in value:
             if problem := misfit(value[name], hint, _below(at, name)):
@@ -173,6 +169,19 @@ def _misfit_of_fields(value: Any, kind: Any, at: str) -> str:
         elif name not in free:
             return f"it holds no '{_below(at, name)}'"
     return ""
+
+
+@functools.cache
+def _fields(kind: Any) -> tuple[dict[str, Any], frozenset[str]]:
+    """The types of a kind's fields, by name, and those that may be missing."""
+    hints = get_type_hints(kind, include_extras=True)
+    if dataclasses.is_dataclass(kind):
+        empty = dataclasses.MISSING
+        fields = dataclasses.fields(kind)
+        return hints, frozenset(f.name for f in fields if f.default is not empty or f.default_factory is not empty)
+    # Annotations that are text hide NotRequired from Python's own list of the optional keys.
+    own = {name for name, hint in hints.items() if get_origin(hint) is NotRequired}
+    return hints, frozenset(kind.__optional_keys__ | own)
 
 
 def _below(at: str, name: str) -> str:

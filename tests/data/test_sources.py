@@ -11,7 +11,7 @@ from PIL import Image
 
 from ddpm.data.sources import NAMED, parse
 from ddpm.data.sources.named import Named
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_what_cannot_be_downloaded_says_what_to_fetch_and_how_to_go_on(tmp_path,
     for name in ("torchvision.datasets.utils.download_url", "torchvision.datasets.utils.download_file_from_google_drive",
                  "huggingface_hub.hf_hub_download", "huggingface_hub.snapshot_download"):  # fmt: skip
         monkeypatch.setattr(name, unreachable)
-    with pytest.raises(WrongInput) as refused:
+    with pytest.raises(Outage) as refused:  # the network's fault, not the input's
         parse(source).open()
     name = source.partition("@")[0]
     assert str(refused.value) == (

@@ -32,19 +32,19 @@ HERE, HOME = Path.cwd(), Path.home()
         ("digits", Named("digits"), "digits", "digits", []),
         ("dalle-dogs@main", Named("dalle-dogs", revision="main"), "dalle-dogs-main", "dalle-dogs@main", []),
         ("flowers102:/d/f", Named("flowers102", Path("/d/f")), "flowers102", "flowers102:/d/f", ["/d/f"]),
-        ("celeba:faces", Named("celeba", Path("faces")), "celeba", f"celeba:{HERE}/faces", [f"{HERE}/faces"]),
-        ("folder:pictures", Folder(Path("pictures")), f"{HERE.name}-pictures-", f"{HERE}/pictures", [f"{HERE}/pictures"]),
-        ("./my pictures", Folder(Path("my pictures")), "my-pictures-", f"{HERE}/my pictures", [f"{HERE}/my pictures"]),
+        ("celeba:faces", Named("celeba", HERE / "faces"), "celeba", f"celeba:{HERE}/faces", [f"{HERE}/faces"]),
+        ("folder:pictures", Folder(HERE / "pictures"), f"{HERE.name}-pictures-", f"{HERE}/pictures", [f"{HERE}/pictures"]),
+        ("./my pictures", Folder(HERE / "my pictures"), "my-pictures-", f"{HERE}/my pictures", [f"{HERE}/my pictures"]),
         ("~/roses", Folder(HOME / "roses"), "roses-", f"{HOME}/roses", [f"{HOME}/roses"]),
         ("/holiday:2024", Folder(Path("/holiday:2024")), "holiday-2024-", "/holiday:2024", ["/holiday:2024"]),
-        ("tests", Folder(Path("tests")), "tests-", f"{HERE}/tests", [f"{HERE}/tests"]),
+        ("tests", Folder(HERE / "tests"), "tests-", f"{HERE}/tests", [f"{HERE}/tests"]),
         ("/", Folder(Path("/")), "pictures-", "/", ["/"]),
         ("archive:/p/dogs.2", Archive(Path("/p/dogs.2")), "dogs-", "archive:/p/dogs.2", ["/p/dogs.2"]),
-        ("./dogs.tar.gz", Archive(Path("dogs.tar.gz")), "dogs-", f"archive:{HERE}/dogs.tar.gz", [f"{HERE}/dogs.tar.gz"]),
+        ("./dogs.tar.gz", Archive(HERE / "dogs.tar.gz"), "dogs-", f"archive:{HERE}/dogs.tar.gz", [f"{HERE}/dogs.tar.gz"]),
         ("/p/dogs.ZIP", Archive(Path("/p/dogs.ZIP")), "dogs-", "archive:/p/dogs.ZIP", ["/p/dogs.ZIP"]),
         ("parquet:/p/cats/*.parquet", Parquet(Path("/p/cats/*.parquet")), "cats-", "parquet:/p/cats/*.parquet", ["/p/cats"]),
         ("parquet:/p/**/[ab]/*", Parquet(Path("/p/**/[ab]/*")), "p-", "parquet:/p/**/[ab]/*", ["/p"]),
-        ("parquet:a.parquet", Parquet(Path("a.parquet")), f"{HERE.name}-", f"parquet:{HERE}/a.parquet", [f"{HERE}/a.parquet"]),
+        ("parquet:a.parquet", Parquet(HERE / "a.parquet"), f"{HERE.name}-", f"parquet:{HERE}/a.parquet", [f"{HERE}/a.parquet"]),
         ("s3://b/p/my cats/", Bucket("s3://b/p/my cats/"), "my-cats-", "s3://b/p/my cats/", []),
         ("s3://b", Bucket("s3://b"), "b-", "s3://b", []),
         (f"/s/datasets/roses/{DIGEST}.json", Published(f"/s/datasets/roses/{DIGEST}.json"), "roses", f"/s/datasets/roses/{DIGEST}.json", ["/s"]),
@@ -86,8 +86,8 @@ def test_a_name_goes_before_a_folder_and_a_folder_before_an_archives_ending(tmp_
     (tmp_path / "digits").mkdir()
     (tmp_path / "pictures.zip").mkdir()
     assert sources.parse("digits") == Named("digits")
-    assert sources.parse("./digits") == Folder(Path("digits"))
-    assert sources.parse("pictures.zip") == Folder(Path("pictures.zip"))
+    assert sources.parse("./digits") == Folder(tmp_path / "digits")
+    assert sources.parse("pictures.zip") == Folder(tmp_path / "pictures.zip")
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from ddpm.cli import main
 from ddpm.data.manifest import blob_key, canonical
 from ddpm.errors import Refused, WrongInput
 from ddpm.evaluation.report import seal
+from ddpm.model.model import Model
 from ddpm.progress import Quiet
 from ddpm.registry.log import entries
 from ddpm.registry.version import figures, register, resolve
@@ -190,3 +192,47 @@ def test_a_folder_that_is_gone_is_one_line(checkpoints, place, report_of):
     for door in (lambda: resolve("models:/m/1", place), lambda: figures(place, "m", 1)):
         with pytest.raises(WrongInput, match="the files of models:/m/1 cannot be had from .*; bring them back, or"):
             door()
+
+
+# -- the recorded sample -----------------------------------------------------------------------------------------------
+
+
+def test_a_version_that_does_not_draw_its_recorded_sample_is_not_promoted(
+    checkpoints, place, store, report_of, monkeypatch
+):
+    register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {})
+    draw = Model.draw
+    monkeypatch.setattr(Model, "draw", lambda self, *given: 255 - draw(self, *given))
+    found = decide_on(store, place, 1)
+    assert (found["promoted"], found["champion"]) == (False, None)
+    assert found["decision"].startswith("it does not draw its recorded sample: 0 of 16 pictures")
+
+
+def test_a_dry_run_says_every_rule_and_changes_nothing(checkpoints, place, store, report_of, capsys):
+    for number, uri in enumerate(checkpoints, 1):
+        register(place, "m", uri, report_of(uri, fid=2.0 + number), None, {})
+
+    def tried(version):
+        words = ["promote", "--dry-run", "--model-name", "m", "--version", version, "--dataset", "unused"]
+        status = main([*words, "--store", store.root, "--tracking-uri", place, "--json"])
+        return status, json.loads(capsys.readouterr().out)
+
+    status, first = tried("1")
+    assert (status, first["would_promote"], first["champion"]) == (0, True, None)
+    assert [rule["rule"] for rule in first["rules"]][-2:] == [
+        "its pictures are told from noise",
+        "it draws its recorded sample",
+    ]
+    assert entries(store, "m") == [] and not open_client(place).get_registered_model("m").aliases
+    decide_on(store, place, 1)
+    status, second = tried("2")
+    assert (status, second["would_promote"]) == (3, False)
+    by_rule = {rule["rule"]: rule for rule in second["rules"]}
+    assert (
+        by_rule["not worse"]["says"].startswith("worse by FID: FID 4 against 3") and not by_rule["not worse"]["passed"]
+    )
+    assert by_rule["it draws its recorded sample"]["passed"]
+    assert len(entries(store, "m")) == 1
+    open_client(place).delete_model_version("m", "1")
+    assert tried("2")[1]["would_promote"], "by the log as it would be"
+    assert len(entries(store, "m")) == 1, "what is gone is not even logged"

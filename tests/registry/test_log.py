@@ -140,3 +140,20 @@ def test_what_is_gone_has_no_alias_and_the_one_before_it_is_previous():
 def test_append_of_nothing_is_nothing(store):
     assert append(store, "m", lambda log: None) is None
     assert entries(store, "m") == []
+
+
+def test_the_page_shows_the_log_by_itself(store, tmp_path, capsys):
+    filled(store)
+    append(store, "m", lambda log: {**entry("rollback", 3, 2), "why": "<script>alert(1)</script>"})
+    file = tmp_path / "log.html"
+    assert main(["history", "--model-name", "m", "--store", store.root, "--html", str(file)]) == 0
+    page = file.read_text()
+    assert "champion: version 2; challenger: none; previous: version 3." in page
+    assert "&lt;script&gt;" in page and "<script" not in page
+    assert not [word for word in ("http://", "https://", "src=", "@import", "url(") if word in page], (
+        "it asks for nothing"
+    )
+    assert page.index("is champion again") < page.index("became champion"), "the newest first"
+    store.write("registry/m/000002.json", b"")
+    assert main(["history", "--model-name", "m", "--store", store.root, "--html", str(file)]) == 3
+    assert "The log is damaged." in file.read_text() and "000002.json is damaged: it is empty" in file.read_text()

@@ -143,3 +143,48 @@ def test_registering_leaves_no_temporary_folders(checkpoints, place, report_of, 
     register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {})
     resolve("models:/m/1", place)
     assert [path.name for path in (tmp_path / "t").iterdir() if path.name.startswith("ddpm")] == []
+
+
+def test_mlflows_pages_say_by_themselves_what_a_version_is(checkpoints, place, report_of):
+    """Its card as the description, tags to look for it by, and a logged model with figures linked to the data set."""
+    uri = "/somewhere/datasets/digits/abc.json"
+    tags = {"run_name": "r", "study": "r", "trial": "3", "dataset_uri": uri, "dataset_digest": "abc"}
+    report = {**report_of(checkpoints[0]), "precision": 0.5, "recall": 0.25, "intervals": {"fid": [1.5, 2.5]}}
+    register(place, "m", checkpoints[0], report, None, tags)
+    client = open_client(place)
+    version = client.get_model_version("m", "1")
+    for word in (
+        "# A diffusion model of 8×8 pictures",
+        "| fid_classifier | 2 | 1.5 to 2.5 | 0.1 |",
+        "## Copying",
+        "## Intended use",
+        "- trial: 3",
+        "name=m&version=1&path=artifacts/sample.png",
+    ):
+        assert word in version.description
+    assert len(version.description) <= 5000
+    found = {
+        name: version.tags[name]
+        for name in ("study", "trial", "dataset_name", "image_size", "channel_mults", "sampler", "precision")
+    }
+    assert found == {
+        "study": "r", "trial": "3", "dataset_name": "digits", "image_size": "8", "channel_mults": "1-2", "sampler": "ddim", "precision": "0.5",
+    }  # fmt: skip
+    logged = client.get_logged_model(version.tags["logged_model"])
+    assert {metric.key: (metric.value, metric.dataset_name, metric.dataset_digest) for metric in logged.metrics} == {
+        "fid_classifier": (2.0, "digits", "abc"), "kid_classifier": (0.2, "digits", "abc"),
+        "precision": (0.5, "digits", "abc"), "recall": (0.25, "digits", "abc"),
+    }  # fmt: skip
+    assert logged.params["channel_mults"] == "1-2"
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "m", "version": 1}]
+
+
+def test_a_registration_that_was_stopped_leaves_one_logged_model(checkpoints, place, report_of, monkeypatch):
+    client = open_client(place)
+    run = client.create_run("0").info.run_id
+    with monkeypatch.context() as stopped:
+        stopped.setattr("mlflow.MlflowClient.create_model_version", lambda *given, **more: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            register(place, "m", checkpoints[0], report_of(checkpoints[0]), run, {})
+    assert register(place, "m", checkpoints[0], report_of(checkpoints[0]), run, {})["version"] == 1
+    assert len(client.search_logged_models(["0"])) == 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.places import cache_folder
 
 
@@ -34,7 +34,7 @@ def download(name: str, remotes: Sequence[Remote], fetch: Callable[[Remote, Path
     Args:
         fetch: puts a file into a folder; None: from its URL.
 
-    Raises: WrongInput, which says what is to be fetched by hand, and how one goes on from there.
+    Raises: Outage or WrongInput, which say what is to be fetched by hand, and how one goes on from there.
     """
     return [_cached(name, remotes, remote, fetch or _from_url) for remote in remotes]
 
@@ -69,7 +69,8 @@ def said(name: str, remotes: Sequence[Remote], fetch: Callable[[], Any]) -> Any:
         return fetch()
     except (OSError, RuntimeError, ImportError) as problem:
         words = " ".join(str(problem).split())[:200]
-        raise WrongInput(f"source: {name} could not be downloaded ({words}); {by_hand(name, remotes)}") from None
+        kind = Outage if isinstance(problem, OSError) else WrongInput  # the network's fault, or this machine's
+        raise kind(f"source: {name} could not be downloaded ({words}); {by_hand(name, remotes)}") from None
 
 
 def by_hand(name: str, remotes: Sequence[Remote]) -> str:

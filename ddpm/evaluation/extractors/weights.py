@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.places import cache_folder, local_path
 from ddpm.progress import Progress
 from ddpm.settings import EvaluateSettings
@@ -34,8 +34,8 @@ def inception_weights(settings: EvaluateSettings, store: Store, progress: Progre
 
     The published file is always checked; one that is named, where `weights_sha256` says what it must have.
 
-    Raises: WrongInput, also where the file has no weights up to the layer, or holds anything but tensors: torch-fidelity
-    itself would unpickle it.
+    Raises: Outage where they cannot be downloaded; WrongInput, also where the file has no weights up to the layer, or
+    holds anything but tensors: torch-fidelity itself would unpickle it.
     """
     weights, sha256 = settings.weights, settings.weights_sha256
     path = _fetch(weights) if weights else _published(store, progress)
@@ -95,7 +95,7 @@ def _published(store: Store, progress: Progress) -> Path:
             store.create(INCEPTION_KEY, path.read_bytes())
         except (OSError, RuntimeError) as problem:
             words = " ".join(str(problem).split())[:160]
-            raise WrongInput(
+            raise Outage(
                 f"weights: Inception's could not be downloaded ({words}); fetch {URL_INCEPTION_V3} (sha256 {INCEPTION_SHA256_PREFIX}…) by hand, "
                 f"and go on with SET='weights=/path/to/{URL_INCEPTION_V3.rpartition('/')[2]}' (--weights)"
             ) from None
