@@ -38,7 +38,8 @@ from ddpm.registry.folder import (
 from ddpm.registry.ranked import ranked
 from ddpm.settings import require_name
 from ddpm.store import FileStore, Missing
-from ddpm.tracking import code_version, open_client, open_experiment
+from ddpm.tracking import open_client, open_experiment
+from ddpm.tracking.origin import code_version
 from ddpm.training.checkpoint import (
     Manifest,
     checkpoint_uri,
