@@ -31,8 +31,16 @@ class Problem(Exception):
             self.headers["Retry-After"] = str(max(1, math.ceil(again)))
 
 
+LEFT = 499  # the caller has: nobody reads the answer, and it is counted as this
+
+
 def as_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    body = {
+        "type": "about:blank",
+        "title": "Caller Left" if status == LEFT else HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
     return Response(json.dumps(body), status, dict(headers or {}), media_type="application/problem+json")
 
 
