@@ -134,8 +134,8 @@ def verify_with(model: Model, folder: Folder) -> Verified:
     if here == there:
         return Verified(same == len(seeds), f"{words}; as it was recorded, on {here['device']}", same, near)
     other = "; ".join(
-        f"{field} {here[field]}, recorded with {there[field]}" for field in here if here[field] != there[field]
-    )  # type: ignore[literal-required]
+        f"{field} {now}, recorded with {then}" for field, now in here.items() if (then := dict(there)[field]) != now
+    )
     return Verified(near >= ENOUGH, f"{words} (needed here: {ENOUGH:.1%}; {other})", same, near)
 
 

@@ -15,10 +15,10 @@ killed and started again goes on in its own run.
 """
 
 from ddpm.tracking.client import expect, open_client, open_experiment, patiently
-from ddpm.tracking.origin import user_name
+from ddpm.tracking.origin import code_version, user_name
 from ddpm.tracking.tracked import NoTrackedRun, TrackedRun
 from ddpm.tracking.tracker import Tracker
 
 __all__ = [
-    "NoTrackedRun", "TrackedRun", "Tracker", "expect", "open_client", "open_experiment", "patiently", "user_name",
+    "NoTrackedRun", "TrackedRun", "Tracker", "code_version", "expect", "open_client", "open_experiment", "patiently", "user_name",
 ]  # fmt: skip
