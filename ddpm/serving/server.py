@@ -16,9 +16,9 @@ import torch
 from fastapi import FastAPI, Query, Request
 from fastapi import Path as InPath
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import FileResponse, JSONResponse, Response
 from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import FileResponse, JSONResponse, Response
 from torch import Tensor
 
 from ddpm import settings as names
