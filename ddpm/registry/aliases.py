@@ -1,4 +1,4 @@
-"""Which version of a registered model has which alias, as one asks again and again."""
+"""What a server asks the registry of a model: which version has which alias, and a version's card."""
 
 from __future__ import annotations
 
@@ -28,3 +28,8 @@ def holders(tracking_uri: str, name: str) -> dict[str, int]:
             return {}
         raise Outage(f"the registry does not answer: {' '.join(str(problem).split())[:160]}") from problem
     return {alias: int(version) for alias, version in found.items()}
+
+
+def told_card(tracking_uri: str, name: str, version: int) -> str:
+    """A version's card as the registry's page shows it; empty where it was registered without one."""
+    return open_client(tracking_uri).get_model_version(name, str(version)).description or ""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http import h11_impl
 
 HEAD_SECONDS = 10.0  # in which a request's head must have come
 
 
-class Patient(H11Protocol):
+class Patient(h11_impl.H11Protocol):
     """uvicorn's connection, closed where the head of a request does not come in time; uvicorn would wait for ever."""
 
     _waits: asyncio.TimerHandle | None = None
@@ -31,7 +30,7 @@ class Patient(H11Protocol):
 
     def _look(self) -> None:
         """Begin to wait where a head is begun, or none has come at all; stop where it is there."""
-        incomplete = self.conn.their_state is h11.IDLE
+        incomplete = self.conn.their_state is h11_impl.h11.IDLE
         if incomplete and not self._waits:
             self._waits = asyncio.get_running_loop().call_later(HEAD_SECONDS, self.transport.close)
         elif not incomplete and self._waits:

@@ -9,16 +9,21 @@ import os
 import re
 import threading
 import time
+from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
-
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ddpm.errors import WrongInput
 from ddpm.serving.metrics import Metrics
 from ddpm.serving.problems import Problem, as_response
 from ddpm.serving.settings import ServeSettings
 
+# ASGI's own words for what passes here.
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 TOKENS = "DDPM_SERVE_TOKENS"
 OPEN = (
     "/",

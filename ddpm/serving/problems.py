@@ -10,9 +10,8 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from fastapi.exceptions import RequestValidationError, StarletteHTTPException
+from fastapi.responses import Response
 
 from ddpm.errors import WrongInput
 
@@ -31,8 +30,16 @@ class Problem(Exception):
             self.headers["Retry-After"] = str(max(1, math.ceil(again)))
 
 
+LEFT = 499  # the caller has: nobody reads the answer, and it is counted as this
+
+
 def as_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    body = {
+        "type": "about:blank",
+        "title": "Caller Left" if status == LEFT else HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
     return Response(json.dumps(body), status, dict(headers or {}), media_type="application/problem+json")
 
 
@@ -60,7 +67,7 @@ def handle_problems(app: FastAPI) -> None:
         return as_response(422, str(found))
 
     def http(_: Request, found: Exception) -> Response:
-        assert isinstance(found, HTTPException)
+        assert isinstance(found, StarletteHTTPException)
         words = {
             400: 'the body cannot be read as JSON; send an object, as in {"seed": 7}',
             404: "there is nothing at this path; /openapi.json says what there is",
@@ -75,5 +82,5 @@ def handle_problems(app: FastAPI) -> None:
     app.add_exception_handler(Problem, problem)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(WrongInput, wrong)
-    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(StarletteHTTPException, http)
     app.add_exception_handler(Exception, bug)

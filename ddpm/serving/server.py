@@ -16,9 +16,9 @@ import torch
 from fastapi import FastAPI, Query, Request
 from fastapi import Path as InPath
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import FileResponse, JSONResponse, Response
 from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import FileResponse, JSONResponse, Response
 from torch import Tensor
 
 from ddpm import settings as names
@@ -29,7 +29,7 @@ from ddpm.pictures import grid, png
 from ddpm.serving.batching import Full, Job, Queue
 from ddpm.serving.limits import Door, Tokens
 from ddpm.serving.metrics import Metrics
-from ddpm.serving.problems import Problem, handle_problems
+from ddpm.serving.problems import LEFT, Problem, handle_problems
 from ddpm.serving.settings import ServeSettings
 from ddpm.serving.versions import Served, Versions, describe
 from ddpm.serving.wishes import MOST_SEED, Alias, Asked, Frames, How, Pictures, ProblemBody, Wish, drawing_of, order
@@ -81,7 +81,7 @@ class Server:
                 return done.result()
             if leaves.done():
                 self.metrics.left.inc()
-                raise Problem(499, "the caller left")
+                raise Problem(LEFT, "the caller left")
             raise Problem(
                 503, f"it took more than {self.settings.most_seconds:g} s; ask for fewer pictures or steps", 1
             )

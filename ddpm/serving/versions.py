@@ -21,7 +21,7 @@ from ddpm.evaluation.report import Report
 from ddpm.model.model import Model
 from ddpm.outages import wait_out
 from ddpm.randomness import key
-from ddpm.registry.aliases import holders
+from ddpm.registry.aliases import holders, told_card
 from ddpm.registry.card import card
 from ddpm.registry.folder import REPORT
 from ddpm.registry.sample import verify
@@ -67,15 +67,17 @@ def load(reference: str, tracking_uri: str, settings: ServeSettings) -> Served:
     found = VERSION.fullmatch(model.origin.reference)
     beside = Path(reference) / REPORT  # of an exported Space
     report: Report | None = None
+    told = ""
     if found:
-        report = figures(tracking_uri, found["name"], int(found["version"]))
+        name, number = found["name"], int(found["version"])
+        report, told = figures(tracking_uri, name, number), told_card(tracking_uri, name, number)
     elif beside.is_file():
         report = json.loads(beside.read_text())
     report = public(report) if report else None
     checked = _check(model, tracking_uri)
     measured = fixed(model, settings.batch) if settings.batch else measure(model, settings.latency)
     return Served(
-        model.origin.reference, model, measured, checked, report, card(model, "safetensors", "ema", report)
+        model.origin.reference, model, measured, checked, report, told or card(model, "safetensors", "ema", report)
     )  # fmt: skip
 
 

@@ -223,7 +223,9 @@ def test_a_caller_that_leaves_frees_its_place(checkpoints, serve, monkeypatch):
         line.close()
         until(lambda: site.server.queue.waiting == 0)
     first.join()
-    until(lambda: "ddpm_left_total 1.0" in site.ask("/metrics").body.decode())
+    until(lambda: 'status="499"} 1.0' in site.ask("/metrics").body.decode())
+    text = site.ask("/metrics").body.decode()
+    assert "ddpm_left_total 1.0" in text and 'status="500"' not in text
 
 
 def test_a_batch_that_nobody_waits_for_any_more_is_stopped(checkpoints):

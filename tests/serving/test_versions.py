@@ -17,6 +17,7 @@ from ddpm.serving import versions as room
 from ddpm.serving.settings import ServeSettings
 from ddpm.serving.versions import Versions, load
 from ddpm.steps.sample import sample
+from ddpm.tracking import open_client
 from ddpm.workplace import Workplace
 
 
@@ -72,8 +73,6 @@ def test_a_version_that_is_damaged_is_refused_and_the_running_one_stays(serve, r
 
 
 def weights_of(registry, version):
-    from ddpm.tracking import open_client
-
     source = Path(open_client(registry).get_model_version("m", str(version)).source.removeprefix("file://"))
     [weights] = source.rglob("weights.safetensors")
     return weights
@@ -200,4 +199,6 @@ def test_a_card_is_told_and_no_path_of_the_machine(serve, registry, checkpoints,
     [version] = told.json["versions"]
     assert version["alias"] == "model" and version["card"].startswith("# ")
     assert os.path.dirname(checkpoints[1]) not in told.body.decode() + str(picture.headers)
+    if registered:  # as it stands on the registry's page
+        assert version["card"] == open_client(registry).get_model_version("m", "2").description
     assert version["version"] == picture.headers["x-model-version"] and told.json["name"]
