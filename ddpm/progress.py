@@ -166,6 +166,11 @@ class Events:
         sys.stdout.flush()
 
 
+def announce(text: str) -> None:
+    """A line to the person who runs this, of what was handed no `Progress`: a task's event, or on standard error."""
+    (Events() if os.environ.get("DDPM_PROGRESS") == "events" else Lines()).say(text)
+
+
 def open_progress() -> Progress:
     """Events under a pipeline's local runner, bars on a terminal, lines elsewhere."""
     if os.environ.get("DDPM_PROGRESS") == "events":
