@@ -108,7 +108,7 @@ def by_hand(tmp_path_factory):
         cwd=folder,
     )
     facts["promote"] = facts_of(
-        "promote", "--model-name", "m", "--version", 1, "--store", "store", *measure[:4], "--noise-gate", 0, cwd=folder
+        "promote", "--model-name", "m", "--version", 1, "--store", "store", *measure[:4], "--noise-gate", 1, cwd=folder
     )
     return facts
 
