@@ -213,7 +213,7 @@ def test_a_dry_run_says_every_rule_and_changes_nothing(checkpoints, place, store
         register(place, "m", uri, report_of(uri, fid=2.0 + number), None, {})
 
     def tried(version):
-        words = ["promote", "--dry-run", "--model-name", "m", "--version", version, "--dataset", "unused"]
+        words = ["promote", "--dry-run", "--model-name", "m", "--version", version, "--dataset", "./unused.json"]
         status = main([*words, "--store", store.root, "--tracking-uri", place, "--json"])
         return status, json.loads(capsys.readouterr().out)
 
@@ -229,7 +229,8 @@ def test_a_dry_run_says_every_rule_and_changes_nothing(checkpoints, place, store
     assert (status, second["would_promote"]) == (3, False)
     by_rule = {rule["rule"]: rule for rule in second["rules"]}
     assert (
-        by_rule["not worse"]["says"].startswith("worse by FID: FID 4 against 3") and not by_rule["not worse"]["passed"]
+        by_rule["not worse"]["says"].startswith("worse by FID: fid_classifier (n=64) 4 against 3")
+        and not by_rule["not worse"]["passed"]
     )
     assert by_rule["it draws its recorded sample"]["passed"]
     assert len(entries(store, "m")) == 1
