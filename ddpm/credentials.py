@@ -10,11 +10,11 @@ import re
 # A password begins at the colon after the user, and may hold anything, also @ and /: it ends at the last @ of the word.
 # Of a server's address, digits up to a slash are a port.
 _PASSWORD = re.compile(
-    r"(?P<begin>(?:https?://[^\s:/?#@\[\]]*(?=:(?!\d{1,5}(?:[/?#\s]|$)))|(?!https?:)\b[A-Za-z][A-Za-z0-9+.-]*://[^\s:/?#@\[\]]*(?=:))):\S*@"
+    r"(?P<begin>(?:(?i:https?)://[^\s:/?#@\[\]]*(?=:(?!\d{1,5}(?:[/?#\s]|$)))|(?!(?i:https?):)\b[A-Za-z][A-Za-z0-9+.-]*://[^\s:/?#@\[\]]*(?=:))):\S*@"
 )
-_TOKEN = re.compile(r"(?P<begin>https?://)[^\s:/?#@]+@")  # http has no use for a user but to let somebody in
+_TOKEN = re.compile(r"(?P<begin>(?i:https?)://)[^\s:/?#@]+@")  # http has no use for a user but to let somebody in
 _QUERY = re.compile(
-    r"(?P<begin>[?&](?:[a-z_-]*(?:password|passwd|pwd|token|secret|signature|credential|api[_-]?key)|auth|sig|key)=)[^&\s'\"]+",
+    r"(?P<begin>[?&](?:[a-z_-]*(?:password|passwd|pwd|token|secret|signature|credential|api[_-]?key)|auth|sig|key|odbc_connect)=)[^&\s'\"]+",
     re.IGNORECASE,
 )
 _DATABASES = ("postgresql", "mysql", "mariadb", "mssql", "oracle")

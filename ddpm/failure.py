@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import traceback
@@ -21,6 +22,9 @@ def said(problem: BaseException) -> str:
     words = " ".join(masked(str(problem)).split())[:WORDS]
     if isinstance(problem, MemoryError):
         return "the memory is used up; make room, or ask for less at a time"
+    if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f"{problem.filename} cannot be written: " if problem.filename else ""
+        return f"{where}there is no room on the disk; make some, and the same command carries on"
     kind = type(problem).__name__
     return f"failed unexpectedly: {kind}: {words}" if words else f"failed unexpectedly: {kind}"
 

@@ -51,8 +51,8 @@ def tell(text: object = "", to: TextIO | None = None, layout: bool = False) -> N
 
 
 def logged(line: str) -> str:
-    """A line of another program for a log: without its colours, and legible."""
-    return legible(COLOURS.sub("", line), layout=True)
+    """A line of another program for a log: without its colours and passwords, and legible."""
+    return legible(masked(COLOURS.sub("", line)), layout=True)
 
 
 def on_page(value: object) -> object:

@@ -13,6 +13,7 @@ import sys
 import time
 from typing import Protocol
 
+from ddpm.credentials import masked
 from ddpm.legible import legible, tell
 
 EVENT_MARK = "@ddpm "  # begins a line that is an event, in the output of a pipeline task
@@ -134,7 +135,7 @@ class Bars:
             self._bars.remove_task(self._tasks.pop(task))  # type: ignore[arg-type]
 
     def say(self, text: str) -> None:
-        self._bars.console.print(legible(text), markup=False, emoji=False, highlight=False)
+        self._bars.console.print(legible(masked(text)), markup=False, emoji=False, highlight=False)
 
     def close(self) -> None:
         self._bars.stop()
@@ -158,12 +159,17 @@ class Events:
         self._send(drop=task)
 
     def say(self, text: str) -> None:
-        self._send(say=text)
+        self._send(say=masked(text))
 
     def _send(self, **event: object) -> None:
         # One write: lines of two tasks must not be cut into each other.
         sys.stdout.write(EVENT_MARK + json.dumps(event) + "\n")
         sys.stdout.flush()
+
+
+def announce(text: str) -> None:
+    """A line to the person who runs this, of what was handed no `Progress`: a task's event, or on standard error."""
+    (Events() if os.environ.get("DDPM_PROGRESS") == "events" else Lines()).say(text)
 
 
 def open_progress() -> Progress:

@@ -280,11 +280,10 @@ class EvaluateSettings(Typed):
         0.05, "no version is promoted of which surely a larger share of pictures are copies; 1: any may", low=0, high=1
     )
     noise_gate: float = setting(
-        0.02,
-        "the least precision (the share of pictures that lie among the real ones) of a model's first champion: of noise it is next to nothing",
-        low=0,
+        0.75,
+        "how far from real pictures a model's first champion must stay below, in shares of the way to noise, by KID: 0 as real ones are, 1 as noise is; 1: any may be",
+        low=0.01,
         high=1,
-        zero="any may be",
     )
     lineage_gate: float = setting(
         0.1,

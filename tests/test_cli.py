@@ -1,6 +1,7 @@
 """Every step by hand, as a person types it."""
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 import ddpm as ddpm_package
+from ddpm import failure
 from ddpm.cli import main
 from ddpm.commands import COMMANDS
 from ddpm.failure import keep_traceback
@@ -106,7 +108,7 @@ def by_hand(tmp_path_factory):
         cwd=folder,
     )
     facts["promote"] = facts_of(
-        "promote", "--model-name", "m", "--version", 1, "--store", "store", *measure[:4], "--noise-gate", 0, cwd=folder
+        "promote", "--model-name", "m", "--version", 1, "--store", "store", *measure[:4], "--noise-gate", 1, cwd=folder
     )
     return facts
 
@@ -431,6 +433,14 @@ def test_what_nobody_foresaw_is_one_line_with_its_traceback_kept(shown, tmp_path
     text = "\n".join(before) if shown else kept[0].read_text()
     assert "in broken" in text and "tr0ub4dor" not in text
     assert (kept == [] and before) if shown else (before == [] and f"the traceback is in {kept[0]}" in line)
+
+
+def test_a_full_disk_is_said_in_its_own_words():
+    full = failure.said(OSError(errno.ENOSPC, "No space left on device", "/x/grid.png"))
+    assert (
+        full
+        == "/x/grid.png cannot be written: there is no room on the disk; make some, and the same command carries on"
+    )
 
 
 def test_few_tracebacks_are_kept(tmp_path, monkeypatch):

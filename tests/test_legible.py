@@ -12,7 +12,7 @@ from ddpm.data.dataset import open_dataset
 from ddpm.data.datasheet import render
 from ddpm.legible import legible, logged
 from ddpm.plan import Plan
-from ddpm.progress import EVENT_MARK, Bars, Lines
+from ddpm.progress import EVENT_MARK, Bars, Events, Lines
 from ddpm.tracking import Tracker
 from pipelines.estimate import Estimate
 from pipelines.log import Log
@@ -43,6 +43,7 @@ def test_what_is_there_to_be_read_is_left_and_all_else_is_written_out(name, show
 def test_a_table_keeps_its_lines_and_a_log_loses_colours_alone():
     assert legible("a\tb\n\x07", layout=True) == "a\tb\n\\x07"
     assert logged("\x1b[1;31mred\x1b[0m\x1b[2J\n") == "red\\x1b[2J\n"
+    assert logged("[train] retrying http://ann:tr0ub4dor@h/x\n") == "[train] retrying http://ann:…@h/x\n"
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,17 @@ def test_the_command_line_shows_them_in_their_lines(forged, tmp_path):
     page = render(open_dataset(facts["uri"])).decode()
     assert PLAIN in page
     assert not any(character in page for character in HARMFUL)
+
+
+@pytest.mark.parametrize("kind", [Lines, Bars, Events])
+def test_progress_shows_no_password(kind):
+    with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(io.StringIO()) as out:
+        progress = kind()
+        progress.say("at postgresql://u:tr0ub4dor@h/d: refused")
+        if isinstance(progress, Bars):
+            progress.close()
+    assert "refused" in err.getvalue() + out.getvalue()
+    assert "tr0ub4dor" not in err.getvalue() + out.getvalue()
 
 
 @pytest.mark.parametrize("kind", [Lines, Bars])

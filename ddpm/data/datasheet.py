@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ddpm.data.dataset import PictureSet, open_dataset
 from ddpm.data.manifest import Quarantined, taken
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.legible import on_page
 from ddpm.progress import Progress
 from ddpm.store import open_object
@@ -62,7 +62,7 @@ def keep_datasheet(uri: str, progress: Progress) -> str | None:
     try:
         if not store.exists(key):
             store.create(key, render(open_dataset(uri)))
-    except WrongInput as problem:
+    except (WrongInput, Outage) as problem:
         progress.say(f"the data set has no datasheet: {problem}")
         return None
     return store.uri(key)

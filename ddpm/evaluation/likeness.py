@@ -18,7 +18,6 @@ GOOD, FAIR, BAD, UNKNOWN = "good", "fair", "bad", "unknown"  # a word and a sign
 LOW_PRECISION = 0.05  # below, next to no picture lies among the real ones
 FAR = 0.25  # of the way from real pictures to noise: further is poor
 NEAR = 0.1  # of that way: nearer may be good
-AS_NOISE = 0.75  # of that way: further is told from noise by nothing
 FAR_BY_FID = 10  # times the noise floor: more is poor
 
 
@@ -57,7 +56,7 @@ def likeness(report: Report) -> Finding:
     return Finding(_worse(grade, _grade_by_kid(report)), "Likeness", words + by_kid)
 
 
-def told_from_noise(report: Report, limit: float = AS_NOISE) -> bool | None:
+def told_from_noise(report: Report, limit: float) -> bool | None:
     """Whether anything tells the pictures from noise: KID's excess is below `limit` times that of noise.
 
     A report of an earlier release says nothing of noise: False where its precision is next to 0, else None.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ddpm.evaluation.figures.table import DECISIVE, FIGURES
+from ddpm.evaluation.likeness import told_from_noise, way_to_noise
 from ddpm.evaluation.protocol import difference, measurement_of, require_same_measurement
 from ddpm.evaluation.report import Report, number_in
 
@@ -33,7 +34,7 @@ def decide(
     candidate: Report,
     champion: Report | None,
     copying_gate: float = 1.0,
-    noise_gate: float = 0.0,
+    noise_gate: float = 1.0,
     before: Sequence[Rule] = (),
     first: str = "the first version of this model",
 ) -> Decision:
@@ -45,7 +46,7 @@ def decide(
     Args:
         candidate, champion: reports.
         copying_gate: the share of copies, over that which held-out pictures seem to hold, that is borne; 1: any.
-        noise_gate: the least precision of a first version; 0: any.
+        noise_gate: the share of the way to noise, by KID, at which a first version is no more told from it; 1: any is.
         before: rules that were looked at before, and that must hold too.
         first: why there is no champion.
     Raises: Refused, naming the field, where they were measured differently.
@@ -86,19 +87,22 @@ def _copying(candidate: Report, gate: float) -> Rule:
 
 
 def _noise(candidate: Report, gate: float) -> Rule:
-    """Whether anything tells the pictures from noise: of noise, next to none is as near to real ones as they are."""
-    name, precision = "its pictures are told from noise", number_in(candidate, "precision")
-    if gate == 0:
-        return Rule(name, True, "noise_gate 0% takes any first version")
-    if precision is None:
-        return Rule(name, True, "its report says nothing of precision, so that noise_gate was not asked")
-    near = f"{precision:.1%} of its pictures lie among the real ones (precision)"
-    if precision >= gate:
-        return Rule(name, True, f"{near}, noise_gate {gate:.1%}")
-    return Rule(
-        name, False,
-        f"nothing tells its pictures from noise: {near}, and a first champion needs noise_gate {gate:.1%}; train it longer",
-    )  # fmt: skip
+    """Whether anything tells the pictures from noise, as the verdict's likeness does."""
+    name, told, way = "its pictures are told from noise", told_from_noise(candidate, gate), way_to_noise(candidate)
+    if gate >= 1:
+        return Rule(name, True, "noise_gate 100% takes any first version")
+    if told is None and "noise" not in candidate:
+        return Rule(name, True, "its report, of an earlier release, says nothing of noise: noise_gate was not asked")
+    if way is not None:
+        found = f"by KID they are {max(way, 0):.1%} of the way from real ones to noise"
+    elif told is False:
+        found = "next to none lie among the real ones (precision)"
+    else:
+        found = "the extractor that measured them does not tell noise from real pictures"
+    if told:
+        return Rule(name, True, f"{found}, noise_gate {gate:.1%}")
+    right = f"a first champion must be below noise_gate {gate:.1%}; train it longer"
+    return Rule(name, False, f"nothing tells its pictures from noise: {found}, and {right}")
 
 
 def _against(candidate: Report, champion: Report) -> list[Rule]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.legible import tell
 from ddpm.places import fill_places
+from ddpm.progress import EVENT_MARK
 from ddpm.run import Run
 from ddpm.run_page.render import PAGE, page_of
 from ddpm.summary import Summary, gather
@@ -46,3 +47,6 @@ def in_pipeline(run_name: str, store: str, state: str, error: str | None) -> Non
     except WrongInput as problem:
         # The run was refused before it had a plan: its own task has said why, and there is nothing to gather.
         tell(f"nothing to summarise: {problem}", sys.stdout)
+    except Outage as problem:
+        tell(EVENT_MARK + json.dumps({"error": str(problem), "status": 1, "step": "summarise"}), sys.stdout)
+        sys.exit(1)

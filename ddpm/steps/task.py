@@ -36,7 +36,8 @@ def task(step: str, numbered: str = "") -> Callable[[Callable[..., Facts]], Call
         def called(plan: str, *artifacts: str, output: str, **more: Any) -> None:
             def opened(progress: Progress) -> tuple[Run, Facts]:
                 run = Run(Plan.from_json(json.dumps(read_pointer(plan)["plan"])))
-                expect(run.plan.tracking_uri)  # it answered when the run was configured
+                run.folder.expect()  # it answered when the run was configured
+                expect(run.plan.tracking_uri)  # and so did this
                 return run, work(run, progress, *map(read_pointer, artifacts), **more)
 
             perform(step, opened, output, f"{step}-{more[numbered]}" if numbered else step)

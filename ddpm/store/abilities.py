@@ -6,7 +6,7 @@ import contextlib
 import uuid
 from dataclasses import dataclass
 
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.store.base import UNFINISHED
 from ddpm.store.bucket import TAKEN, Bucket
 from ddpm.store.problems import code_of
@@ -33,7 +33,7 @@ def abilities_of(bucket: Bucket) -> Abilities:
         try:
             _seen[place] = _tried_out(bucket, key)
         finally:
-            with contextlib.suppress(WrongInput):  # why nothing can be deleted is on its way already
+            with contextlib.suppress(WrongInput, Outage):  # why nothing can be deleted is on its way already
                 bucket.ask("delete", "delete_object", key)
     return _seen[place]
 

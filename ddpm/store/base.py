@@ -38,7 +38,8 @@ class Store(ABC):
     """Objects below one root. Keys are relative, with forward slashes. One store may be used by several threads.
 
     Every method raises WrongInput, in one line, for what no second try would mend: no such bucket or folder, keys that
-    are wrong, no permission, no room.
+    are wrong, no permission. It raises Outage where there is no room, the disk fails, or the endpoint stays away; it is
+    not caught with what is damaged or missing, for nothing is known of the object then.
     """
 
     root: str
@@ -52,6 +53,9 @@ class Store(ABC):
 
         Returns: empty, or one line that says what `create` does instead where the store cannot exclude racing writers.
         """
+
+    def expect(self) -> None:  # noqa: B027 (a folder is never waited for)
+        """Say that it has answered before, as when a run was configured: from now on its silence is waited out."""
 
     @abstractmethod
     def read(self, key: str) -> bytes:

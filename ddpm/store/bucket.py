@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.store.base import Archived, Missing
-from ddpm.store.problems import code_of, said
+from ddpm.store.problems import code_of, has_no_room, said
 from ddpm.store.transfer import Wire, endpoint_of, open_client, retried
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Bucket:
         return {"Bucket": self.name, "Key": self.name_of(key)}
 
     def tried(self, verb: str, key: str, work: Callable[[int], T]) -> T:
-        """`work(attempt)` with retries; what they do not mend is raised as Missing, Archived or WrongInput.
+        """`work(attempt)` with retries; what they do not mend is raised as Missing, Archived, WrongInput or Outage.
 
         A condition that is not met is the caller's to understand: botocore's error.
         """
@@ -55,7 +55,7 @@ class Bucket:
 
         what = f"cannot {verb} {self.uri(key)} at {self.endpoint}"
         try:
-            return retried(self.wire, what, work)
+            return retried(self.wire, self.endpoint, what, work)
         except ClientError as problem:
             if code_of(problem) in GONE:
                 raise Missing(f"there is no object {self.uri(key)}") from None
@@ -63,7 +63,7 @@ class Bucket:
                 raise Archived(f"{self.uri(key)} is archived; restore it first") from None
             if code_of(problem) in TAKEN:
                 raise
-            raise WrongInput(f"{what}: {said(problem)}") from None
+            raise (Outage if has_no_room(problem) else WrongInput)(f"{what}: {said(problem)}") from None
         except BotoCoreError as problem:
             raise WrongInput(f"{what}: {said(problem)}") from None
 

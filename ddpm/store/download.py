@@ -9,11 +9,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.store.abilities import abilities_of
 from ddpm.store.base import UNFINISHED, Damaged, require_digest
 from ddpm.store.bucket import TAKEN, Bucket
-from ddpm.store.files import FileStore
+from ddpm.store.files import OUTAGES, FileStore
 from ddpm.store.problems import TryAgain, code_of
 from ddpm.store.transfer import PARTS_AT_ONCE, is_whole
 
@@ -105,7 +105,8 @@ def download(bucket: Bucket, key: str, sha256: str, path: Path) -> None:
             bucket.tried("read", key, fill)
         os.replace(aside, path)
     except OSError as problem:
-        raise WrongInput(
+        kind = Outage if problem.errno in OUTAGES else WrongInput
+        raise kind(
             f"cannot write {path}: {problem.strerror}; make room there, or set DDPM_CACHE to another folder"
         ) from None
     finally:

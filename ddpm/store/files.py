@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.places import local_path
 from ddpm.store.base import UNFINISHED, Entry, Missing, Store, checked_key, is_unfinished, require_digest
 from ddpm.store.tree import walk
@@ -45,7 +45,7 @@ class FileStore(Store):
             raise _said("read", self.path(key), problem) from None
 
     def _finished_file(self, path: Path, data: bytes) -> str:
-        """A temporary file beside `path` with all of the data on disk. Raises WrongInput where it cannot be written."""
+        """A temporary file beside `path` with all of the data on disk. Raises WrongInput or Outage where it cannot be written."""
         name = str(path.parent / f"{UNFINISHED}{uuid.uuid4().hex}")
         try:
             with _opened_anew(Path(name)) as file:
@@ -208,11 +208,17 @@ RIGHT = {
     errno.EROFS: "name a folder that can be written",
     errno.EIO: "the disk reports an error: look at it, or name another folder",
 }
+# What may pass, or is the machine's fault: nothing that was asked for is wrong.
+OUTAGES = (
+    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN,
+    errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
 
 
-def _said(verb: str, path: Path, problem: OSError) -> WrongInput:
+def _said(verb: str, path: Path, problem: OSError) -> WrongInput | Outage:
     right = RIGHT.get(
         problem.errno or 0,
         f"name a folder that can be {'read' if verb in ('read', 'list') else 'written'} and has room",
     )
-    return WrongInput(f"cannot {verb} {path}: {problem.strerror or problem}; {right}")
+    kind = Outage if problem.errno in OUTAGES else WrongInput
+    return kind(f"cannot {verb} {path}: {problem.strerror or problem}; {right}")

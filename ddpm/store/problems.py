@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 
 AGAIN = frozenset((
     "SlowDown", "SlowDownRead", "SlowDownWrite", "Throttling", "ThrottlingException", "TooManyRequests",
@@ -36,7 +36,7 @@ BY_STATUS = {401: "AccessDenied", 403: "AccessDenied", 301: "PermanentRedirect"}
 class TryAgain(Exception):
     """What a second try may mend. The text goes into the line that is said, as a `kind`, when the last one has failed."""
 
-    def __init__(self, text: str, kind: type[WrongInput] = WrongInput) -> None:
+    def __init__(self, text: str, kind: type[WrongInput | Outage] = Outage) -> None:
         super().__init__(text)
         self.kind = kind
 
@@ -77,13 +77,19 @@ def may_mend(problem: Exception) -> str:
     return ""
 
 
+def has_no_room(problem: Exception) -> bool:
+    from botocore.exceptions import ClientError
+
+    return isinstance(problem, ClientError) and (code_of(problem) in NO_ROOM or status_of(problem) == 507)
+
+
 def said(problem: Exception) -> str:
     """What is wrong and what would be right, for a problem that no second try would mend."""
     from botocore import exceptions as aws
 
     if isinstance(problem, aws.ClientError):
         code = code_of(problem)
-        if code in NO_ROOM or status_of(problem) == 507:
+        if has_no_room(problem):
             return f"{code}: there is no room; make some, or raise the quota"
         return f"{code}: {RIGHT.get(code, 'check the bucket, the endpoint and the permissions')}"
     if isinstance(problem, (aws.NoCredentialsError, aws.PartialCredentialsError, aws.CredentialRetrievalError)):

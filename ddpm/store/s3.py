@@ -13,7 +13,7 @@ from ddpm.store.abilities import abilities_of
 from ddpm.store.base import Damaged, Entry, Missing, Store, checked_key, is_unfinished, require_digest
 from ddpm.store.bucket import Bucket
 from ddpm.store.download import download, fetch
-from ddpm.store.transfer import Wire
+from ddpm.store.transfer import Wire, expect
 from ddpm.store.upload import upload
 
 MOST_COPIED = 5 * 2**30  # bytes that S3 copies at once
@@ -39,6 +39,9 @@ class S3Store(Store):
             "writing and reading back; of two writers of one name at the same moment both may think they were first "
             "(data sets are safe: equal names mean equal bytes; promote from one place at a time)"
         )
+
+    def expect(self) -> None:
+        expect(self.bucket.endpoint)
 
     def now(self) -> float:
         client, name = self.bucket.client, self.bucket.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import os
 import random
 import re
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
+from ddpm.outages import VARIABLE, patience
+from ddpm.progress import announce
 from ddpm.store.problems import TryAgain, may_mend
 
 PARTS_AT_ONCE = 4
@@ -31,6 +34,7 @@ class Wire:
     longest_wait: float = 20.0
     connect_seconds: float = 10.0
     read_seconds: float = 60.0  # without a byte
+    patience: float | None = None  # seconds for which one that has answered before is waited for; None: $DDPM_PATIENCE
     part_bytes: int = 16 * 2**20  # larger objects go in parts of this size; S3 takes none below 5 MiB
 
     def part_size(self, size: int) -> int:
@@ -38,23 +42,46 @@ class Wire:
         return max(self.part_bytes, -(-size // MOST_PARTS))
 
 
-def retried(wire: Wire, what: str, work: Callable[[int], T]) -> T:
+_answered: set[str] = set()  # the endpoints that have, or did when the run was configured
+
+
+def expect(endpoint: str) -> None:
+    """Say of an endpoint that it has answered before: from now on its silence is an outage, which is waited out."""
+    _answered.add(endpoint)
+
+
+def retried(wire: Wire, endpoint: str, what: str, work: Callable[[int], T]) -> T:
     """What `work(attempt)` returns; tried again, later and later, where the problem may pass.
 
+    There are `wire.tries`; an endpoint that has answered before and then does not is tried for `wire.patience`.
+
     Waits are drawn at random up to the longest allowed ("full jitter"), so that those who were refused together do not
-    come back together. Raises WrongInput after the last try, and whatever else `work` raises.
+    come back together. Raises Outage, or what TryAgain names, after the last try, and whatever else `work` raises.
     """
-    for attempt in range(wire.tries):
+    began = time.monotonic()
+    for attempt in itertools.count():
         try:
-            return work(attempt)
+            result = work(attempt)
         except Exception as problem:
             reason = may_mend(problem)
             if not reason:
+                expect(endpoint)
                 raise
-            if attempt + 1 == wire.tries:
-                kind = problem.kind if isinstance(problem, TryAgain) else WrongInput
-                raise kind(f"{what}: {reason}, {wire.tries} times; check the endpoint, or try later") from None
-        time.sleep(random.uniform(0, min(wire.longest_wait, wire.first_wait * 2**attempt)))
+            tried, waits = attempt + 1, not isinstance(problem, TryAgain) and endpoint in _answered
+            if tried >= wire.tries:
+                limit = (patience() if wire.patience is None else wire.patience) if waits else 0.0
+                if time.monotonic() - began >= limit:
+                    kind = problem.kind if isinstance(problem, TryAgain) else Outage
+                    waited = f" (waited {limit:g} s; {VARIABLE} says how long)" if limit else ""
+                    raise kind(f"{what}: {reason}, {tried} times{waited}; check the endpoint, or try later") from None
+                if tried == wire.tries:
+                    announce(f"{what}: {reason}; waiting for up to {limit:g} s")
+        else:
+            expect(endpoint)
+            if attempt >= wire.tries:
+                announce(f"{endpoint} is back, after {time.monotonic() - began:.1f} s")
+            return result
+        time.sleep(random.uniform(0, min(wire.longest_wait, wire.first_wait * 2 ** min(attempt, 30))))
     raise AssertionError("a try ends in a result or an exception")
 
 

@@ -58,7 +58,12 @@ def _put_parts(
     def send(number: int) -> dict[str, Any]:
         part = memoryview(data)[(number - 1) * part_bytes : number * part_bytes].tobytes()
         what = f"cannot write part {number} of {bucket.uri(key)} at {bucket.endpoint}"
-        answer = retried(bucket.wire, what, lambda _: bucket.client.upload_part(**place, PartNumber=number, Body=part))
+        answer = retried(
+            bucket.wire,
+            bucket.endpoint,
+            what,
+            lambda _: bucket.client.upload_part(**place, PartNumber=number, Body=part),
+        )
         return {"PartNumber": number, "ETag": answer["ETag"]}
 
     try:

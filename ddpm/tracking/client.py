@@ -20,7 +20,7 @@ from ddpm.credentials import masked
 from ddpm.errors import WrongInput
 from ddpm.outages import wait_out
 from ddpm.places import require_place
-from ddpm.progress import Events, Lines
+from ddpm.progress import announce
 from ddpm.tracking import fit
 from ddpm.tracking.moved import ARTIFACTS, follow
 
@@ -48,12 +48,6 @@ def expect(tracking_uri: str) -> None:
     _answered.add(tracking_uri)
 
 
-def tell(text: str) -> None:
-    """A line to the person who runs this: among a task's events, else on standard error."""
-    speaker = Events() if os.environ.get("DDPM_PROGRESS") == "events" else Lines()
-    speaker.say(text)
-
-
 def patiently(tracking_uri: str, act: Callable[[], T], seconds: float | None = None) -> T:
     """What `act`, which asks MLflow, returns; while MLflow is away it is asked again. Raises Outage where it stays away."""
     where = masked(tracking_uri)
@@ -62,7 +56,7 @@ def patiently(tracking_uri: str, act: Callable[[], T], seconds: float | None = N
         words = away(problem, tracking_uri)
         return f"MLflow at {where} does not answer ({words})" if words else ""
 
-    return wait_out(act, matter, "start it again, or mend the way to it", tell, seconds)
+    return wait_out(act, matter, "start it again, or mend the way to it", announce, seconds)
 
 
 def away(problem: BaseException, tracking_uri: str) -> str:
@@ -183,7 +177,7 @@ def _migrating(tracking_uri: str) -> Iterator[None]:
     with open(folder / "opening.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if moved := follow(_sqlite_file(tracking_uri)):
-            tell(moved)
+            announce(moved)
         yield
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ddpm.tracking.client import Client, tell
+from ddpm.progress import announce
+from ddpm.tracking.client import Client
 
 
 class Machine:
@@ -28,7 +29,7 @@ class Machine:
             self._monitor.start()
         except Exception as problem:
             self._gone = True
-            tell(f"how the machine is doing is not recorded: {' '.join(str(problem).split())[:160]}")
+            announce(f"how the machine is doing is not recorded: {' '.join(str(problem).split())[:160]}")
 
     def leave(self) -> None:
         if self._monitor:

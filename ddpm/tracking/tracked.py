@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from ddpm.errors import Outage
+from ddpm.progress import announce
 from ddpm.tracking import fit
-from ddpm.tracking.client import Client, tell
+from ddpm.tracking.client import Client
 from ddpm.tracking.machine import Machine
 
 FLUSH_SECONDS = 5.0  # a call costs about 5 ms on SQLite, a batch little more
@@ -98,14 +99,14 @@ class TrackedRun:
             self._put_off(problem)
             return
         if self._pause:
-            tell("MLflow answers again: what waited has been sent")
+            announce("MLflow answers again: what waited has been sent")
             self._next_try = self._pause = 0.0
         if self._machine:
             self._machine.watch()
 
     def _put_off(self, problem: Outage) -> None:
         if not self._pause:
-            tell(f"{problem}; the training goes on, and what it records waits")
+            announce(f"{problem}; the training goes on, and what it records waits")
         self._pause = min(2 * self._pause or FIRST_PAUSE, LONGEST_PAUSE)
         self._next_try = time.monotonic() + self._pause
         if len(self._figures) > MOST_FIGURES:
@@ -226,7 +227,7 @@ class TrackedRun:
         """Once each: a training has thousands of figures."""
         if text not in self._said:
             self._said.add(text)
-            tell(f"{text}; the training goes on without")
+            announce(f"{text}; the training goes on without")
 
     # -- its end -------------------------------------------------------------------------------------------------------
 
@@ -243,10 +244,10 @@ class TrackedRun:
         except Outage as problem:
             if not self._training:
                 raise
-            tell(f"{problem}. The run's end is not recorded")
+            announce(f"{problem}. The run's end is not recorded")
         if self._calls or self._figures:
             lost = len(self._calls) + len(self._figures)
-            tell(f"{lost} records of run {self.run_id} never reached MLflow; what was trained is safe in the store")
+            announce(f"{lost} records of run {self.run_id} never reached MLflow; what was trained is safe in the store")
 
     def __enter__(self) -> TrackedRun:
         return self

@@ -8,7 +8,9 @@ from ddpm.evaluation.figures.memorisation import CopySearch
 from ddpm.evaluation.likeness import likeness, told_from_noise, way_to_noise
 from ddpm.evaluation.measure import Clock, measure
 from ddpm.evaluation.reference import uniform_noise
+from ddpm.settings import EvaluateSettings
 
+LIMIT = EvaluateSettings().noise_gate
 ENOUGH, FEW = 128, 40  # for 48 features: KID grades, and no verdict
 
 
@@ -67,7 +69,7 @@ def test_the_way_to_noise_is_0_for_real_pictures_and_1_for_noise(graded, n):
     ways = {kind: way_to_noise(report) for kind, report in graded[n].items()}
     assert ways["real"] == pytest.approx(0, abs=0.1) and ways["noise"] == pytest.approx(1, abs=0.25)
     assert ways["real"] < ways["half the classes"] < ways["blurred"] < ways["black"]
-    told = {kind for kind, report in graded[n].items() if told_from_noise(report)}
+    told = {kind for kind, report in graded[n].items() if told_from_noise(report, LIMIT)}
     assert {"real", "half the classes"} <= told and told.isdisjoint({"noise", "black", "a colour each"})
     assert told_from_noise(graded[n]["noise"], limit=1000) and not told_from_noise(graded[n]["real"], limit=-1000)
 
@@ -88,14 +90,14 @@ def by_noise(way, half=0.01, **changes):
 def test_noise_beside_flowers_is_poor_even_in_a_report_of_an_earlier_release():
     found = likeness(FLOWERS)
     assert found.level == "bad" and "precision 0.0%" in found.text
-    assert told_from_noise(FLOWERS) is False
+    assert told_from_noise(FLOWERS, LIMIT) is False
 
 
 def test_an_earlier_report_without_the_yardstick_is_not_graded_by_a_biased_fid():
     """It said "fair" of a three-epoch model, for FID was below ten times its floor."""
     old = {**FLOWERS, "n": 1000, "precision": 0.5}
     assert likeness(old).level == "unknown" and "evaluate again" in likeness(old).text
-    assert told_from_noise(old) is None
+    assert told_from_noise(old, LIMIT) is None
     assert likeness({**old, "n": 64}).level == "unknown"
 
 
@@ -123,4 +125,4 @@ def test_where_pictures_are_enough_the_worse_of_fid_and_kid_grades():
 def test_an_extractor_that_does_not_tell_noise_has_no_way_to_it():
     blind = {"kid": 0.0, "n": 64, "share": None, "interval": None}
     assert likeness(by_noise(0.1, n=1000, noise=blind)).level == "unknown"
-    assert told_from_noise(by_noise(0.1, noise=blind)) is None
+    assert told_from_noise(by_noise(0.1, noise=blind), LIMIT) is None

@@ -17,7 +17,9 @@ from ddpm.store import S3Store, open_store
 from ddpm.store.transfer import Wire
 
 KEY, SECRET = "an-access-key", "a-very-secret-key"
-QUICK = Wire(tries=5, first_wait=0.01, longest_wait=0.05, part_bytes=5 * 2**20)  # to try again, not to give up
+QUICK = Wire(
+    tries=5, first_wait=0.01, longest_wait=0.05, part_bytes=5 * 2**20, patience=0
+)  # to try again, not to give up
 
 
 @pytest.fixture(scope="session")

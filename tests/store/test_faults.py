@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from fault_proxy import Answer, Fault, flipped, refusal
 
-from ddpm.errors import WrongInput
-from ddpm.store import Damaged, S3Store
+from ddpm.errors import Outage, WrongInput
+from ddpm.store import Damaged, S3Store, transfer
 from ddpm.store.transfer import Wire
+from ddpm.training import checkpoint
 
 PASSING = [
     Fault(answer=refusal(500, "InternalError")),
@@ -179,9 +180,49 @@ def test_a_damaged_cache_is_mended(faulty):
 def test_what_does_not_pass_is_said_after_a_few_tries(faulty):
     store, proxy = faulty
     proxy.faults[:] = [Fault(answer=refusal(503, "SlowDown"))] * 50
-    with pytest.raises(WrongInput, match=r"cannot read .*/x at http.*: SlowDown \(503\), 5 times; "):
+    with pytest.raises(Outage, match=r"cannot read .*/x at http.*: SlowDown \(503\), 5 times; "):
         store.read("x")
     assert len(proxy.faults) == 45
+
+
+def test_an_endpoint_that_has_answered_is_waited_for(faulty, monkeypatch):
+    """More often than there are tries, for a time one can set; and it is said."""
+    store, proxy = faulty
+    said = []
+    monkeypatch.setattr(transfer, "announce", said.append)
+    monkeypatch.setattr(store.bucket, "wire", replace(store.bucket.wire, patience=None))
+    monkeypatch.setenv("DDPM_PATIENCE", "60")
+    store.write("x", SMALL)
+    proxy.faults[:] = [Fault(answer=refusal(503, "SlowDown"))] * 12
+    assert store.read("x") == SMALL and not proxy.faults
+    assert len(said) == 2 and "SlowDown (503); waiting for up to 60 s" in said[0] and "is back" in said[1]
+    monkeypatch.setenv("DDPM_PATIENCE", "0.1")
+    proxy.faults[:] = [Fault(answer=refusal(503, "SlowDown"))] * 1000
+    with pytest.raises(Outage, match=r"times \(waited 0.1 s; DDPM_PATIENCE says how long\)"):
+        store.read("x")
+
+
+def test_an_endpoint_that_answered_when_the_run_was_configured_is_waited_for(credentials, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(transfer, "_answered", set())
+    monkeypatch.setattr(transfer, "announce", lambda text: None)
+    store = S3Store("s3://bucket/x", Wire(tries=1, first_wait=0.01, patience=0.05))
+    with pytest.raises(Outage, match="cannot be reached, 1 times; check the endpoint"):
+        store.read("y")
+    store.expect()
+    with pytest.raises(Outage, match="waited 0.05 s"):
+        store.read("y")
+
+
+def test_an_outage_is_no_damage(faulty):
+    """Whoever passes over what is damaged, or missing, must not take what cannot be reached for it."""
+    store, proxy = faulty
+    for uri in ("100", "200"):
+        store.write(f"{uri}/facts.json", b"{}")
+    checkpoint.point(store, "last", "200")
+    proxy.faults[:] = [Fault(answer=refusal(503, "SlowDown"))] * 1000
+    with pytest.raises(Outage):
+        checkpoint.last_undamaged(store)
 
 
 def test_an_upload_that_failed_is_taken_back(faulty):
@@ -210,7 +251,7 @@ def test_what_no_second_try_would_mend_is_one_line_at_once(faulty, status, code,
     for work in (lambda: store.write("x", b"x"), lambda: store.read("x")):
         proxy.faults[:] = [Fault(answer=refusal(status, code))]
         before = len(proxy.requests)
-        with pytest.raises(WrongInput, match=f"{code}: .*{right}") as said:
+        with pytest.raises(Outage if right == "no room" else WrongInput, match=f"{code}: .*{right}") as said:
             work()
         assert "\n" not in str(said.value) and "said by the server" not in str(said.value)
         assert len(proxy.requests) - before == 1, "no second try"
@@ -261,10 +302,14 @@ def test_no_secret_is_logged_or_said(faulty, caplog):
     assert not any("a-very-secret-key" in text for text in [caplog.text, *texts])
 
 
-@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "nonsense", "http://user:hunter2@127.0.0.1:9"])
-def test_an_endpoint_that_is_not_there_is_one_line(credentials, monkeypatch, endpoint):
+@pytest.mark.parametrize(
+    ("endpoint", "kind"),
+    [("http://127.0.0.1:9", Outage), ("nonsense", WrongInput), ("http://user:hunter2@127.0.0.1:9", Outage)],
+)
+def test_an_endpoint_that_is_not_there_is_one_line(credentials, monkeypatch, endpoint, kind):
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    with pytest.raises(WrongInput, match=r"endpoint|AWS_ENDPOINT_URL") as said:
+    monkeypatch.setattr(transfer, "_answered", set())
+    with pytest.raises(kind, match=r"endpoint|AWS_ENDPOINT_URL") as said:
         S3Store("s3://bucket/x", Wire(tries=2, first_wait=0.01)).read("y")
     assert "hunter2" not in str(said.value)
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.store import open_store
 
 
@@ -20,8 +20,15 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, root
         assert "\n" not in str(said.value)
 
 
-@pytest.mark.parametrize(("number", "right"), [(errno.ENOSPC, "make room"), (errno.EACCES, "ask for permission")])
-def test_what_the_disk_says_is_said_with_what_would_be_right(tmp_path, monkeypatch, number, right):
+@pytest.mark.parametrize(
+    ("number", "kind", "right"),
+    [
+        (errno.ENOSPC, Outage, "make room"),
+        (errno.EIO, Outage, "look at it"),
+        (errno.EACCES, WrongInput, "ask for permission"),
+    ],
+)
+def test_what_the_disk_says_is_said_with_what_would_be_right(tmp_path, monkeypatch, number, kind, right):
     store = open_store(str(tmp_path))
     store.write("a/x", b"before")
 
@@ -30,9 +37,9 @@ def test_what_the_disk_says_is_said_with_what_would_be_right(tmp_path, monkeypat
 
     monkeypatch.setattr(os, "fsync", fails)
     for work in (store.write, store.create):
-        with pytest.raises(WrongInput, match=right):
+        with pytest.raises(kind, match=right):
             work("a/y", b"data")
-    with pytest.raises(WrongInput, match=right):
+    with pytest.raises(kind, match=right):
         store.write("a/x", b"after")
     monkeypatch.undo()
     assert list(store.list("")) == ["a/x"] and store.read("a/x") == b"before"

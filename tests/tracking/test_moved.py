@@ -17,7 +17,7 @@ def uri(folder):
 @pytest.fixture
 def said(monkeypatch):
     lines = []
-    monkeypatch.setattr(client, "tell", lines.append)
+    monkeypatch.setattr(client, "announce", lines.append)
     return lines
 
 

@@ -26,7 +26,7 @@ def said(monkeypatch):
     """What a person is told."""
     lines = []
     for module in (client, tracked):
-        monkeypatch.setattr(module, "tell", lines.append)
+        monkeypatch.setattr(module, "announce", lines.append)
     return lines
 
 
@@ -157,7 +157,7 @@ def test_a_place_that_never_answered_is_wrong_input_and_one_that_did_is_away(sai
 
 def test_a_database_over_a_network_is_asked_once_at_the_start():
     with pytest.raises(WrongInput, match=r"cannot be used \(connection refused\)"):
-        open_client("postgresql+psycopg://u:secret@127.0.0.1:9/mlflow")
+        open_client("postgresql+psycopg://u@127.0.0.1:9/mlflow")
 
 
 @pytest.mark.parametrize(
