@@ -15,7 +15,7 @@ from ddpm.evaluation.page.verdict import verdict
 from ddpm.evaluation.report import Report
 from ddpm.page.render import data_uri, template
 from ddpm.run import Run
-from ddpm.run_page.going_on import Command, going_on
+from ddpm.run_page.going_on import Command, going_on, runs_link
 from ddpm.store import Missing, read_object
 from ddpm.summary import STEPS, Summary, SummedTrial, gather
 
@@ -34,7 +34,6 @@ class Links:
 
     report: str = ""
     samples: str = ""
-    tracking: str = ""  # the run in MLflow
 
 
 def page_of(run: Run, links: Links | None = None, more: Sequence[Command] = ()) -> str:
@@ -57,6 +56,8 @@ def page_of(run: Run, links: Links | None = None, more: Sequence[Command] = ()) 
         cost=_cost(summary),
         commands=[*going_on(summary, run.plan), *more],
         links=links or Links(),
+        tracking=runs_link(summary, run.plan),
+        served=run.plan.tracking_uri.startswith("http"),
     )
 
 
