@@ -121,8 +121,18 @@ def ended(begun):
         "best_why": "trial 0 has the best mean rank", "seconds": {"ingest": 1.0, "search": 4000.0, "train": 9000.0},
         "model": {"name": "ddpm-" + "n" * 90, "version": 1, "new": True, "aliases": ["champion"], "decision": "the first"},
     }  # fmt: skip
-    begun.keep("summary", summary)
+    begun.keep("summary", {**summary, "tied": [1]})
     return begun
+
+
+def test_trials_have_their_protocol_and_their_intervals_and_a_tie_is_shown(ended, tmp_path):
+    page = write_page(ended, tmp_path / "page").read_text()
+    n = ended.plan.search.score_n
+    assert f'<th scope="col">fid_768 (n={n})</th><th scope="col">kid_768 (n={n})</th>' in page
+    assert page.count("<td>2 ± 0.2</td><td>0.1 ± 0.02</td>") == 1
+    rows = [row.partition("</td>")[0] for row in page.split("<td>")]
+    assert [rows.count(mark) for mark in ("★", "≈")] == [1, 1]
+    assert "≈ chance may have put it behind the chosen one" in page
 
 
 def test_a_page_links_the_run_in_mlflow_and_says_when_that_answers(ended, tmp_path):
