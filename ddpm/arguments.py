@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from ddpm.fields import SHOWN, About, about_of, as_type, describe, plain, requir
 from ddpm.places import default_places, kept_tracking, require_place
 from ddpm.plan import ROOMS, places
 from ddpm.presets import load_preset, preset_names
+from ddpm.store.reading import parse_json
 
 LONGEST = 500  # characters of argparse's own words
 
@@ -97,13 +97,14 @@ def chosen_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {**preset, **{name: value for name, value in vars(arguments).items() if name in names and value is not None}}
 
 
-def read_json(path: str) -> Any:
+def read_json(path: str) -> dict[str, Any]:
+    """A report that a person names. Raises WrongInput for what is none."""
+    right = "give a report that `ddpm evaluate --json` printed"
     try:
-        return json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise WrongInput(f"there is no file {path}; give a report that `ddpm evaluate --json` printed") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError):
-        raise WrongInput(f"{path} is not JSON; give a report that `ddpm evaluate --json` printed") from None
+        data = Path(path).expanduser().read_bytes()
+    except OSError as problem:
+        raise WrongInput(f"{path} cannot be read: {problem.strerror}; {right}") from None
+    return parse_json(data, dict[str, Any], path, right)
 
 
 def settings_flags(parser: argparse.ArgumentParser, *kinds: type, without: tuple[str, ...] = ()) -> None:

@@ -18,7 +18,7 @@ from ddpm.errors import Outage, Refused, WrongInput, did_you_mean
 from ddpm.extensions import load_extensions
 from ddpm.failure import keep_traceback
 from ddpm.fields import shown
-from ddpm.legible import tell
+from ddpm.legible import take_all_characters, tell
 from ddpm.progress import Bars, open_progress
 from ddpm.workplace import Workplace
 
@@ -85,6 +85,7 @@ def _do(arguments: argparse.Namespace) -> Facts | None:
 def main(argv: list[str] | None = None) -> int:
     facts: Facts | None = None
     arguments, status, line = None, 0, ""
+    take_all_characters()
     try:
         arguments = _read(sys.argv[1:] if argv is None else argv)
         facts = _do(arguments) if arguments else None
@@ -98,13 +99,16 @@ def main(argv: list[str] | None = None) -> int:
         status, line = 130, "stopped; the same command carries on"
     except Exception as problem:  # a bug: in one line, with its traceback kept
         status, line = 1, keep_traceback(problem)
-    if arguments and facts is not None:
+    if arguments and facts is not None and sys.stdout is not None:  # closed: nobody wants to know
         try:
             _print(facts, arguments.json)
             sys.stdout.flush()
-        except BrokenPipeError:  # whoever read it has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return status or 1
+        except OSError as problem:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it is written to once more, at the end
+            if isinstance(problem, BrokenPipeError):  # whoever read it has seen enough
+                return status or 1
+            if not status:
+                status, line = 1, f"it is done, but standard output cannot be written: {problem.strerror}"
     if status:
         tell(f"ddpm: {line}")
     return status

@@ -337,6 +337,7 @@ def evaluate(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.evaluation.page.render import publish
     from ddpm.evaluation.printed import printed
     from ddpm.steps.evaluate import evaluate
+    from ddpm.store import FileStore
 
     if arguments.html and not Path(arguments.html).absolute().parent.is_dir():
         raise WrongInput(f"html: there is no folder for {arguments.html}; make it, or name another")
@@ -352,7 +353,8 @@ def evaluate(arguments: argparse.Namespace, place: Workplace) -> Facts:
         report["judge"] = judge(place, arguments.generated, dataset, measuring, drawing, asked)
     page, report["page"] = publish(report, place.store)
     if arguments.html:
-        Path(arguments.html).write_text(page)
+        html = Path(arguments.html).absolute()
+        FileStore(html.parent).write(html.name, page.encode())
     return report if arguments.json else {TEXT: printed(report)}
 
 
@@ -416,12 +418,10 @@ def rank(arguments: argparse.Namespace, place: Workplace) -> Facts:
     places("store"),
 )
 def page(arguments: argparse.Namespace, place: Workplace) -> Facts:
-    from ddpm.run import Run
-    from ddpm.run_page.folder import last_run, write_page
+    from ddpm.run_page.folder import find_run, write_page
 
-    name = arguments.run_name or last_run(arguments.store)
-    written = write_page(Run.named(name, arguments.store), Path(arguments.out or f"var/runs/{name}"))
-    return {"run": name, "page": str(written)}
+    run = find_run(arguments.run_name, arguments.store)
+    return {"run": run.name, "page": str(write_page(run, Path(arguments.out or f"var/runs/{run.name}")))}
 
 
 # -- the registry ----------------------------------------------------------------------------------------------------

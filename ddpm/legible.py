@@ -8,6 +8,7 @@ the text round. Names are kept as they are, and made legible where they are show
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 import unicodedata
@@ -43,6 +44,12 @@ def _written(character: str) -> str:
         code -= 0xDC00
     width = "x02" if code < 0x100 else "u04" if code < 0x10000 else "U08"
     return SHORT.get(character) or f"\\{width[0]}{code:{width[1:]}x}"
+
+
+def take_all_characters() -> None:
+    """Let standard output take every character, as standard error does: one that its encoding lacks as Python writes it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def tell(text: object = "", to: TextIO | None = None, layout: bool = False) -> None:

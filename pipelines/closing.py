@@ -15,7 +15,7 @@ from ddpm.evaluation.figures.numbers import distance_name
 from ddpm.evaluation.report import Report, number_in
 from ddpm.legible import legible
 from ddpm.plan import Plan
-from ddpm.run_page.going_on import going_on
+from ddpm.run_page.going_on import going_on, runs_link
 from ddpm.search.ranking import plus_minus
 from ddpm.summary import Summary
 
@@ -68,12 +68,6 @@ def trials_table(summary: Summary, score_n: int) -> Table:
     return table
 
 
-def runs_link(summary: Summary, plan: Plan) -> str:
-    """Where MLflow shows the run: on its server, or, once `make ui` is started, on this machine."""
-    server = plan.tracking_uri.rstrip("/") if plan.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
-    return f"{server}/{summary.get('runs_page', '')}"
-
-
 def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
     """What stands below the table."""
     from ddpm.evaluation.figures.table import DECISIVE, FIGURES  # it imports torch
@@ -109,12 +103,12 @@ def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
         text.append(
             f"seen       the classifier is sure of {shares['generated']:.0%} of the pictures, and of {shares['real']:.0%} of real held-out ones"
         )
-    seconds = summary["seconds"]
+    seconds, link = summary["seconds"], runs_link(summary, plan)
     text.append("seconds    " + ", ".join(f"{step} {value:.0f}" for step, value in seconds.items()))
     text += [
         "",
         "to go on",
-        f"  make ui   # all runs, figures and pictures in MLflow, at {runs_link(summary, plan)}",
+        f"  make ui   # all runs, figures and pictures in MLflow{f', at {link}' if link else ''}",
         *(f"  {command.line}" for command in going_on(summary, plan)),
         f"  {anew}   # once more: the data set is recognised, and the new version meets the champion",
     ]

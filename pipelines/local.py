@@ -32,7 +32,7 @@ from ddpm.errors import Outage, WrongInput
 from ddpm.evaluation.extractors.weights import check_weights
 from ddpm.extensions import load_extensions
 from ddpm.failure import keep_traceback
-from ddpm.legible import tell
+from ddpm.legible import take_all_characters, tell
 from ddpm.places import default_places, local_path
 from ddpm.plan import Plan
 from ddpm.presets import load_preset
@@ -265,6 +265,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="settings other than the preset's")
     again = ""
+    take_all_characters()
     for number in SIGNALS:
         signal.signal(number, _stop)
     try:

@@ -34,7 +34,7 @@ from ddpm.credentials import masked
 from ddpm.data import sources
 from ddpm.errors import WrongInput
 from ddpm.failure import keep_traceback
-from ddpm.legible import tell
+from ddpm.legible import take_all_characters, tell
 from ddpm.places import VARIABLES
 from ddpm.plan import Plan
 from pipelines import request
@@ -257,6 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-wait", action="store_true", help="leave once the run is submitted")
     parser.add_argument("--poll-seconds", type=float, default=10.0, help="between two looks (default 10)")
     parser.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="settings other than the preset's")
+    take_all_characters()
     try:
         return submit(parser.parse_args(arguments))
     except WrongInput as problem:

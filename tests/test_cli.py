@@ -476,3 +476,45 @@ def test_the_installed_command(tmp_path):
     )
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("ddpm: source: there is none named 'rainbow'")
+
+
+@pytest.mark.parametrize(
+    ("closed", "status", "said"),
+    [
+        (">/dev/full", 1, "ddpm: it is done, but standard output cannot be written: No space left on device\n"),
+        (">&-", 0, ""),
+    ],
+)
+def test_where_nothing_can_be_told_that_is_one_line_and_no_traceback(tmp_path, closed, status, said):
+    words = f"{sys.executable} -m ddpm.cli rank models.csv {closed}"
+    (tmp_path / "models.csv").write_text("model,fid,kid\na,1,2\n")
+    found = subprocess.run(["bash", "-c", words], cwd=tmp_path, capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (status, said)
+
+
+def test_what_the_terminals_encoding_lacks_is_shown_as_python_writes_it(tmp_path):
+    (tmp_path / "models.csv").write_text("model,fid,kid\nrösti,1,2\n", encoding="utf-8")
+    found = subprocess.run(
+        [sys.executable, "-m", "ddpm.cli", "rank", "models.csv"], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "best: r\\xf6sti" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [(b"[" * 100_000, "it is not JSON"), (b"1" * 5000, "it is not JSON"), (b"\xff\xfe\0", "it is not JSON"), (b"", "it is empty"), (b"[1]", "it is [1]")],
+)  # fmt: skip
+def test_a_report_that_is_none_is_said_to_be_none(tmp_path, data, what):
+    (tmp_path / "report.json").write_bytes(data)
+    found = ddpm("compare", "report.json", "report.json", cwd=tmp_path)
+    assert found.returncode == 2
+    assert found.stderr == f"ddpm: report.json is damaged: {what}; give a report that `ddpm evaluate --json` printed\n"
+
+
+@pytest.mark.parametrize("path", ["report.json/below", ".", "nowhere.json"])
+def test_a_report_that_cannot_be_read_is_said(tmp_path, path):
+    (tmp_path / "report.json").touch()
+    found = ddpm("compare", path, path, cwd=tmp_path)
+    assert found.returncode == 2 and f"ddpm: {path} cannot be read: " in found.stderr

@@ -118,7 +118,7 @@ def _records(store: Store, entries: Entries, named: set[str]) -> Iterator[tuple[
             shards = [blob_key(shard["sha256"]) for shard in record.get("shards", {}).values()]
         except Missing:  # deleted since it was listed
             continue
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
             yield key, "a record that cannot be read"
             continue
         if "dataset" in record and not store.exists(record["dataset"]):

@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 from ddpm.errors import WrongInput
 from ddpm.settings import FORMAT_VERSION
-from ddpm.store import Store, open_store
+from ddpm.store import Damaged, Store, open_store
+from ddpm.store.reading import misfit, parse_json
+
+SIDES = ("train", "held_out")
 
 
 class Shard(TypedDict):
@@ -32,23 +35,28 @@ class Quarantined(TypedDict):
     reason: str
 
 
-class Manifest(TypedDict):
-    """What a data set is. Counts are of pictures, sizes in pixels; `shards` are by side, "train" and "held_out"."""
+class Essentials(TypedDict):
+    """What nothing can be done without. Counts are of pictures; `shards` are by side, "train" and "held_out"."""
 
     format_version: int
     name: str
     image_size: int
     classes: list[str]
     source: dict[str, Any]  # its kind, and what its kind says of it
+    n: int  # training pictures
+    held_out: int
+    shards: dict[str, list[Shard]]
+
+
+class Manifest(Essentials):
+    """What a data set is. Sizes are in pixels."""
+
     preprocessing: str
     min_side: int
     original_sizes: list[list[int]]  # [width, height, count] as they came
     held_out_fraction: float
     max_pictures: int
     available: NotRequired[int]  # pictures that the source holds, where max_pictures is fewer
-    n: int  # training pictures
-    held_out: int
-    shards: dict[str, list[Shard]]
     quarantined: list[Quarantined]
     duplicates: list[list[str]]  # names of pictures that have the same pixels
     duplicates_dropped: bool
@@ -94,11 +102,15 @@ def read_manifest(uri: str) -> tuple[Store, Manifest]:
     data, digest = store.read(key), digest_of(uri)
     if hashlib.sha256(data).hexdigest() != digest:
         raise WrongInput(f"{uri} is damaged: its sha256 is not the digest in its name; ingest it again")
-    try:
-        manifest = json.loads(data)
-        version = manifest.get("format_version")
-    except (ValueError, AttributeError):
-        raise WrongInput(f"{uri} is no manifest; remove it, or name one that `ddpm ingest` printed") from None
+    right = "remove it, or name one that `ddpm ingest` printed"
+    manifest = parse_json(data, dict[str, Any], uri, right)
+    version = manifest.get("format_version")
     if version != FORMAT_VERSION:
         raise WrongInput(f"{uri}: format_version {version} is not known here; this release reads {FORMAT_VERSION}")
-    return store, manifest
+    if (problem := misfit(manifest, Essentials)) or (problem := _without_a_side(manifest)):
+        raise Damaged(f"{uri} is damaged: {problem}; {right}")
+    return store, cast(Manifest, manifest)
+
+
+def _without_a_side(manifest: Mapping[str, Any]) -> str:
+    return next((f"it holds no 'shards.{side}'" for side in SIDES if side not in manifest["shards"]), "")

@@ -319,7 +319,8 @@ class Report(TypedDict, total=False):
     page: str
 
 
-LATER = ("sha256", "judge", "training", "run_seconds", "page")  # what is no part of a stored report, or not sealed
+# What is no part of a stored report, or not sealed; `seconds` are what the step took, which its task adds.
+LATER = ("sha256", "subject", "judge", "training", "run_seconds", "page", "seconds")
 
 
 def seal(report: Mapping[str, object]) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddpm.errors import WrongInput
-from ddpm.run import Run
+from ddpm.errors import WrongInput, did_you_mean
+from ddpm.run import PLAN, Run
 from ddpm.run_page.going_on import Command
 from ddpm.run_page.render import PAGE, Links, page_of
 from ddpm.store import FileStore, Missing, open_store, read_object
 
+SHOWN = 10  # names of runs, the last ones
 SAMPLES, REPORT = "samples.png", "report.html"
 
 
@@ -30,9 +31,17 @@ def write_page(run: Run, folder: Path, more: Sequence[Command] = ()) -> Path:
     return folder / PAGE
 
 
-def last_run(store: str) -> str:
-    """The name of the run whose summary was written last. Raises WrongInput where no run has one."""
-    summaries = [entry for entry in open_store(store).entries("runs") if entry.key.endswith("/summary.json")]
-    if not summaries:
+def find_run(name: str, store: str) -> Run:
+    """The run of this name, or, of none, that whose summary was written last.
+
+    Raises WrongInput, which says what runs there are, where there is none such.
+    """
+    there = [entry for entry in open_store(store).entries("runs") if entry.key.count("/") == 2]
+    begun = [entry.key.split("/")[1] for entry in there if entry.key.endswith(f"/{PLAN}")]
+    ended = [entry for entry in there if entry.key.endswith("/summary.json")]
+    if name and name not in begun:
+        right = f"there are {', '.join(begun[-SHOWN:])}" if begun else "there are none; begin one with: make run"
+        raise WrongInput(f"run_name: there is no run {name} in {store}{did_you_mean(name, begun)}; {right}")
+    if not (name or ended):
         raise WrongInput(f"store: no run has ended in {store}; name one that has begun, or begin one with: make run")
-    return max(summaries, key=lambda entry: entry.modified).key.split("/")[-2]
+    return Run.named(name or max(ended, key=lambda entry: entry.modified).key.split("/")[1], store)

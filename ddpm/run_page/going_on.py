@@ -39,6 +39,14 @@ def going_on(summary: Summary, plan: Plan) -> list[Command]:
     ]
 
 
+def runs_link(summary: Summary, plan: Plan) -> str:
+    """Where MLflow shows the run: on its server, or, once `make ui` is started, on this machine. Empty: nobody knows."""
+    if not (page := summary.get("runs_page")):  # of a run that has not ended, or of an earlier release's
+        return ""
+    server = plan.tracking_uri.rstrip("/") if plan.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+    return f"{server}/{page}"
+
+
 def _flag(plan: Plan, place: str) -> str:
     """What a command must be told of a place that is not where it would look."""
     where = getattr(plan, place)

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from ddpm.evaluation.figures.numbers import number
+from ddpm.evaluation.figures.numbers import distance_name, number
+from ddpm.evaluation.figures.table import DECISIVE
 from ddpm.evaluation.page.tables import figure_rows
 from ddpm.evaluation.page.verdict import verdict
 from ddpm.evaluation.report import Report
 from ddpm.page.render import data_uri, template
 from ddpm.run import Run
-from ddpm.run_page.going_on import Command, going_on
+from ddpm.run_page.going_on import Command, going_on, runs_link
+from ddpm.search.ranking import plus_minus
 from ddpm.store import Missing, read_object
 from ddpm.summary import STEPS, Summary, SummedTrial, gather
 
@@ -34,7 +36,6 @@ class Links:
 
     report: str = ""
     samples: str = ""
-    tracking: str = ""  # the run in MLflow
 
 
 def page_of(run: Run, links: Links | None = None, more: Sequence[Command] = ()) -> str:
@@ -54,9 +55,14 @@ def page_of(run: Run, links: Links | None = None, more: Sequence[Command] = ()) 
         findings=verdict(report) if report else [],
         figures=figure_rows(report) if report else [],
         trials=[_trial_cells(row, summary) for row in summary.get("trials", [])],
+        scored=[
+            distance_name(name, summary.get("final", {}).get("metric"), run.plan.search.score_n) for name in DECISIVE
+        ],
         cost=_cost(summary),
         commands=[*going_on(summary, run.plan), *more],
         links=links or Links(),
+        tracking=runs_link(summary, run.plan),
+        served=run.plan.tracking_uri.startswith("http"),
     )
 
 
@@ -78,12 +84,18 @@ def _trial_cells(row: SummedTrial, summary: Summary) -> dict[str, object]:
     seen = row["images_seen"]
     return {
         "chosen": row["number"] == summary.get("best"),
+        "tied": row["number"] in summary.get("tied", ()),
         "cells": [
-            str(row["number"]), row["channel_mults"] or "–", number(row["lr"]), number(row["fid"]), number(row["kid"]),
+            str(row["number"]), row["channel_mults"] or "–", number(row["lr"]),
+            *(_with_interval(cast("float | None", row.get(name)), cast("float | None", row.get(f"{name}_std"))) for name in DECISIVE),
             "–" if seen is None else f"{seen:,}", "–" if row["seconds"] is None else duration(row["seconds"]),
             row["state"].lower(),
         ],
     }  # fmt: skip
+
+
+def _with_interval(value: float | None, std: float | None) -> str:
+    return number(value) if value is None else plus_minus(value, std)
 
 
 def _cost(summary: Summary) -> list[dict[str, object]]:

@@ -112,7 +112,7 @@ def _require_records(path: Path, data: bytes) -> None:
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         if isinstance(record, dict) and "op_code" in record and "worker_id" in record:
             continue

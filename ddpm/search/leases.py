@@ -18,12 +18,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TypedDict
 
 import psutil
 
 from ddpm.errors import Outage, Refused, WrongInput
-from ddpm.store import Entry, Missing, Store
+from ddpm.store import Damaged, Entry, Missing, Store
+from ddpm.store.reading import read_json
 
 RENEWED_EVERY = 10.0  # seconds
 EXPIRES_AFTER = 45.0  # seconds without a renewal
@@ -36,6 +37,16 @@ def this_machine() -> str:
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return socket.gethostname()
+
+
+class Noted(TypedDict, total=False):
+    """What a holder writes of itself; once it has let go, that alone."""
+
+    machine: str
+    host: str
+    process: int
+    began: float
+    released: bool
 
 
 @dataclass(frozen=True)
@@ -118,14 +129,14 @@ class Lease:
             return None
         last = entries[-1]
         try:
-            known: dict[str, Any] = json.loads(self._store.read(last.key))
+            known = read_json(self._store, last.key, Noted, "it ends by its time")
         except Missing:  # succeeded since, and cleared away
             return self._holder()
-        except ValueError:  # damaged: it ends by its time
-            known = {}
+        except Damaged:  # it ends by its time
+            known = Noted()
         return Holder(
-            last.key, last.modified, str(known.get("machine", "")), str(known.get("host", "an unknown machine")),
-            int(known.get("process", 0)), float(known.get("began", 0)), bool(known.get("released")),
+            last.key, last.modified, known.get("machine", ""), known.get("host", "an unknown machine"),
+            known.get("process", 0), known.get("began", 0.0), known.get("released", False),
         )  # fmt: skip
 
     def _is_over(self, holder: Holder, seen: dict[str, float]) -> bool:

@@ -52,7 +52,7 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, trained: Tr
         training = {name: tracked.history(name) for name in ("loss", "held_out_loss")}
     spent = {step: facts["seconds"] for step in ("ingest", "train") if (facts := run.facts(step))}
     text, report["page"] = publish({**report, "training": training, "run_seconds": spent}, store)
-    Path(page).write_text(text)
+    Path(page).write_text(text, encoding="utf-8")
     with run.tracker.parent() as tracked:
         tracked.metrics(logged(report), 0)
         tracked.file("report.json", json.dumps(report, indent=1).encode())

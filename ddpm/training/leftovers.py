@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 
 from ddpm.errors import Refused
-from ddpm.store import Entry, Missing, Store
+from ddpm.store import Damaged, Entry, Missing, Store
+from ddpm.store.reading import read_json
 from ddpm.training.checkpoint import MANIFEST
 
 # A checkpoint's files, and OUT/ before them.
@@ -43,11 +43,11 @@ def _kept(store: Store, out: str, folders: set[str]) -> set[str]:
     named = {}
     for name in ("last", "best"):
         try:
-            named[name] = str(json.loads(store.read(f"{out}{name}.json"))["checkpoint"])
+            named[name] = read_json(store, f"{out}{name}.json", dict[str, str], "mend or remove it")["checkpoint"]
         except Missing:
             if name == "last":
                 return folders
-        except (ValueError, KeyError, TypeError):
+        except (Damaged, KeyError):
             raise Refused(
                 f"nothing is collected while {store.uri(f'{out}{name}.json')} cannot be read: mend or remove it"
             ) from None

@@ -6,12 +6,15 @@ import os
 import pytest
 
 from ddpm.data.catalogue import datasets, find_dataset, source_or_dataset, table
+from ddpm.data.dataset import open_dataset
+from ddpm.data.garbage import collect_garbage
 from ddpm.data.ingest import ingest
 from ddpm.data.manifest import canonical
-from ddpm.errors import WrongInput
+from ddpm.data.verify import verify
+from ddpm.errors import Refused, WrongInput
 from ddpm.progress import Quiet
 from ddpm.settings import IngestSettings
-from ddpm.store import open_store
+from ddpm.store import Damaged, open_store
 from pipelines.request import gather
 
 
@@ -124,3 +127,25 @@ def test_a_run_takes_one_by_name_and_a_source_goes_first(store, tmp_path):
         gather("digits", "tulips@latest", "r", {}, places)
     with pytest.raises(WrongInput, match="source: there is none named 'tulips'; there are digits, .* or a data set"):
         gather("digits", "tulips", "r", {}, places)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"format_version": 1}',
+        b"[" * 100_000,
+        b'{"format_version": 1, "name": "roses", "image_size": 8, "classes": [], "source": {}, "n": 1, "held_out": 0, "shards": {}}',
+        b'{"format_version": 1, "name": "roses", "image_size": "8", "classes": [], "source": {}, "n": 1, "held_out": 0, "shards": {"train": [], "held_out": []}}',
+    ],
+)
+def test_what_has_a_manifests_name_and_is_none_is_said_by_name(store, data):
+    """Its digest is right: whoever wrote it meant it so."""
+    key = f"datasets/roses/{hashlib.sha256(data).hexdigest()}.json"
+    store.write(key, data)
+    (listed,) = datasets(store)
+    assert f"{store.uri(key)} is damaged" in listed["source"]
+    for act in (lambda: open_dataset(store.uri(key)), lambda: verify(store.uri(key), Quiet())):
+        with pytest.raises(Damaged, match=r"is damaged: .*; remove it, or name one that"):
+            act()
+    with pytest.raises(Refused, match="nothing is collected while a manifest cannot be read"):
+        collect_garbage(store, Quiet())

@@ -32,7 +32,10 @@ def blob(store, data):
 
 
 def publish(store, name, *shards):
-    manifest = {"format_version": 1, "name": name, "shards": {"train": [{"sha256": s} for s in shards], "held_out": []}}
+    manifest = {
+        "format_version": 1, "name": name, "image_size": 8, "classes": [], "source": {}, "n": len(shards), "held_out": 0,
+        "shards": {"train": [{"sha256": s, "bytes": 1, "n": 1} for s in shards], "held_out": []},
+    }  # fmt: skip
     data = canonical(manifest)
     key = f"datasets/{name}/{hashlib.sha256(data).hexdigest()}.json"
     store.write(key, data)
@@ -201,5 +204,5 @@ def test_a_root_behind_a_link_or_that_is_no_manifest_stops_all(store, tmp_path):
     store.path("datasets/set").unlink()
     moved.rename(store.path("datasets/set"))
     store.write(f"datasets/set/{hashlib.sha256(b'x').hexdigest()}.json", b"x")
-    with pytest.raises(Refused, match="is no manifest"):
+    with pytest.raises(Refused, match="is damaged: it is not JSON"):
         collect(store, delete=True)

@@ -1,13 +1,21 @@
 """The page of a run that has not come to its end; that of one that has is tested where a run is made (test_local.py)."""
 
+import dataclasses
+import html
+import json
+import shutil
+
+import numpy as np
 import pytest
 
 from ddpm.errors import WrongInput
+from ddpm.pictures import png
 from ddpm.plan import Plan
+from ddpm.progress import EVENT_MARK
 from ddpm.run import Run
-from ddpm.run_page.folder import last_run, write_page
+from ddpm.run_page.folder import find_run, write_page
 from ddpm.run_page.going_on import Command
-from ddpm.steps.summarise import summarise
+from ddpm.steps.summarise import in_pipeline, summarise
 
 INGESTED = {"name": "digits", "uri": "u", "digest": "0123456789abcdef", "n": 1605, "held_out": 192, "seconds": 1.5}
 
@@ -39,7 +47,7 @@ def test_of_a_failed_run_there_is_a_page_that_says_so(begun, tmp_path):
     assert "It failed" in page and "search-0: lr &lt;b&gt;above&lt;/b&gt; 1" in page
     assert "<code>make run RUN_NAME=one</code>" in page
     assert begun.folder.read("index.html").decode().count("It failed") == 1
-    assert last_run(begun.plan.store) == "one"
+    assert find_run("", begun.plan.store).name == "one"
 
 
 def test_a_page_says_when_the_run_ended_and_not_when_it_was_summed_up_again(begun):
@@ -60,4 +68,108 @@ def test_pictures_that_are_gone_are_said_to_be(begun, tmp_path):
 
 def test_a_store_without_an_ended_run_is_said(tmp_path):
     with pytest.raises(WrongInput, match="store: no run has ended in"):
-        last_run(str(tmp_path))
+        find_run("", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ones", r"no run ones in .*store \(did you mean one\?\); there are one$"),
+        ("../runs/one", "no run ../runs/one in"),
+    ],
+)
+def test_a_run_that_is_not_there_is_said_with_those_that_are(begun, name, said):
+    with pytest.raises(WrongInput, match=said):
+        find_run(name, begun.plan.store)
+    assert find_run("one", begun.plan.store).plan == begun.plan
+    with pytest.raises(WrongInput, match="there are none; begin one with: make run"):
+        find_run(name, begun.plan.store + "2")
+
+
+def test_what_the_steps_left_is_told_though_mlflow_is_away(begun, monkeypatch, capsys):
+    monkeypatch.setenv("DDPM_PATIENCE", "0")
+    gone = dataclasses.replace(begun.plan, run_name="two", tracking_uri="http://127.0.0.1:9")
+    run = Run(gone)
+    run.write_plan()
+    run.keep("ingest", INGESTED)
+    with pytest.raises(SystemExit) as ended:
+        in_pipeline("two", gone.store, "FAILED", "promote: MLflow does not answer")
+    told = json.loads(capsys.readouterr().out.partition(EVENT_MARK)[2].splitlines()[0])
+    assert ended.value.code == told["status"] == 1 and "MLflow at http://127.0.0.1:9 does not answer" in told["error"]
+    assert run.facts("summary")["error"] == "promote: MLflow does not answer"
+    assert "promote: MLflow does not answer" in run.folder.read("index.html").decode()
+
+
+@pytest.fixture
+def ended(begun):
+    """A run that has come to its end, with names as long as they may be, and photographs' worth of pixels."""
+    noise, pictures = np.random.default_rng(0), {}
+    for name, shape in {"grid": (544, 544, 3), "denoising": (264, 600, 3), "pairs": (160, 800, 3)}.items():
+        begun.store.write(f"reports/{name}.png", png(noise.integers(0, 256, shape, np.uint8)))
+        pictures[name] = begun.store.uri(f"reports/{name}.png")
+    begun.store.write("reports/report.html", b"<p>the report</p>")
+    begun.keep("evaluate", {"pictures": pictures, "grid": pictures["grid"], "page": begun.store.uri("reports/report.html"),
+                            "protocol": {"measurement": {"n": 128}}, "metric": "fid_768", "n": 128, "fid": 1.0, "kid": 0.1,
+                            "noise_floor": {"fid": 0.1, "kid": 0.0}, "seconds": 1.0})  # fmt: skip
+    trials = [
+        {"number": number, "channel_mults": "1-2-4-8-16-32-64-64", "lr": 1.23456e-3, "fid": 2.0 + number, "kid": 0.1,
+         "fid_std": 0.1, "kid_std": 0.01, "seconds": 4000.0, "images_seen": 1_000_000, "state": "COMPLETE"}
+        for number in range(6)
+    ]  # fmt: skip
+    summary = {
+        **summarise("one", begun.plan.store, "SUCCEEDED"), "state": "SUCCEEDED", "trials": trials, "best": 0,
+        "best_why": "trial 0 has the best mean rank", "seconds": {"ingest": 1.0, "search": 4000.0, "train": 9000.0},
+        "model": {"name": "ddpm-" + "n" * 90, "version": 1, "new": True, "aliases": ["champion"], "decision": "the first"},
+    }  # fmt: skip
+    begun.keep("summary", {**summary, "tied": [1]})
+    return begun
+
+
+def test_trials_have_their_protocol_and_their_intervals_and_a_tie_is_shown(ended, tmp_path):
+    page = write_page(ended, tmp_path / "page").read_text()
+    n = ended.plan.search.score_n
+    assert f'<th scope="col">fid_768 (n={n})</th><th scope="col">kid_768 (n={n})</th>' in page
+    assert page.count("<td>2 ± 0.2</td><td>0.1 ± 0.02</td>") == 1
+    rows = [row.partition("</td>")[0] for row in page.split("<td>")]
+    assert [rows.count(mark) for mark in ("★", "≈")] == [1, 1]
+    assert "≈ chance may have put it behind the chosen one" in page
+
+
+def test_a_page_links_the_run_in_mlflow_and_says_when_that_answers(ended, tmp_path):
+    link = ended.facts("summary")["runs_page"]
+    page = write_page(ended, tmp_path / "page").read_text()
+    assert f'<a href="http://127.0.0.1:5000/{html.escape(link)}">the run in MLflow</a>, once make ui is started' in page
+    on_server = dataclasses.replace(ended.plan, run_name="two", tracking_uri="https://mlflow.example/")
+    Run(on_server).write_plan()
+    Run(on_server).keep("summary", {**ended.facts("summary"), "run_name": "two"})
+    page = write_page(Run(on_server), tmp_path / "other").read_text()
+    assert f'<a href="https://mlflow.example/{html.escape(link)}">the run in MLflow</a></p>' in page
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+def test_in_a_browser_the_page_is_whole_on_a_desk_and_on_a_phone(ended, tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    written = write_page(ended, tmp_path / "page", [Command("make run " + "x" * 300, "once more")])
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        trouble = []
+        for width in (1400, 390):
+            page = browser.new_page(viewport={"width": width, "height": 844})
+            page.on("pageerror", lambda error: trouble.append(str(error)))
+            page.on("requestfailed", lambda request: trouble.append(request.url))
+            page.goto(written.as_uri())
+            assert page.evaluate("document.scrollingElement.scrollWidth") == width, "the page does not scroll sideways"
+            headings = page.locator("h2").all_inner_texts()
+            assert headings[1:] == ["Pictures", "Verdict", "Trials", "Figures of the final model", "Time", "To go on"]
+            shown = page.evaluate("[...document.images].map(e => [e.naturalWidth, e.getBoundingClientRect().right])")
+            assert [natural for natural, _ in shown] == [544, 600, 800], "each picture is there"
+            assert all(right <= width for _, right in shown), "and within the page"
+            assert page.locator(".scroll").first.evaluate("e => e.scrollWidth > e.clientWidth") == (width == 390)
+            for name in ("samples.png", "report.html"):
+                assert page.locator(f"a[href='{name}']").count() == 1 and (tmp_path / "page" / name).is_file()
+            assert not trouble
+        browser.close()

@@ -156,3 +156,13 @@ def test_a_holder_renews(tmp_path, monkeypatch):
         os.utime(path, (1, 1))
         while path.stat().st_mtime == 1:
             pass
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"[" * 100_000, b'{"process": "1"}', b'{"machine": "this", "began": []}'])
+def test_one_whose_note_is_damaged_ends_by_its_time(tmp_path, data):
+    path = elsewhere(tmp_path, age=leases.EXPIRES_AFTER + 1)
+    modified = path.stat().st_mtime
+    path.write_bytes(data)
+    os.utime(path, (modified, modified))
+    with lease(tmp_path):
+        assert names(tmp_path) == ["000005.json"]
