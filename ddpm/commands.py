@@ -490,7 +490,7 @@ def rollback(arguments: argparse.Namespace, place: Workplace) -> Facts:
 @command(
     "who was promoted when, and why",
     MODEL_NAME,
-    flag("--html", metavar="FILE", help="the log as a page that needs nothing else, here too"),
+    flag("--html", metavar="FILE", help="the log as a page that needs nothing else (default: none)"),
     places("store", "tracking_uri"),
 )
 def history(arguments: argparse.Namespace, place: Workplace) -> Facts:
