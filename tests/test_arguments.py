@@ -12,7 +12,11 @@ from ddpm.plan import ROOMS, places
 SETTINGS = {field.name: field for kind in ROOMS.values() for field in dataclasses.fields(kind)}
 PLACES = {field.name: field for field in places()}
 
-OTHERS = {("sample", "n"), ("export", "weights"), ("page", "run_name")}  # flags that share their name with a setting, and are none
+OTHERS = {
+    ("sample", "n"),
+    ("export", "weights"),
+    ("page", "run_name"),
+}  # flags that share their name with a setting, and are none
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:

@@ -1,0 +1,160 @@
+"""Models: training, search, drawing, export, serving."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+from ddpm.arguments import (
+    chosen_settings,
+    group_flags,
+    tracking_flag,
+)
+from ddpm.commands.table import (
+    DATASET,
+    MODEL,
+    SEED,
+    Facts,
+    command,
+    dataset_of,
+    flag,
+    number,
+    place,
+    places,
+    settings,
+)
+from ddpm.errors import Refused
+from ddpm.plan import PLACES, SEARCHED
+from ddpm.serving.settings import VARIABLE, ServeSettings, from_environment
+from ddpm.settings import (
+    DrawSettings,
+    EvaluateSettings,
+    ModelSettings,
+    SearchSettings,
+    TrainSettings,
+    pick,
+)
+from ddpm.workplace import Workplace
+
+SECONDS_TO_OPEN = 120.0  # that a search worker waits for worker 0
+
+
+@command(
+    "train a model; the same --out again resumes; under torchrun, on several GPUs",
+    DATASET,
+    place("--out", required=True, metavar="URI", help="where checkpoints go"),
+    place("--start", metavar="URI", help="a checkpoint to go on from (default: none)"),
+    places("store"),
+    tracking_flag,
+    settings(ModelSettings, TrainSettings),
+)
+def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
+    from ddpm.data.dataset import open_dataset
+    from ddpm.records import CURVES, records_of
+    from ddpm.steps.ingest import unused_classes
+    from ddpm.steps.train import train
+    from ddpm.training.world import join_world
+
+    chosen = chosen_settings(arguments)
+    model, training = pick(ModelSettings, chosen), pick(TrainSettings, chosen)
+    with join_world() as world:
+        data = open_dataset(dataset_of(arguments, place))
+        if world.leads and (unused := unused_classes(len(data.classes), model.classes)):
+            place.progress.say(f"{unused}; --classes {len(data.classes)} tells the network of them")
+        if not world.leads:
+            train(place, model, training, data, arguments.out, arguments.start, world=world)
+            return None
+        params = {**dataclasses.asdict(model), **dataclasses.asdict(training)}
+        dataset = {"name": data.name, "digest": data.digest, "uri": data.uri, "n": len(data.train)}
+        with records_of(arguments.out, place.tracking_uri, params, dataset) as records:
+            facts = train(place, model, training, data, arguments.out, arguments.start, records, world=world)
+        return {**facts, "curves": records.store.uri(CURVES)}
+
+
+@command(
+    "one worker of a study over learning rate and multipliers; under torchrun, it trains each trial on several GPUs",
+    DATASET,
+    number("--worker", "int", 0, "this worker's number, of its own: others may be started beside worker 0", low=0, high=10**6, zero="opens the run"),
+    places(*PLACES),
+    settings(ModelSettings, TrainSettings, SearchSettings, DrawSettings, EvaluateSettings, without=tuple(SEARCHED)),
+)  # fmt: skip
+def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
+    from ddpm.data.dataset import open_dataset
+    from ddpm.search.choice import choose
+    from ddpm.search.worker import follow, search
+    from ddpm.steps.configure import configure, join
+    from ddpm.steps.ingest import unused_classes
+    from ddpm.training.world import join_world
+
+    uri = dataset_of(arguments, place)
+    data = open_dataset(uri)
+    where = {name: getattr(arguments, name) for name in PLACES}
+    of_data = {"source": uri, "dataset_name": data.name, "image_size": data.image_size}
+    parameters = {**chosen_settings(arguments), **of_data, **where}
+    with join_world() as world:
+        if not world.leads:
+            follow(data, world)
+            return None
+        # One process opens the run: several at once would each queue all trials.
+        opens = arguments.worker == 0
+        run = configure(parameters, place.progress) if opens else join(parameters, place.progress, SECONDS_TO_OPEN)
+        if opens and (unused := unused_classes(len(data.classes), run.plan.model.classes)):
+            place.progress.say(f"{unused}; --classes {len(data.classes)} tells the network of them")
+        ran = search(run, uri, arguments.worker, place.progress, world)
+    try:
+        return choose(run, place.progress)
+    except Refused as unfinished:
+        place.progress.say(str(unfinished))
+        return ran
+
+
+@command(
+    "draw pictures from a model",
+    MODEL,
+    number("--n", "int", 16, "how many pictures", low=1, high=100_000),
+    number("--seed", "int", 0, "pictures SEED to SEED+N-1, each named after its seed", low=0, high=SEED),
+    place(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="the folder that they are written to; it may hold other seeds' pictures",
+    ),
+    number("--label", "int", None, "the class of all pictures", low=0, high=100_000, otherwise="each seed's own"),
+    places("tracking_uri"),
+    lambda parser: group_flags(parser, DrawSettings, default="the model's own"),
+)
+def sample(arguments: argparse.Namespace, place: Workplace) -> Facts:
+    from ddpm.steps.sample import sample
+
+    drawing = {spec.name: getattr(arguments, spec.name) for spec in dataclasses.fields(DrawSettings)}
+    return sample(place, arguments.model, arguments.n, arguments.seed, arguments.out, arguments.label, **drawing)
+
+
+@command(
+    "a model as a folder for other programs: diffusers, a Hugging Face Space",
+    MODEL,
+    flag(
+        "--format",
+        default="safetensors",
+        help="safetensors, diffusers, or space, a Hugging Face Space that serves it (default: safetensors)",
+    ),
+    place("--out", required=True, metavar="DIR", help="a new folder, or an empty one"),
+    flag("--weights", default="ema", help="ema, the averaged ones, or, of a checkpoint, raw (default: ema)"),
+    places("tracking_uri"),
+)
+def export(arguments: argparse.Namespace, place: Workplace) -> Facts:
+    from ddpm.registry.export import export
+
+    return export(arguments.model, arguments.format, arguments.out, place.tracking_uri, arguments.weights)
+
+
+@command(
+    "serve pictures: a page, and an API (docs/serving.md)",
+    MODEL,
+    places("tracking_uri"),
+    lambda parser: group_flags(parser, ServeSettings, variable=VARIABLE),
+)
+def serve(arguments: argparse.Namespace, place: Workplace) -> Facts:
+    from ddpm.serving.run import serve
+
+    return serve(arguments.model, place.tracking_uri, from_environment(vars(arguments)), place.progress)
