@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from ddpm.credentials import masked
 from ddpm.errors import WrongInput, did_you_mean
@@ -17,6 +17,9 @@ from ddpm.places import default_places, kept_tracking, require_place
 from ddpm.plan import ROOMS, places
 from ddpm.presets import load_preset, preset_names
 from ddpm.store.reading import parse_json
+
+if TYPE_CHECKING:
+    from ddpm.evaluation.report import Report
 
 LONGEST = 500  # characters of argparse's own words
 
@@ -97,14 +100,14 @@ def chosen_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {**preset, **{name: value for name, value in vars(arguments).items() if name in names and value is not None}}
 
 
-def read_json(path: str) -> dict[str, Any]:
+def read_report(path: str) -> Report:
     """A report that a person names. Raises WrongInput for what is none."""
     right = "give a report that `ddpm evaluate --json` printed"
     try:
         data = Path(path).expanduser().read_bytes()
     except OSError as problem:
         raise WrongInput(f"{path} cannot be read: {problem.strerror}; {right}") from None
-    return parse_json(data, dict[str, Any], path, right)
+    return cast("Report", parse_json(data, dict[str, Any], path, right))
 
 
 def settings_flags(parser: argparse.ArgumentParser, *kinds: type, without: tuple[str, ...] = ()) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ddpm.arguments import (
     chosen_settings,
-    read_json,
+    read_report,
 )
 from ddpm.commands.table import (
     DATASET,
@@ -92,7 +92,7 @@ def compare(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.evaluation.printed import side_by_side
     from ddpm.evaluation.protocol import compare
 
-    found = compare(read_json(arguments.a), read_json(arguments.b))
+    found = compare(read_report(arguments.a), read_report(arguments.b))
     return found if arguments.json else {TEXT: side_by_side(found)}
 
 

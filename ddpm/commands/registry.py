@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ddpm.arguments import (
     chosen_settings,
-    read_json,
+    read_report,
 )
 from ddpm.commands.table import (
     A_DATASET,
@@ -42,7 +42,7 @@ def register(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.registry.version import register
 
     name = pick(RegistrySettings, chosen_settings(arguments)).model_name
-    report = read_json(arguments.report)
+    report = read_report(arguments.report)
     facts = register(place.tracking_uri, name, arguments.checkpoint, report, None, {})
     if not facts["new"]:
         place.progress.say(
