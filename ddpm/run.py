@@ -141,11 +141,15 @@ class Run:
         return self.folder.exists(OPENED)
 
 
-def attempts_of(store: str, name: str, session: str) -> Attempts:
-    """The attempts of a run that may have no plan. Raises WrongInput for a name or a store that cannot be."""
+def attempts_of(store: str, name: str, session: str, hasty: bool = False) -> Attempts:
+    """The attempts of a run that may have no plan. Raises WrongInput for a name or a store that cannot be.
+
+    Args:
+        hasty: whether a store that does not answer at once is given up.
+    """
     if not re.fullmatch(NAME, name):
         raise WrongInput(f"run_name: {name!r} will not do; it must be {NAME_FORM}")
-    return Attempts(open_store(_root(store, name)), session)
+    return Attempts(open_store(_root(store, name), hasty), session)
 
 
 def _root(store: str, name: str) -> str:

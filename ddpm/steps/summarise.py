@@ -45,6 +45,8 @@ def in_pipeline(run_name: str, store: str, state: str, error: str | None, sessio
     """As the pipeline's exit task. What it says stands in its log, and in the Markdown file `note`."""
     try:
         lines = _lines(run_name, fill_places({"store": store})["store"], state, error or "", session)
+    except WrongInput as problem:  # there is no such place or name: its own task has said so
+        lines = [f"nothing to summarise: {problem}"]
     except Outage as problem:
         tell(EVENT_MARK + json.dumps({"error": str(problem), "status": 1, "step": "summarise"}), sys.stdout)
         sys.exit(1)

@@ -42,6 +42,7 @@ class Wire:
         return max(self.part_bytes, -(-size // MOST_PARTS))
 
 
+HASTY = Wire(tries=1, connect_seconds=3.0, read_seconds=5.0, patience=0.0)
 _answered: set[str] = set()  # the endpoints that have, or did when the run was configured
 
 
