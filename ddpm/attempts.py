@@ -40,7 +40,9 @@ class Attempt:
         self._facts: dict[str, Any] = {"step": step, "attempt": number, "at": _now()}
         self._write()
 
-    def failed(self, error: str, status: int) -> None:
+    def failed(self, error: str, status: int, folder: Store | None = None) -> None:
+        """Keep how it ended, through another store of the same folder where one is named."""
+        self._folder = folder or self._folder
         self._facts |= {"at": _now(), "error": " ".join(error.split()), "status": status}
         self._write()
 

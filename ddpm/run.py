@@ -64,6 +64,11 @@ class Run:
         """Its own folder of the store."""
         return open_store(_root(self.plan.store, self.name))
 
+    @property
+    def hasty_folder(self) -> Store:
+        """The same, for who has a second left: what does not answer at once is given up."""
+        return open_store(_root(self.plan.store, self.name), hasty=True)
+
     @cached_property
     def claims(self) -> Store:
         return open_store(f"{_root(self.plan.store, self.name)}/claims")

@@ -121,7 +121,7 @@ class _Attempt:
 
     def stopped(self) -> None:
         with suppress(WrongInput, Outage):  # then it reads as killed, which is what it is
-            self._kept.failed(STOPPED, 128 + signal.SIGTERM)
+            self._kept.failed(STOPPED, 128 + signal.SIGTERM, self._run.hasty_folder)
 
     def _close(self) -> None:
         if self._session and (self._run.facts("summary") or {}).get("session") == self._session:

@@ -9,6 +9,7 @@
       abilities.py  what its endpoint can do
       upload.py     an object's way up
       download.py   an object's way down
+      account.py    whose account, by names of our own
       transfer.py   what both have in common: the client, tries with backoff, parts, digests
       problems.py   what went wrong, in one line
 
