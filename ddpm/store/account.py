@@ -18,7 +18,7 @@ def adopt() -> None:
 
     A key of ours takes AWS's session token away, which belongs to another key.
     """
-    if os.environ.get(KEYS[0]):
+    if os.environ.get(KEYS[0]) and not os.environ.get(KEYS[2]):
         os.environ.pop(KEYS[2].replace(PREFIX, STANDARD), None)
     for name in (*KEYS, *PLACE):
         if told := os.environ.get(name):

@@ -88,7 +88,10 @@ def retried(wire: Wire, endpoint: str, what: str, work: Callable[[int], T]) -> T
 
 
 def open_client(wire: Wire) -> Any:
-    """A boto3 client by our own names (`ddpm.store.account`) and the standard AWS chain; the same one while the surroundings are the same. Safe between threads."""
+    """A boto3 client by our own names (`ddpm.store.account`) and the standard AWS chain.
+
+    It is the same one while the surroundings are the same. Safe between threads.
+    """
     adopt()
     surroundings = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
     return _client(wire, surroundings, os.getpid())
