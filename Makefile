@@ -15,6 +15,8 @@ IMAGE ?=
 BASE ?=
 BUILD_FLAGS ?=
 ENDPOINT ?= $(KFP_ENDPOINT)
+RUN ?=
+RETRIES ?= 0
 TESTS ?=
 SERVE ?=
 BENCH ?=
@@ -38,10 +40,10 @@ VENV := .venv/.installed
 DEV := .venv/.installed-dev
 # What a person wrote reaches the commands untouched: through the environment, with no look at its dollars and quotes.
 override DATA := $(value DATA)
-export PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE MODEL
+export PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE MODEL RUN RETRIES
 OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME"
 
-.PHONY: help run ui serve demo page test bench lock lint format types check-compiled compile image submit clean
+.PHONY: help run ui serve demo page test bench lock lint format types check-compiled compile image submit resume clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,8 +96,11 @@ check-compiled: $(VENV) ## whether configure.py, docs/settings.md and ddpm.yaml 
 image: ## the tasks' image: make image [BASE=python:3.11-slim-bookworm] [IMAGE=…] [DOCKER=…] [BUILD_FLAGS=…]
 	@DOCKER_BUILDKIT=1 $(DOCKER) build $(BUILD_FLAGS) --file docker/Containerfile $(if $(BASE),--build-arg "BASE=$(BASE)") --build-arg "COMMIT=$(shell git describe --always --abbrev=40 --dirty --match= 2>/dev/null || echo unknown)" --tag "$(or $(IMAGE),$(shell sed -n 's/^IMAGE = "\(.*\)".*/\1/p' components/__init__.py))" .
 
-submit: $(VENV) ## the pipeline on a cluster: make submit ENDPOINT=http://… [PRESET=flowers102] [RUN_NAME=…] [IMAGE=…] [SET='…']
-	@exec .venv/bin/python -m pipelines.submit $(OURS) --endpoint="$$ENDPOINT" --image="$$IMAGE" $(SET)
+submit: $(VENV) ## the pipeline on a cluster: make submit ENDPOINT=http://… [PRESET=flowers102] [RUN_NAME=…] [IMAGE=…] [RETRIES=3] [SET='…']
+	@exec .venv/bin/python -m pipelines.submit $(OURS) --endpoint="$$ENDPOINT" --image="$$IMAGE" --retries="$$RETRIES" $(SET)
+
+resume: $(VENV) ## a run on a cluster, followed again and tried again where it failed: make resume RUN=NAME|ID [ENDPOINT=…] [RETRIES=3]
+	@exec .venv/bin/python -m pipelines.resume --run="$$RUN" --endpoint="$$ENDPOINT" --retries="$$RETRIES"
 
 clean: ## remove the environments and caches (var/, with all runs, stays)
 	rm -rf .venv .venv-uv build .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -3,6 +3,7 @@
 STORE/runs/RUN_NAME/plan.json       its settings, written once
                     opened.json     its MLflow run and its study are there
                     STEP.json       each step's facts, with its seconds; search-WORKER.json of each worker
+                    attempts/       what is under way, and how what failed has ended (attempts.py)
                     claims/         which worker has which trial
                     leases/         which worker is at work
                     trials/NNN/     the checkpoints of a trial
@@ -15,15 +16,18 @@ Nobody else puts a path of a run together.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ddpm.attempts import Attempts
 from ddpm.credentials import without_password
 from ddpm.errors import WrongInput
 from ddpm.plan import PLACES, Plan
 from ddpm.progress import Progress
+from ddpm.settings import NAME, NAME_FORM
 from ddpm.store import Missing, Store, open_store
 from ddpm.store.reading import read_json
 from ddpm.tracking import Tracker
@@ -59,6 +63,11 @@ class Run:
     def folder(self) -> Store:
         """Its own folder of the store."""
         return open_store(_root(self.plan.store, self.name))
+
+    @property
+    def hasty_folder(self) -> Store:
+        """The same, for who has a second left: what does not answer at once is given up."""
+        return open_store(_root(self.plan.store, self.name), hasty=True)
 
     @cached_property
     def claims(self) -> Store:
@@ -98,6 +107,10 @@ class Run:
         keys = [key for key in self.folder.list("") if key.startswith("search-")]
         return [read_json(self.folder, key, dict[str, Any], "remove it, and run the same again") for key in keys]
 
+    def attempts(self, session: str) -> Attempts:
+        """Those of one session: a run of the pipeline, by its runner's id."""
+        return Attempts(self.folder, session)
+
     # -- its plan ------------------------------------------------------------------------------------------------------
 
     def write_plan(self) -> bool:
@@ -131,6 +144,17 @@ class Run:
     @property
     def is_open(self) -> bool:
         return self.folder.exists(OPENED)
+
+
+def attempts_of(store: str, name: str, session: str, hasty: bool = False) -> Attempts:
+    """The attempts of a run that may have no plan. Raises WrongInput for a name or a store that cannot be.
+
+    Args:
+        hasty: whether a store that does not answer at once is given up.
+    """
+    if not re.fullmatch(NAME, name):
+        raise WrongInput(f"run_name: {name!r} will not do; it must be {NAME_FORM}")
+    return Attempts(open_store(_root(store, name), hasty), session)
 
 
 def _root(store: str, name: str) -> str:

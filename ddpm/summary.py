@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
+from ddpm.attempts import Failure, in_words
 from ddpm.evaluation.report import NoiseFloor, Protocol, Recognisable
 from ddpm.run import Run
 
@@ -70,6 +72,8 @@ class Summary(TypedDict, total=False):
     state: str  # SUCCEEDED or FAILED
     ended: str  # when, as "2026-01-31 12:00 UTC"
     error: str
+    failed: list[Failure]  # the steps that failed, in the order in which they did; see `ddpm.attempts`
+    session: str  # the run of the pipeline, by its runner's id, that it tells of
     dataset: SummedDataset
     trials: list[SummedTrial]
     best: int  # a trial's number
@@ -87,13 +91,17 @@ class Summary(TypedDict, total=False):
 NOT_KEPT = {"fid_std": None, "kid_std": None}  # by runs from before trials had intervals
 
 
-def gather(run: Run, succeeded: bool, error: str = "") -> Summary:
-    """The summary of what the run's steps have left so far."""
+def gather(run: Run, succeeded: bool, error: str = "", failed: Sequence[Failure] = (), session: str = "") -> Summary:
+    """The summary of what the run's steps have left so far. Without an `error` its words are those that failed."""
     facts = {step: known for step in STEPS if (known := run.facts(step))}
     summary: Summary = {"run_name": run.name, "state": "SUCCEEDED" if succeeded else "FAILED", "seconds": {}}
     summary["ended"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    if error:
+    if error := error or "; ".join(map(in_words, failed)):
         summary["error"] = error
+    if failed:
+        summary["failed"] = [*failed]
+    if session:
+        summary["session"] = session
     if dataset := facts.get("ingest"):
         summary["dataset"] = _part(SummedDataset, dataset)
     if trained := facts.get("train"):

@@ -21,6 +21,7 @@ PASSED_ON = (
     "DDPM_EXTENSIONS",
     "DDPM_JUDGE_KEY",
     "DDPM_PATIENCE",
+    "DDPM_S3_",
     "MLFLOW_TRACKING_",
     "PGPASSWORD",
     "HF_",

@@ -39,7 +39,7 @@ def configure(
     settings = {{name: value for name, value in locals().items() if name not in ("plan", "run_id")}}
     from ddpm.steps import configure as step
 
-    step.in_pipeline({{**settings, "run_name": run_name or run_id}}, plan.path)
+    step.in_pipeline({{**settings, "run_name": run_name or run_id}}, run_id, plan.path)
 '''
 
 PAGE = """# The settings

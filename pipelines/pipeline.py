@@ -44,6 +44,7 @@ from ddpm.legible import tell
 from ddpm.places import VARIABLES
 from ddpm.plan import fields, places
 from ddpm.presets import load_preset
+from ddpm.store import account
 
 COMPILED = Path(__file__).parent / "ddpm.yaml"
 DEFAULT_PRESET = "digits"
@@ -54,11 +55,9 @@ GPU = "nvidia.com/gpu"
 SHARED_MEMORY = "8Gi"  # data loaders and collectives pass tensors through /dev/shm; a container's default is 64 MB
 USER = 10001  # the image's own user, as in docker/Containerfile
 SECRET = "ddpm"  # a Secret and a ConfigMap, both optional, and so is each key: workload identity needs no secret
-CONFIG_ENV = (*VARIABLES.values(), outages.VARIABLE)
+CONFIG_ENV = (*VARIABLES.values(), outages.VARIABLE, *account.PLACE)
 SECRET_ENV = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_ENDPOINT_URL",
+    *account.KEYS,
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
     "PGPASSWORD",
@@ -66,26 +65,31 @@ SECRET_ENV = (
 )
 HOUR = 3600
 RETRIES = 3  # every step carries on where it was stopped, so a lost node costs minutes
+CACHE = "/var/cache/ddpm"  # $DDPM_CACHE in docker/Containerfile: downloads, and the blobs of the data set
+CACHE_SIZE = "32Gi"  # of the node's disk; a pod that takes more is evicted
 
 
 def _place(task: dsl.PipelineTask, name: str, hours: int) -> dsl.PipelineTask:
-    """What every task gets: a name to show, no cache, credentials, an ordinary user, and an end."""
+    """What every task gets: a name to show, no cache of KFP's, credentials, an ordinary user, room, an end, new attempts."""
     task.set_display_name(name)
     # KFP's cache is keyed by argument strings and image names; the steps themselves look whether their result is there.
     task.set_caching_options(False)
     kubernetes.use_secret_as_env(task, SECRET, {name: name for name in SECRET_ENV}, optional=True)
     kubernetes.use_config_map_as_env(task, SECRET, {name: name for name in CONFIG_ENV}, optional=True)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    kubernetes.empty_dir_mount(task, "cache", CACHE, size_limit=CACHE_SIZE)
     kubernetes.set_timeout(task, hours * HOUR)
+    # Argo counts the longest duration from the first attempt's beginning, and ends a later attempt when it is over.
+    longest = f"{(RETRIES + 1) * (hours + 1)}h"
+    task.set_retry(RETRIES, backoff_duration="60s", backoff_factor=2.0, backoff_max_duration=longest)
     return task
 
 
 def _place_on_gpu(task: dsl.PipelineTask, name: str, hours: int) -> dsl.PipelineTask:
-    """As `_place`, and a GPU, shared memory, and new attempts after a failure."""
+    """As `_place`, and a GPU and shared memory."""
     _place(task, name, hours)
     task.set_accelerator_type(GPU).set_accelerator_limit(1)
     kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", "Memory", SHARED_MEMORY)
-    task.set_retry(RETRIES, backoff_duration="60s", backoff_factor=2.0, backoff_max_duration="600s")
     return task
 
 

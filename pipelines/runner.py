@@ -196,7 +196,8 @@ def run_pipeline(job: Job) -> bool:
         return False
     component: Any = load_component_from_file(job.package)
     # kfp would repeat a refused input, after the minute that a cluster is given to recover: `run_task` does it here.
-    for part in component.component_spec.implementation.graph.components.values():
+    graph = component.component_spec.implementation.graph
+    for part in (graph.root, *graph.components.values()):
         for task in part.dag.tasks.values():
             task.ClearField("retry_policy")
     try:

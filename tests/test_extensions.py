@@ -36,7 +36,9 @@ def test_one_that_cannot_be_imported_is_one_line(monkeypatch, capsys, tmp_path):
     assert main(["rank", "x.csv"]) == 2
     assert capsys.readouterr().err.startswith("ddpm: DDPM_EXTENSIONS: no_such_module_here cannot be imported")
     with pytest.raises(SystemExit) as ended:
-        perform("ingest", lambda progress: pytest.fail("it must not begin"), str(tmp_path / "out.json"))
+        perform(
+            "ingest", lambda: pytest.fail("no"), lambda run, progress: pytest.fail("no"), str(tmp_path / "out.json")
+        )
     assert ended.value.code == 2
     event = json.loads(capsys.readouterr().out.removeprefix("@ddpm "))
     assert event["status"] == 2 and "no_such_module_here" in event["error"]

@@ -6,13 +6,14 @@ import json
 import time
 from typing import Any
 
+from ddpm.attempts import REFUSED
 from ddpm.data import sources
 from ddpm.errors import WrongInput
 from ddpm.evaluation.extractors.weights import check_weights
 from ddpm.places import fill_places
 from ddpm.plan import Plan
 from ddpm.progress import Progress
-from ddpm.run import Run
+from ddpm.run import Run, attempts_of
 from ddpm.search.study import create_study, open_storage
 from ddpm.steps.task import Facts, perform
 from ddpm.store import open_store
@@ -70,11 +71,23 @@ def join(parameters: dict[str, Any], progress: Progress, seconds: float) -> Run:
     return run
 
 
-def in_pipeline(parameters: dict[str, Any], output: str) -> None:
-    """The pipeline's first task: it has no plan yet, and makes one."""
+def in_pipeline(parameters: dict[str, Any], session: str, output: str) -> None:
+    """The pipeline's first task: it has no plan yet, and makes one. `session` is the runner's id of this run of it."""
+    filled: dict[str, Any] = {}
 
-    def work(progress: Progress) -> tuple[Run, Facts]:
-        run = configure(fill_places(parameters), progress)
-        return run, {"plan": json.loads(run.plan.to_json())}
+    def opened() -> tuple[Run, str]:
+        filled.update(fill_places(parameters))
+        try:
+            run = Run(Plan.from_parameters(filled))
+            run.require_same_plan()
+        except WrongInput as problem:  # whoever looks later must find that it was refused; the run may be another's
+            attempts_of(filled["store"], filled["run_name"], session).begin(REFUSED, "configure").failed(
+                str(problem), 2
+            )
+            raise
+        return run, session
 
-    perform("configure", work, output)
+    def work(run: Run, progress: Progress) -> Facts:
+        return {"plan": json.loads(configure(filled, progress).plan.to_json()), "session": session}
+
+    perform("configure", opened, work, output)

@@ -4,62 +4,64 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
+from ddpm.attempts import in_words
 from ddpm.errors import Outage, WrongInput
 from ddpm.legible import tell
 from ddpm.places import fill_places
 from ddpm.progress import EVENT_MARK
-from ddpm.run import Run
-from ddpm.run_page.render import PAGE, page_of
-from ddpm.summary import Summary, gather
-from ddpm.tracking import expect
+from ddpm.run import Run, attempts_of
+from ddpm.run_page.close import close_run
+from ddpm.summary import Summary
 
 UNSUCCESSFUL = ("FAILED", "CANCELED", "CANCELLED", "CANCELING")
 
 
-def summarise(run_name: str, store: str, state: str, error: str = "") -> Summary:
+def summarise(run_name: str, store: str, state: str, error: str = "", session: str = "") -> Summary:
     """Write the run's summary and its page, and close its run in MLflow.
 
     Raises Missing for an unknown run, Outage where MLflow is away: the summary and the page are written by then.
 
     Args:
         state: KFP's word for how the run ended. Success has several (SUCCEEDED; COMPLETE or RUNNING where the server
-            asks its metadata store), so what counts is that the last step left its facts, and that none failed.
+            asks its metadata store, RUNNING after a kill too), so what counts is what the steps have left.
+        session: KFP's id of the run; empty: whatever the run of this name has left.
     """
-    run = Run.named(run_name, store)
-    expect(run.plan.tracking_uri)  # it answered when the run was configured
-    succeeded = run.facts("promote") is not None and state not in UNSUCCESSFUL
-    summary = gather(run, succeeded, error)
-    before = run.facts("summary") or {}
-    if runs_page := before.get("runs_page"):
-        summary["runs_page"] = runs_page
-    if {**before, "ended": summary["ended"]} == summary:  # done again: it ended when it ended
-        summary["ended"] = before.get("ended", summary["ended"])
-    _keep(run, summary)  # MLflow may be away, and what the steps have left is told all the same
-    summary["runs_page"] = run.tracker.runs_page()
-    page = _keep(run, summary)
-    run.tracker.end_children("KILLED")  # nobody works on the run any more
-    with run.tracker.parent() as tracked:
-        tracked.file("summary.json", json.dumps(summary, indent=1).encode())
-        tracked.file(PAGE, page)
-        tracked.finish("FINISHED" if succeeded else "FAILED")
-    return summary
+    return close_run(Run.named(run_name, store), session, True, state not in UNSUCCESSFUL, error)
 
 
-def _keep(run: Run, summary: Summary) -> bytes:
-    """Write the summary and the run's page, and return the page."""
-    run.keep("summary", summary)
-    page = page_of(run).encode()
-    run.folder.write(PAGE, page)
-    return page
+def words_for(summary: Summary) -> list[str]:
+    """The summary in a few lines of Markdown, for the runner's own page of the run."""
+    lines = [f"**{summary['run_name']}: {summary['state']}**, {summary['ended']}"]
+    lines += [f"- {in_words(failure)}" for failure in summary.get("failed", [])]
+    if model := summary.get("model"):
+        aliases = ", ".join(model["aliases"]) or "no alias"
+        lines.append(f"- {model['name']} version {model['version']} ({aliases}) {model['decision']}".rstrip())
+    return lines
 
 
-def in_pipeline(run_name: str, store: str, state: str, error: str | None) -> None:
+def in_pipeline(run_name: str, store: str, state: str, error: str | None, session: str, note: str) -> None:
+    """As the pipeline's exit task. What it says stands in its log, and in the Markdown file `note`."""
     try:
-        summarise(run_name, fill_places({"store": store})["store"], state, error or "")
-    except WrongInput as problem:
-        # The run was refused before it had a plan: its own task has said why, and there is nothing to gather.
-        tell(f"nothing to summarise: {problem}", sys.stdout)
+        lines = _lines(run_name, fill_places({"store": store})["store"], state, error or "", session)
+    except WrongInput as problem:  # there is no such place or name: its own task has said so
+        lines = [f"nothing to summarise: {problem}"]
     except Outage as problem:
         tell(EVENT_MARK + json.dumps({"error": str(problem), "status": 1, "step": "summarise"}), sys.stdout)
         sys.exit(1)
+    for line in lines:
+        tell(line, sys.stdout)
+    Path(note).write_text("\n\n".join(lines) + "\n")
+
+
+def _lines(run_name: str, store: str, state: str, error: str, session: str) -> list[str]:
+    attempts = attempts_of(store, run_name, session)
+    if session and attempts.was_refused():
+        # The run was refused before it was opened. What there is of that name is another's, and stays as it is.
+        return [f"**{run_name}: refused**", *(f"- {in_words(failure)}" for failure in attempts.failures())]
+    try:
+        return words_for(summarise(run_name, store, state, error, session))
+    except WrongInput as problem:  # it failed before it had a plan
+        failures = attempts.failures() if session else []
+        return [f"nothing to summarise: {problem}", *(f"- {in_words(failure)}" for failure in failures)]

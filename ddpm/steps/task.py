@@ -7,16 +7,21 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ddpm.attempts import STOPPED
 from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.extensions import load_extensions
+from ddpm.failure import said
 from ddpm.legible import tell
 from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Progress, open_progress
 from ddpm.run import Run
+from ddpm.run_page.close import close_run
 from ddpm.store.reading import parse_json, read_file
+from ddpm.summary import STEPS
 from ddpm.tracking import expect
 
 Facts = Mapping[str, Any]
@@ -34,39 +39,93 @@ def task(step: str, numbered: str = "") -> Callable[[Callable[..., Facts]], Call
 
     def made(work: Callable[..., Facts]) -> Callable[..., None]:
         def called(plan: str, *artifacts: str, output: str, **more: Any) -> None:
-            def opened(progress: Progress) -> tuple[Run, Facts]:
-                run = Run(Plan.from_json(json.dumps(read_pointer(plan)["plan"])))
+            def opened() -> tuple[Run, str]:
+                facts = read_pointer(plan)
+                run = Run(Plan.from_json(json.dumps(facts["plan"])))
                 run.folder.expect()  # it answered when the run was configured
-                expect(run.plan.tracking_uri)  # and so did this
-                return run, work(run, progress, *map(read_pointer, artifacts), **more)
+                return run, facts.get("session", "")
 
-            perform(step, opened, output, f"{step}-{more[numbered]}" if numbered else step)
+            def done(run: Run, progress: Progress) -> Facts:
+                expect(run.plan.tracking_uri)  # and so did this
+                return work(run, progress, *map(read_pointer, artifacts), **more)
+
+            perform(step, opened, done, output, f"{step}-{more[numbered]}" if numbered else step)
 
         return called
 
     return made
 
 
-def perform(step: str, work: Callable[[Progress], tuple[Run, Facts]], output: str, key: str = "") -> None:
+def perform(
+    step: str, opened: Callable[[], tuple[Run, str]], work: Callable[[Run, Progress], Facts], output: str, key: str = ""
+) -> None:
     """Do a step's work in a pipeline's task, keep its facts, with its seconds, under `key`, and write them to `output`.
 
-    WrongInput, Refused and Outage end the task with one line and exit status 2, 3 or 1; anything else is raised as it
-    is.
+    While it is at work, and where it fails, the run's folder says so (`ddpm.attempts`). WrongInput, Refused and Outage
+    end the task with one line and exit status 2, 3 or 1; anything else is raised as it is.
+
+    Args:
+        opened: the run, and the session that the task belongs to.
     """
-    progress = open_progress()
+    progress, key = open_progress(), key or step
     began = time.monotonic()
     signal.signal(signal.SIGTERM, _stop)  # the end of a run: leave contexts as after Ctrl-C, so that MLflow knows
+    attempt: _Attempt | None = None
     try:
         load_extensions()
-        run, facts = work(progress)
-        before = run.facts(key or step)  # it was done already: what counts is how long that took
+        run, session = opened()
+        attempt = _Attempt(run, session, key)
+        facts = work(run, progress)
+        before = run.facts(key)  # it was done already: what counts is how long that took
         facts = {**facts, "seconds": before["seconds"] if before else round(time.monotonic() - began, 2)}
-        run.keep(key or step, facts)
+        run.keep(key, {**facts, "session": session})
+        attempt.succeeded()
         Path(output).write_text(json.dumps(facts, indent=1))
     except (WrongInput, Refused, Outage) as problem:
         status = 2 if isinstance(problem, WrongInput) else 3 if isinstance(problem, Refused) else 1
+        if attempt:
+            attempt.failed(str(problem), status)
         tell(EVENT_MARK + json.dumps({"error": str(problem), "status": status, "step": step}), sys.stdout)
         sys.exit(status)
+    except Exception as problem:
+        if attempt:
+            attempt.failed(said(problem), 1)
+        raise
+    except SystemExit:  # by `_stop`; there may be a second left, in which one line is written
+        if attempt:
+            attempt.stopped()
+        raise
+
+
+class _Attempt:
+    """An attempt at a step, which closes the run where the exit task has been: it does not come a second time.
+
+    So it is when a person, or `make resume`, asks a cluster to try a failed run again.
+    """
+
+    def __init__(self, run: Run, session: str, key: str) -> None:
+        self._run, self._session, self._key = run, session, key
+        self._kept = run.attempts(session).begin(key)
+
+    def succeeded(self) -> None:
+        self._kept.succeeded()
+        if self._key == STEPS[-1]:
+            self._close()
+
+    def failed(self, error: str, status: int) -> None:
+        try:
+            self._kept.failed(error, status)
+            self._close()
+        except (WrongInput, Outage) as problem:  # what was the matter is the other one
+            tell(f"how it ended could not be kept: {problem}", sys.stdout)
+
+    def stopped(self) -> None:
+        with suppress(WrongInput, Outage):  # then it reads as killed, which is what it is
+            self._kept.failed(STOPPED, 128 + signal.SIGTERM, self._run.hasty_folder)
+
+    def _close(self) -> None:
+        if self._session and (self._run.facts("summary") or {}).get("session") == self._session:
+            close_run(self._run, self._session, over=False)
 
 
 def read_pointer(path: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@
       abilities.py  what its endpoint can do
       upload.py     an object's way up
       download.py   an object's way down
+      account.py    whose account, by names of our own
       transfer.py   what both have in common: the client, tries with backoff, parts, digests
       problems.py   what went wrong, in one line
 
@@ -25,6 +26,7 @@ from ddpm.places import require_place
 from ddpm.store.base import Archived, Damaged, Entry, Missing, Store
 from ddpm.store.files import FileStore
 from ddpm.store.s3 import S3Store
+from ddpm.store.transfer import HASTY
 
 __all__ = [
     "Archived",
@@ -40,12 +42,16 @@ __all__ = [
 ]
 
 
-def open_store(uri: str) -> Store:
-    """The store whose root is `uri`. Nothing is looked at yet: `Store.probe` does that. Raises WrongInput for no place."""
+def open_store(uri: str, hasty: bool = False) -> Store:
+    """The store whose root is `uri`. Nothing is looked at yet: `Store.probe` does that. Raises WrongInput for no place.
+
+    Args:
+        hasty: whether an endpoint that does not answer at once is given up: somebody is waiting who can do without.
+    """
     require_place("store", uri)
     scheme = urlsplit(uri).scheme
     if scheme == "s3":
-        return S3Store(uri)
+        return S3Store(uri, HASTY if hasty else None)
     if scheme == "file":
         parts = urlsplit(uri)
         if parts.netloc:

@@ -21,7 +21,7 @@ UPLOAD = "#"  # between a key and an upload's id, in the key of an unfinished en
 
 
 class S3Store(Store):
-    """A prefix of a bucket. Credentials and endpoint come from the standard AWS chain (AWS_ENDPOINT_URL and the like).
+    """A prefix of a bucket. Credentials and endpoint: `ddpm.store.account`, or the standard AWS chain.
 
     An upload is checked by the ETag that comes back, and where that tells nothing by reading the object again; a
     download by the ETag. `create` asks for If-None-Match where the endpoint keeps to it.

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from ddpm.errors import Outage, WrongInput
 from ddpm.outages import VARIABLE, patience
 from ddpm.progress import announce
+from ddpm.store.account import adopt
 from ddpm.store.problems import TryAgain, may_mend
 
 PARTS_AT_ONCE = 4
@@ -42,6 +43,7 @@ class Wire:
         return max(self.part_bytes, -(-size // MOST_PARTS))
 
 
+HASTY = Wire(tries=1, connect_seconds=3.0, read_seconds=5.0, patience=0.0)
 _answered: set[str] = set()  # the endpoints that have, or did when the run was configured
 
 
@@ -86,7 +88,11 @@ def retried(wire: Wire, endpoint: str, what: str, work: Callable[[int], T]) -> T
 
 
 def open_client(wire: Wire) -> Any:
-    """A boto3 client by the standard AWS chain; the same one while the surroundings are the same. Safe between threads."""
+    """A boto3 client by our own names (`ddpm.store.account`) and the standard AWS chain.
+
+    It is the same one while the surroundings are the same. Safe between threads.
+    """
+    adopt()
     surroundings = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
     return _client(wire, surroundings, os.getpid())
 

@@ -1,21 +1,41 @@
-"""A stub of the Kubeflow Pipelines v2beta1 API: the calls that submitting makes, over a real socket."""
+"""A stub of the Kubeflow Pipelines v2beta1 API: the calls that submitting makes, over a real socket.
+
+`recorded` are answers that a real server, of KFP 2.17, gave when it was asked for a run (kfp-2.17/, without what nobody
+here reads).
+"""
 
 from __future__ import annotations
 
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 API = "/apis/v2beta1"
 CREATED = "2026-01-01T00:00:00Z"
+FAULTS = {
+    "BROKEN": (503, {"error": "try again"}),
+    "EXPIRED": (401, {"error": "who are you?"}),
+    "GONE": (404, {"error": "not found"}),
+}
+
+
+def recorded(name):
+    """The run as a real server had it."""
+    return json.loads((Path(__file__).parent / "kfp-2.17" / f"{name}.json").read_text())
 
 
 class KubeflowStub:
-    """Serves until closed. `states` are what a run's state is at each look, the last one for good."""
+    """Serves until closed.
 
-    def __init__(self, states, token="", refuse=None):
+    `states` are what a run is at each look, the last one for good: a state, a whole answer, or BROKEN (503), EXPIRED (401)
+    and GONE (404). A retry that is asked for goes on with `retried`.
+    """
+
+    def __init__(self, states, token="", refuse=None, retried=()):
         self.states, self.token, self.refuse = list(states), token, refuse
+        self.retried = [list(states) for states in retried]
         self.experiments, self.runs, self.calls, self.looks = [], [], [], 0
         stub = self
 
@@ -24,7 +44,7 @@ class KubeflowStub:
                 stub.answer(self, None)
 
             def do_POST(self):
-                stub.answer(self, json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                stub.answer(self, json.loads(self.rfile.read(int(self.headers["Content-Length"] or 0)) or b"{}"))
 
             def log_message(self, *arguments):
                 """Quiet."""
@@ -54,13 +74,34 @@ class KubeflowStub:
                 return self.send(request, *self.refuse)
             self.runs.append({**body, "run_id": "run-1", "created_at": CREATED})
             return self.send(request, 200, {**self.runs[-1], "state": "PENDING"})
+        if path == f"{API}/runs" and body is None:
+            asked = json.loads(parse_qs(urlsplit(request.path).query)["filter"][0])["predicates"][0]
+            found = (
+                [self.run("SUCCEEDED")]
+                if asked.get("stringValue", asked.get("string_value")) == self.run("SUCCEEDED")["display_name"]
+                else []
+            )
+            return self.send(request, 200, {"runs": found})
+        if path == f"{API}/runs/run-1:retry" and body is not None:
+            self.states, self.looks = self.retried.pop(0), 0
+            return self.send(request, 200, {})
         if path == f"{API}/runs/run-1":
             state = self.states[min(self.looks, len(self.states) - 1)]
             self.looks += 1
-            if state == "BROKEN":
-                return self.send(request, 503, {"error": "try again"})
-            return self.send(request, 200, {**self.runs[0], "state": state})
+            if isinstance(state, str) and state in FAULTS:
+                return self.send(request, *FAULTS[state])
+            return self.send(request, 200, self.run(state))
         return self.send(request, 404, {"error": f"no {path}"})
+
+    def run(self, state):
+        """The run in this state, or as in this whole answer."""
+        known = self.runs[0] if self.runs else {"display_name": "r1", "created_at": CREATED}
+        whole = state if isinstance(state, dict) else {"state": state}
+        given = {
+            **known.get("runtime_config", {}).get("parameters", {}),
+            **whole.get("runtime_config", {}).get("parameters", {}),
+        }
+        return {**known, **whole, "run_id": "run-1", "runtime_config": {"parameters": given}}
 
     @staticmethod
     def send(request, status, facts):

@@ -96,7 +96,12 @@ def test_every_step_runs_as_the_images_user_with_its_data_in_s3(run_step):
     for step in STEPS:
         run(program(step, call_of(step)))
     status = "type('Status', (), {'state': 'SUCCEEDED', 'error_message': ''})()"
-    run(program("summarise", f"run_name={plan.run_name!r}, run_id='', store={plan.store!r}, status={status}"))
+    run(
+        program(
+            "summarise",
+            f"run_name={plan.run_name!r}, run_id='unused', store={plan.store!r}, status={status}, note=Artifact('/shared/note.md')",
+        )
+    )
     summary = json.loads(open_store(plan.store).read(f"runs/{plan.run_name}/summary.json"))
     assert summary["state"] == "SUCCEEDED"
     assert summary["model"]["aliases"] == ["champion"]

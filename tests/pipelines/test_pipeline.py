@@ -78,6 +78,8 @@ def test_places_are_the_clusters_own_unless_named(documents, placed) -> None:
             "MLFLOW_TRACKING_URI",
             "DDPM_STUDY_STORAGE",
             "DDPM_PATIENCE",
+            "DDPM_S3_ENDPOINT_URL",
+            "DDPM_S3_DEFAULT_REGION",
         }
 
 
@@ -107,13 +109,14 @@ def test_steps_that_compute_ask_for_one_gpu_and_shared_memory(executors, placed)
     for step in STEPS:
         accelerator = executors[f"exec-{step}"]["container"].get("resources", {}).get("accelerator")
         mounts = placed[f"exec-{step}"].get("emptyDirMounts", [])
+        shared = [(mount["mountPath"], mount["medium"]) for mount in mounts if mount["volumeName"] != "cache"]
         if step in GPU_STEPS:
             assert accelerator["resourceType"] == "nvidia.com/gpu"
             assert accelerator["resourceCount"] == "1"
-            assert [(mount["mountPath"], mount["medium"]) for mount in mounts] == [("/dev/shm", "Memory")]
+            assert shared == [("/dev/shm", "Memory")]
         else:
             assert accelerator is None
-            assert mounts == []
+            assert shared == []
 
 
 def test_every_step_runs_as_an_ordinary_user_with_optional_secrets_and_an_end(placed) -> None:
@@ -124,10 +127,46 @@ def test_every_step_runs_as_an_ordinary_user_with_optional_secrets_and_an_end(pl
         assert int(facts["activeDeadlineSeconds"]) > 0
 
 
-def test_steps_that_compute_are_tried_again_with_growing_pauses(documents) -> None:
-    body = documents[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
-    policy = body["train"]["retryPolicy"]
-    assert (policy["maxRetryCount"], policy["backoffFactor"]) == (3, 2.0)
+def test_every_step_s_cache_has_a_size_and_is_where_the_image_looks_for_it(placed) -> None:
+    image = (pipeline.COMPILED.parent.parent / "docker" / "Containerfile").read_text()
+    assert f"DDPM_CACHE={pipeline.CACHE} " in image
+    for step in STEPS:
+        (cache,) = (mount for mount in placed[f"exec-{step}"]["emptyDirMounts"] if mount["volumeName"] == "cache")
+        assert (cache["mountPath"], cache["sizeLimit"]) == ("/var/cache/ddpm", "32Gi")
+        assert cache.get("medium", "") == "", "on the node's disk, not in its memory"
+
+
+def test_every_step_is_tried_again_with_growing_pauses_and_no_attempt_is_cut_short(documents, placed) -> None:
+    """Argo counts the longest duration from the first attempt's beginning, and ends what runs when it is over."""
+    parts = documents[0]["components"]
+    bodies = [documents[0]["root"], *(part for part in parts.values() if "dag" in part)]
+    tasks = {name: task for body in bodies for name, task in body["dag"]["tasks"].items() if name in STEPS}
+    assert set(tasks) == STEPS
+    for step, task in tasks.items():
+        policy = task["retryPolicy"]
+        retries, pause, factor = policy["maxRetryCount"], seconds_of(policy["backoffDuration"]), policy["backoffFactor"]
+        assert (retries, pause, factor) == (3, 60, 2.0)
+        attempts = (retries + 1) * int(placed[f"exec-{step}"]["activeDeadlineSeconds"])
+        pauses = sum(pause * factor**number for number in range(retries))
+        assert seconds_of(policy["backoffMaxDuration"]) > attempts + pauses, step
+
+
+def seconds_of(text: str) -> int:
+    return int(text.removesuffix("s"))
+
+
+def test_no_variable_of_a_task_is_one_that_the_launcher_reads(placed) -> None:
+    """KFP's launcher shares the environment, and keeps its own artifacts where AWS_* says."""
+    for step in STEPS:
+        given = [
+            pair["envVar"]
+            for kind in ("secretAsEnv", "configMapAsEnv")
+            for source in placed[f"exec-{step}"][kind]
+            for pair in source["keyToEnv"]
+        ]
+        assert {"DDPM_S3_ACCESS_KEY_ID", "DDPM_S3_SECRET_ACCESS_KEY", "DDPM_S3_ENDPOINT_URL"} <= {*given}
+        assert [name for name in given if name.startswith("AWS_")] == []
+        assert len(given) == len({*given})
 
 
 def test_the_exit_task_takes_the_run_s_state_and_waits_for_everything(documents) -> None:

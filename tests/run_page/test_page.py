@@ -86,14 +86,14 @@ def test_a_run_that_is_not_there_is_said_with_those_that_are(begun, name, said):
         find_run(name, begun.plan.store + "2")
 
 
-def test_what_the_steps_left_is_told_though_mlflow_is_away(begun, monkeypatch, capsys):
+def test_what_the_steps_left_is_told_though_mlflow_is_away(begun, monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("DDPM_PATIENCE", "0")
     gone = dataclasses.replace(begun.plan, run_name="two", tracking_uri="http://127.0.0.1:9")
     run = Run(gone)
     run.write_plan()
     run.keep("ingest", INGESTED)
     with pytest.raises(SystemExit) as ended:
-        in_pipeline("two", gone.store, "FAILED", "promote: MLflow does not answer")
+        in_pipeline("two", gone.store, "FAILED", "promote: MLflow does not answer", "", str(tmp_path / "note.md"))
     told = json.loads(capsys.readouterr().out.partition(EVENT_MARK)[2].splitlines()[0])
     assert ended.value.code == told["status"] == 1 and "MLflow at http://127.0.0.1:9 does not answer" in told["error"]
     assert run.facts("summary")["error"] == "promote: MLflow does not answer"

@@ -1,0 +1,96 @@
+"""What the attempts at a run's steps leave while they are at work, and when they fail: who looks later finds it here.
+
+RUN/attempts/SESSION/STEP.json   an attempt that has begun; with its end, once it has failed. Gone when the step succeeds.
+
+A session is one run of the pipeline, by its runner's id: a run that is carried on by its name has several, and what
+failed in one says nothing of the next. An attempt that is over, and says nothing of its end, was killed.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, TypedDict, cast
+
+from ddpm.store import Missing, Store
+from ddpm.store.reading import read_json
+
+KILLED = (
+    "killed without a word: by its memory's or time's end, with its node, or by somebody; it would carry on from there"
+)
+STOPPED = "stopped from outside (SIGTERM): evicted, out of time, or ended by somebody; it would carry on from there"
+REFUSED = "refused"  # instead of a step: the run was refused before it could be opened, and may be another's
+
+
+class Failure(TypedDict):
+    """How an attempt ended."""
+
+    step: str  # as its facts are kept: search-0 is the search's worker 0
+    attempt: int  # from 1
+    at: str  # when, as "2026-01-31 12:00:00 UTC"; of one that was killed, when it began
+    error: str  # one line
+    status: int  # its exit status: 2 is wrong input, which no further attempt mends; 137 for one that was killed
+
+
+class Attempt:
+    """One attempt at a step, from its beginning on."""
+
+    def __init__(self, folder: Store, key: str, step: str, number: int) -> None:
+        self._folder, self._key = folder, key
+        self._facts: dict[str, Any] = {"step": step, "attempt": number, "at": _now()}
+        self._write()
+
+    def failed(self, error: str, status: int, folder: Store | None = None) -> None:
+        """Keep how it ended, through another store of the same folder where one is named."""
+        self._folder = folder or self._folder
+        self._facts |= {"at": _now(), "error": " ".join(error.split()), "status": status}
+        self._write()
+
+    def succeeded(self) -> None:
+        self._folder.delete(self._key)
+
+    def _write(self) -> None:
+        self._folder.write(self._key, json.dumps(self._facts, indent=1).encode())
+
+
+class Attempts:
+    """The attempts of one session. `folder` is the run's."""
+
+    def __init__(self, folder: Store, session: str) -> None:
+        self._folder, self._below = folder, f"attempts/{session or 'by-hand'}"
+
+    def begin(self, key: str, step: str = "") -> Attempt:
+        """The next attempt at a step whose facts are kept under `key`."""
+        name = f"{self._below}/{key}.json"
+        try:
+            before = self._read(name)["attempt"]
+        except Missing:
+            before = 0
+        return Attempt(self._folder, name, step or key, before + 1)
+
+    def failures(self, over: bool = True) -> list[Failure]:
+        """The last attempts at what has not succeeded, in the order in which they ended.
+
+        Args:
+            over: whether nobody is at work any more. Else only what has said how it ended is among them.
+        """
+        found = [self._read(key) for key in self._folder.list(self._below)]
+        killed = {"error": KILLED, "status": 137}
+        ended = [cast("Failure", {**killed, **facts}) for facts in found if over or "error" in facts]
+        return sorted(ended, key=lambda failure: failure["at"])
+
+    def was_refused(self) -> bool:
+        """Whether the session ended before it opened its run, which may be another's of the same name."""
+        return self._folder.exists(f"{self._below}/{REFUSED}.json")
+
+    def _read(self, key: str) -> dict[str, Any]:
+        return read_json(self._folder, key, dict[str, Any], "remove it")
+
+
+def in_words(failure: Failure) -> str:
+    """The failure as a line."""
+    return f"{failure['step']}, attempt {failure['attempt']}, {failure['at']}: {failure['error']}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,73 @@
+"""`make resume RUN=NAME|ID`: a run on a cluster is followed again and, where it has failed, first tried again.
+
+    python -m pipelines.resume --endpoint URL --run NAME [--retries 3]
+
+The server tries what failed, and what comes after it, as its pages' Retry button does; every step carries on where it
+was. What was wrong input is not asked for again. Exit status and environment: as of `pipelines/submit.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from ddpm.arguments import Parser
+from ddpm.errors import WrongInput
+from ddpm.legible import tell
+from ddpm.places import VARIABLES
+from pipelines.following import ENDED, Followed
+from pipelines.pipeline import WORKERS
+from pipelines.server import check_endpoint, find_run, open_client, token_now
+from pipelines.submit import count, ended
+
+
+def resume(options: argparse.Namespace) -> int:
+    if not options.run:
+        raise WrongInput("RUN: missing; write RUN=NAME, or the id that the run's address ends with")
+    token = token_now()
+    check_endpoint(options.endpoint, token)
+    client = open_client(options.endpoint, token, options.namespace)
+    found = find_run(client, options.run, options.namespace)
+    given = (found.runtime_config.parameters if found.runtime_config else None) or {}
+    name = given.get("run_name") or found.run_id
+    store = given.get("store") or os.environ.get(VARIABLES["store"], "")
+    workers = [int(number) for number in given.get("search_workers") or WORKERS]
+    run = Followed(client, options.endpoint, options.namespace, found.run_id, name, store, workers)
+    tell(f"run {name} is {options.endpoint.rstrip('/')}/#/runs/details/{found.run_id}")
+    if found.state in ENDED and found.state != "SUCCEEDED":
+        status = run.say_why(found)
+        if status != 1:
+            return status
+        tell("asking for another try of what failed")
+        run.retry(found)
+    return run.see_through(options.retries, options.poll_seconds)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = Parser(
+        prog="python -m pipelines.resume", description="Follow a run on a cluster, trying again what failed."
+    )
+    parser.add_argument("--run", default="", help="its name, or its id")
+    parser.add_argument(
+        "--endpoint",
+        default=os.environ.get("KFP_ENDPOINT", ""),
+        help="the Kubeflow Pipelines API (default $KFP_ENDPOINT)",
+    )
+    parser.add_argument(
+        "--namespace",
+        default=os.environ.get("KFP_NAMESPACE", ""),
+        help="where Kubeflow has several users (default $KFP_NAMESPACE)",
+    )
+    parser.add_argument(
+        "--retries",
+        type=count,
+        default=0,
+        help="how often it is tried again after that, where that may help (default 0)",
+    )
+    parser.add_argument("--poll-seconds", type=float, default=10.0, help="between two looks (default 10)")
+    return ended(lambda: resume(parser.parse_args(arguments)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

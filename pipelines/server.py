@@ -1,0 +1,151 @@
+"""The Kubeflow Pipelines API, through its client: whether it answers, and the few things that are asked of it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import json
+import os
+import tempfile
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ddpm.credentials import masked
+from ddpm.errors import WrongInput
+from ddpm.plan import Plan
+
+T = TypeVar("T")
+
+
+class Unreachable(RuntimeError):
+    """The server gave no answer that can be used. One line. `status` is HTTP's, 0 where there was none."""
+
+    def __init__(self, line: str, status: int = 0) -> None:
+        super().__init__(masked(line))
+        self.status = status
+
+
+def token_now() -> str:
+    """$KFP_TOKEN, or what the file $KFP_TOKEN_FILE holds at this moment. Raises WrongInput for what no token is."""
+    token, file = os.environ.get("KFP_TOKEN", "").strip(), os.environ.get("KFP_TOKEN_FILE", "")
+    if file:
+        try:
+            token = Path(file).read_text().strip()
+        except (OSError, UnicodeDecodeError) as problem:
+            raise WrongInput(
+                f"KFP_TOKEN_FILE: {file} cannot be read ({type(problem).__name__}); name another"
+            ) from None
+    if not (token.isascii() and (token.isprintable() or not token)):
+        raise WrongInput(
+            f"{'KFP_TOKEN_FILE' if file else 'KFP_TOKEN'}: it holds characters that no token has; export it anew"
+        )
+    return token
+
+
+def check_endpoint(endpoint: str, token: str) -> None:
+    """One short look whether a Kubeflow Pipelines API answers: the client's own takes half a minute to give up."""
+    if not endpoint.startswith(("http://", "https://")):
+        raise WrongInput(f"endpoint: '{endpoint}' will not do; write ENDPOINT=http://HOST:PORT, or export KFP_ENDPOINT")
+    url = f"{endpoint.rstrip('/')}/apis/v2beta1/healthz"
+    try:
+        ask = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+        with urllib.request.urlopen(ask, timeout=20) as answer:
+            json.loads(answer.read())
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise Unreachable(f"{url} answers, but not as a Kubeflow Pipelines API does") from None
+    except urllib.error.HTTPError as problem:
+        if problem.code in (401, 403):
+            said = "refused KFP_TOKEN" if token else "asks for a token; export KFP_TOKEN"
+            raise Unreachable(f"{endpoint} {said} (status {problem.code})") from None
+        raise Unreachable(f"{url} answers with status {problem.code}; is it a Kubeflow Pipelines API?") from None
+    except (http.client.InvalidURL, ValueError) as problem:
+        raise WrongInput(f"endpoint: '{endpoint}' will not do ({problem}); write ENDPOINT=http://HOST:PORT") from None
+    except http.client.HTTPException:
+        raise Unreachable(f"{endpoint} does not speak HTTP; is it the port of the API's gRPC, not of HTTP?") from None
+    except (urllib.error.URLError, OSError) as problem:
+        raise Unreachable(f"no server answers at {endpoint}: {getattr(problem, 'reason', problem)}") from None
+
+
+def open_client(endpoint: str, token: str, namespace: str) -> Any:
+    import kfp
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # "only works with v2", at each start
+        return kfp.Client(
+            host=endpoint, existing_token=token or None, **({"namespace": namespace} if namespace else {})
+        )
+
+
+def send(client: Any, package: str, plan: Plan, parameters: dict[str, Any], experiment: str, namespace: str) -> str:
+    """Submit the compiled text; the run's id. Raises WrongInput where the server refuses what was sent, else Unreachable."""
+    import kfp_server_api
+    import urllib3
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "ddpm.yaml")
+        path.write_text(package)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # the client's links; the run's own is told below
+                result = client.create_run_from_pipeline_package(
+                    str(path), arguments=parameters, run_name=plan.run_name, experiment_name=experiment,
+                    namespace=namespace or None, enable_caching=False,
+                )  # fmt: skip
+        except kfp_server_api.ApiException as problem:
+            words = server_words(problem)
+            raise (WrongInput if problem.status == 400 else Unreachable)(
+                f"the server refused the run: {words}"
+            ) from None
+        except urllib3.exceptions.HTTPError as problem:
+            raise Unreachable(f"the server stopped answering: {problem}") from None
+    return result.run_id
+
+
+def asked(call: Callable[[], T]) -> T:
+    """What a call of the client returns. Raises Unreachable, with the server's own words, where it fails."""
+    import kfp_server_api
+    import urllib3
+
+    try:
+        return call()
+    except kfp_server_api.ApiException as problem:
+        raise Unreachable(server_words(problem), problem.status or 0) from None
+    except urllib3.exceptions.HTTPError as problem:
+        raise Unreachable(f"no answer ({type(problem).__name__})") from None
+
+
+def retry(client: Any, run_id: str) -> None:
+    """Have a failed run tried again from where it failed, as the Retry button of KFP's pages does."""
+    asked(lambda: client._run_api.run_service_retry_run(run_id=run_id))  # kfp's own client has no name for it
+
+
+def find_run(client: Any, run: str, namespace: str) -> Any:
+    """The run of this id, or the newest of this name. Raises WrongInput where there is none."""
+    try:
+        return asked(lambda: client.get_run(run))
+    except Unreachable as problem:
+        if problem.status not in (400, 404):
+            raise
+    named = {"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": run}]}
+    found = asked(
+        lambda: client.list_runs(
+            page_size=1, sort_by="created_at desc", filter=json.dumps(named), namespace=namespace or None
+        )
+    )
+    if not found.runs:
+        raise WrongInput(f"RUN: the server knows no run of the id or the name '{run}'")
+    return asked(lambda: client.get_run(found.runs[0].run_id))
+
+
+def server_words(problem: Any) -> str:
+    """The server's own message, without the stack that may come along."""
+    try:
+        body = json.loads(problem.body or "")
+    except json.JSONDecodeError:
+        body = {}
+    words = str(body.get("message") or body.get("error") or problem.reason).strip()
+    return f"{words.splitlines()[0] if words else 'no reason given'} (status {problem.status})"
