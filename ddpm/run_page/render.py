@@ -5,9 +5,14 @@ It holds all of itself, is made of the run's summary and its report, and shows o
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import cast
+
+from markupsafe import Markup
 
 from ddpm.evaluation.figures.numbers import distance_name, number
 from ddpm.evaluation.figures.table import DECISIVE
@@ -16,12 +21,13 @@ from ddpm.evaluation.page.verdict import verdict
 from ddpm.evaluation.report import Report
 from ddpm.page.render import data_uri, template
 from ddpm.run import Run
-from ddpm.run_page.going_on import Command, going_on, runs_link
+from ddpm.run_page.going_on import Command, going_on, reference, runs_link
 from ddpm.search.ranking import plus_minus
 from ddpm.store import Missing, read_object
 from ddpm.summary import STEPS, Summary, SummedTrial, gather
 
 UNFINISHED = "UNFINISHED"  # the state of a run without a summary
+SERVER = "http://127.0.0.1:8000"  # where `make serve` and `make demo` listen
 PAGE = "index.html"  # its name, in the run's folder of the store too
 PICTURES = {  # by the report's name: a heading, and what one sees
     "grid": ("Samples", "The first pictures of the final model, by seed: not chosen."),
@@ -42,6 +48,7 @@ def page_of(run: Run, links: Links | None = None, more: Sequence[Command] = ()) 
     """The page of a run, with `more` commands at its end. Of one that has not ended it shows what there is."""
     summary = cast("Summary | None", run.facts("summary")) or Summary(**{**gather(run, False), "state": UNFINISHED})
     report = cast("Report", run.facts("evaluate") or {})
+    script = files("ddpm.run_page").joinpath("draw.js").read_text(encoding="utf-8")
     return template("ddpm.run_page", "run.html.j2").render(
         name=summary["run_name"],
         state=summary["state"],
@@ -61,6 +68,10 @@ def page_of(run: Run, links: Links | None = None, more: Sequence[Command] = ()) 
         cost=_cost(summary),
         commands=[*going_on(summary, run.plan), *more],
         links=links or Links(),
+        server=SERVER,
+        reference=reference(summary) if "model" in summary else "",
+        draw=Markup(script),
+        draw_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         tracking=runs_link(summary, run.plan),
         served=run.plan.tracking_uri.startswith("http"),
     )

@@ -32,7 +32,18 @@ from ddpm.serving.metrics import Metrics
 from ddpm.serving.problems import LEFT, Problem, handle_problems
 from ddpm.serving.settings import ServeSettings
 from ddpm.serving.versions import Served, Versions, describe
-from ddpm.serving.wishes import MOST_SEED, Alias, Asked, Frames, How, Pictures, ProblemBody, Wish, drawing_of, order
+from ddpm.serving.wishes import (
+    MOST_SEED,
+    Alias,
+    Frames,
+    How,
+    Pictures,
+    ProblemBody,
+    Single,
+    Wish,
+    drawing_of,
+    order,
+)
 from ddpm.settings import DrawSettings
 
 PAGE = Path(__file__).parent / "page"
@@ -182,14 +193,17 @@ def create_app(server: Server) -> FastAPI:
     @app.get(
         "/v1/images/{seed}.png", tags=["pictures"], responses={200: PNG, 304: SAME, **REFUSALS}, response_class=Response
     )
-    async def image(request: Request, seed: SeedInPath, how: Annotated[Asked, Query()]) -> Response:
+    async def image(request: Request, seed: SeedInPath, how: Annotated[Single, Query()]) -> Response:
         """The picture of a seed, the same file as `ddpm sample` writes."""
         alias, served, drawing = who(how, how.alias, seed)
         tag = tag_of(served, drawing, "png", [seed], how.label)
         if is_known(request, tag):
             return Response(status_code=304, headers=server.headers(alias, served, tag))
         [drawn] = await server.draw(request, served, drawing, [seed], how.label)
-        return server.answer(alias, served, png(_rows(drawn)), "image/png", tag)
+        answer = server.answer(alias, served, png(_rows(drawn)), "image/png", tag)
+        if how.download:
+            answer.headers["Content-Disposition"] = f'attachment; filename="{seed}.png"'
+        return answer
 
     async def denoising(request: Request, seed: int, how: Frames, kind: str) -> Response:
         if how.frames > server.settings.most_frames:

@@ -61,6 +61,12 @@ class Asked(How):
     alias: Alias = None
 
 
+class Single(Asked):
+    """How one picture is drawn, and whether it is to be kept."""
+
+    download: bool = Field(False, description="as a file to be kept, named after its seed", examples=[False])
+
+
 class Frames(Asked):
     """How a picture appears."""
 

@@ -4,6 +4,8 @@ import dataclasses
 import html
 import json
 import shutil
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -164,8 +166,18 @@ def test_in_a_browser_the_page_is_whole_on_a_desk_and_on_a_phone(ended, tmp_path
             page.goto(written.as_uri())
             assert page.evaluate("document.scrollingElement.scrollWidth") == width, "the page does not scroll sideways"
             headings = page.locator("h2").all_inner_texts()
-            assert headings[1:] == ["Pictures", "Verdict", "Trials", "Figures of the final model", "Time", "To go on"]
-            shown = page.evaluate("[...document.images].map(e => [e.naturalWidth, e.getBoundingClientRect().right])")
+            assert headings[1:] == [
+                "A number becomes a picture",
+                "Pictures",
+                "Verdict",
+                "Trials",
+                "Figures of the final model",
+                "Time",
+                "To go on",
+            ]
+            shown = page.evaluate(
+                "[...document.images].filter(e => e.src).map(e => [e.naturalWidth, e.getBoundingClientRect().right])"
+            )
             assert [natural for natural, _ in shown] == [544, 600, 800], "each picture is there"
             assert all(right <= width for _, right in shown), "and within the page"
             assert page.locator(".scroll").first.evaluate("e => e.scrollWidth > e.clientWidth") == (width == 390)
@@ -173,3 +185,48 @@ def test_in_a_browser_the_page_is_whole_on_a_desk_and_on_a_phone(ended, tmp_path
                 assert page.locator(f"a[href='{name}']").count() == 1 and (tmp_path / "page" / name).is_file()
             assert not trouble
         browser.close()
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+def test_a_number_becomes_a_picture_once_the_server_is_started(ended, tmp_path, monkeypatch):
+    from playwright.sync_api import sync_playwright
+
+    asked = []
+
+    class Pictures(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Type", "image/png")
+            self.end_headers()
+            self.wfile.write(png(np.zeros((8, 8, 3), np.uint8)))
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pictures)
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr("ddpm.run_page.render.SERVER", address)
+    written = write_page(ended, tmp_path / "page")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        page = browser.new_page()
+        page.goto(written.as_uri())
+        assert "make serve MODEL=models:/ddpm-n" in page.locator("#note").inner_text() and not asked
+        page.get_by_role("spinbutton", name="Number").fill("41")
+        Thread(target=server.serve_forever, daemon=True).start()
+        page.get_by_role("button", name="Draw").press("Enter")
+        page.locator("#drawn").wait_for()
+        assert page.locator("#drawn").evaluate("e => e.naturalWidth") == 8
+        assert page.locator("#keep").get_attribute("href") == f"{address}/v1/images/41.png?download=true"
+        server.shutdown()
+        server.server_close()
+        page.get_by_role("spinbutton", name="Number").fill("42")
+        page.get_by_role("button", name="Draw").click()
+        page.get_by_text(f"no picture came from {address}").wait_for()
+        assert not page.locator("#drawn").is_visible() and not page.locator("#keep").is_visible()
+        browser.close()
+    assert asked == ["/v1/images/41.png"]

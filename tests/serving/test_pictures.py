@@ -59,6 +59,13 @@ def test_many_callers_at_once_share_batches_and_each_gets_its_own(site, sampled)
     assert {shape for _, shape in sizes} == {16}
 
 
+def test_a_picture_that_is_to_be_kept_is_the_same_file_under_its_number(site, sampled):
+    shown, kept = (site.ask(f"/v1/images/5.png?steps=5{more}") for more in ("", "&download=true"))
+    assert kept.body == shown.body == sampled[5]
+    assert kept.headers["content-disposition"] == 'attachment; filename="5.png"'
+    assert "content-disposition" not in shown.headers
+
+
 def test_who_has_it_already_is_told_so(site):
     first = site.ask("/v1/images/5.png?steps=5")
     assert first.headers["cache-control"] == "public, no-cache"
