@@ -117,10 +117,10 @@ define install
 endef
 
 $(VENV): requirements.lock pyproject.toml | uv
-	$(call install,requirements.lock)
-	@touch $(VENV)
+	$(call install,$(if $(wildcard $(DEV)),requirements-dev.lock,requirements.lock))
+	@touch $(VENV) $(wildcard $(DEV))
 
-# The tests' environment holds all of the other one.
+# The tests' environment holds all of the other one, and stays where it was.
 $(DEV): requirements-dev.lock pyproject.toml | uv
 	$(call install,requirements-dev.lock)
 	@touch $(VENV) $(DEV)

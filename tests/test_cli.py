@@ -358,10 +358,10 @@ def test_a_damaged_manifest_is_mended_by_ingesting_again(tmp_path):
         ("sample --model models:/a'b@champion --out x", "is no reference"),
         ("sample --model {uri} --out x", "is not a checkpoint"),
         ("history --model-name nobody --store store", "no version of nobody was ever decided on"),
-        ("register --checkpoint out --report list.json --model-name m", "no report with figures"),
-        ("rank nothing.csv", "no CSV file"),
-        ("compare report.json nothing.json", "there is no file nothing.json"),
-        ("register --checkpoint out --report nothing.json --model-name m", "there is no file nothing.json"),
+        ("register --checkpoint out --report list.json --model-name m", "list.json is damaged: it is []"),
+        ("rank nothing.csv", "nothing.csv cannot be read: No such file"),
+        ("compare report.json nothing.json", "nothing.json cannot be read: No such file"),
+        ("register --checkpoint out --report nothing.json --model-name m", "nothing.json cannot be read: No such file"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(by_hand, words, said):

@@ -31,10 +31,6 @@ def configure(parameters: dict[str, Any], progress: Progress) -> Run:
     plan = Plan.from_parameters(parameters)
     sources.parse(plan.ingest.source).check()
     check_weights(plan.evaluate.weights)
-    if plan.evaluate.extractor == "inception":
-        from ddpm.evaluation.extractors.weights import inception_weights  # it imports torch
-
-        inception_weights(plan.evaluate, open_store(plan.store), progress)  # not after an ingest and a first trial
     if plan.judge.judge_url:
         from ddpm.judge.controls import check_judge  # it imports torch
 
@@ -45,6 +41,10 @@ def configure(parameters: dict[str, Any], progress: Progress) -> Run:
     run = Run(plan)
     # Whoever mistyped it should not have to wait; one that this run has been opened with is away for a while.
     open_storage(plan.study_storage, progress, seconds=None if run.is_open else 0)
+    if plan.evaluate.extractor == "inception":
+        from ddpm.evaluation.extractors.weights import inception_weights  # it imports torch
+
+        inception_weights(plan.evaluate, open_store(plan.store), progress)  # not after an ingest and a first trial
     if not run.write_plan():
         progress.say(f"carrying on with run {run.name}")
     run.tracker.open(plan.parameters())
