@@ -19,7 +19,7 @@ from ddpm.data.ingest import ingest
 from ddpm.data.manifest import read_manifest
 from ddpm.data.verify import verify
 from ddpm.data.workers import Workers
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.progress import Quiet
 from ddpm.settings import IngestSettings
 from ddpm.store import Missing, open_store
@@ -325,7 +325,7 @@ def test_no_room_and_no_place_are_said_in_one_line(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WrongInput, match="cannot write .*No space left on device; make room there"):
+    with pytest.raises(Outage, match="cannot write .*No space left on device; make room there"):
         publish(tmp_path / "in", tmp_path / "store")
     assert not list((tmp_path / "store").rglob(".writing-*"))
 
