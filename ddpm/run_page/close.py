@@ -34,7 +34,7 @@ def close_run(run: Run, session: str, over: bool, ended_well: bool = True, error
     before = run.facts("summary") or {}
     if runs_page := before.get("runs_page"):
         summary["runs_page"] = runs_page
-    if {**before, "ended": summary["ended"]} == summary:
+    if {**before, "ended": summary["ended"], "session": session} == {"session": session, **summary}:
         summary["ended"] = before.get("ended", summary["ended"])
     _keep(run, summary)  # MLflow may be away, and what the steps have left is told all the same
     expect(run.plan.tracking_uri)  # it answered when the run was configured
