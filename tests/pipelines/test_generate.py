@@ -1,7 +1,11 @@
 """What is written from the settings is what the settings say."""
 
-from ddpm.fields import about_of, range_of
+import about_of
+import range_of
+
+from ddpm.fields import dataclasses
 from ddpm.plan import ROOMS, fields, places
+from ddpm.serving.settings import ServeSettings
 from pipelines import generate
 
 
@@ -27,7 +31,8 @@ def test_a_file_that_drifted_is_noticed_and_written_anew(tmp_path, capsys):
 
 def test_the_page_has_every_setting_with_meaning_and_range():
     rows = {row.split("`")[1]: row for row in generate.page().splitlines() if row.startswith("| `")}
-    assert len(rows) == len(places()) + len(fields()) + 2, "and the two that a search chooses"
+    served = len(dataclasses.fields(ServeSettings))
+    assert len(rows) == len(places()) + len(fields()) + served + 2, "and the two that a search chooses"
     for field in (*places(), *fields()):
         assert f"| {about_of(field).meaning} |" in rows[field.name]
         assert f"| {range_of(field)} |" in rows[field.name]
