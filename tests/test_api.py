@@ -130,7 +130,7 @@ def test_every_example_is_run():
 def test_what_is_not_there_is_said(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with pytest.raises(WrongInput, match="no model is registered there"):
+    with pytest.raises(WrongInput, match="nothing was ever registered at"):
         ddpm.open_model("models:/nothing@champion")
     with pytest.raises(WrongInput, match="images: there are none to show"):
         ddpm.show(torch.zeros(0, 3, 8, 8, dtype=torch.uint8))

@@ -77,7 +77,7 @@ def load(reference: str, tracking_uri: str, settings: ServeSettings) -> Served:
     checked = _check(model, tracking_uri)
     measured = fixed(model, settings.batch) if settings.batch else measure(model, settings.latency)
     return Served(
-        model.origin.reference, model, measured, checked, report, told or card(model, "safetensors", "ema", report)
+        model.origin.reference, model, measured, checked, report, _without_places(told) or card(model, "safetensors", "ema", report)
     )  # fmt: skip
 
 
@@ -222,6 +222,11 @@ class Versions:
 
 
 AGAIN = "cannot be had now and is tried again:"
+
+
+def _without_places(card: str) -> str:
+    """A version's card without the line that says where on a machine its checkpoint lies."""
+    return "".join(line for line in card.splitlines(keepends=True) if not line.startswith("- From: "))
 
 
 def describe(served: Served, alias: str) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """What is written from the settings is what the settings say."""
 
-import about_of
-import range_of
+import dataclasses
 
-from ddpm.fields import dataclasses
+from ddpm.fields import about_of, range_of
 from ddpm.plan import ROOMS, fields, places
 from ddpm.serving.settings import ServeSettings
 from pipelines import generate

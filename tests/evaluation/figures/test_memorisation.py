@@ -98,7 +98,7 @@ def test_a_model_that_learnt_its_pictures_by_heart_is_caught(reference, tmp_path
     data = reference.data
     few = PictureSet(**{**vars(data), "train": Split(data.train.images[:16], data.train.labels[:16])})
     settings = TrainSettings(
-        lr=3e-3, epochs=700, batch_size=16, held_out_every=700, flip=False, ema_half_lives="2000", checkpoint_seconds=1e9
+        lr=3e-3, epochs=700, batch_size=16, held_out_every=700, flip=False, ema_half_lives="2000", checkpoint_seconds=1e6
     )  # fmt: skip
     model = ModelSettings(channel_mults="1-2", base_channels=16, blocks=1, attention_resolution=2)
     facts = Trainer(model, settings, few, str(tmp_path), World(torch.device("cpu"))).run(NoObserver(), Quiet())
