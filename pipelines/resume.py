@@ -19,7 +19,7 @@ from ddpm.places import VARIABLES
 from pipelines.following import ENDED, Followed
 from pipelines.pipeline import WORKERS
 from pipelines.server import check_endpoint, find_run, open_client, token_now
-from pipelines.submit import count, ended
+from pipelines.submit import cluster_flags, ended
 
 
 def resume(options: argparse.Namespace) -> int:
@@ -49,23 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m pipelines.resume", description="Follow a run on a cluster, trying again what failed."
     )
     parser.add_argument("--run", default="", help="its name, or its id")
-    parser.add_argument(
-        "--endpoint",
-        default=os.environ.get("KFP_ENDPOINT", ""),
-        help="the Kubeflow Pipelines API (default $KFP_ENDPOINT)",
-    )
-    parser.add_argument(
-        "--namespace",
-        default=os.environ.get("KFP_NAMESPACE", ""),
-        help="where Kubeflow has several users (default $KFP_NAMESPACE)",
-    )
-    parser.add_argument(
-        "--retries",
-        type=count,
-        default=0,
-        help="how often it is tried again after that, where that may help (default 0)",
-    )
-    parser.add_argument("--poll-seconds", type=float, default=10.0, help="between two looks (default 10)")
+    cluster_flags(parser)
     return ended(lambda: resume(parser.parse_args(arguments)))
 
 

@@ -14,6 +14,7 @@ from the cluster.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -25,7 +26,7 @@ import yaml
 
 from ddpm.arguments import Parser
 from ddpm.data import sources
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.failure import keep_traceback
 from ddpm.legible import take_all_characters, tell
 from ddpm.places import VARIABLES
@@ -93,6 +94,38 @@ def count(text: str) -> int:
     return int(text)
 
 
+def pause(text: str) -> float:
+    """Seconds between two looks, above 0 and at most an hour."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"'{text}' will not do; it must be above 0 and at most 3600 seconds")
+    return seconds
+
+
+def cluster_flags(parser: argparse.ArgumentParser) -> None:
+    """Where the cluster is, and how a run there is followed."""
+    parser.add_argument(
+        "--endpoint",
+        default=os.environ.get("KFP_ENDPOINT", ""),
+        help="the Kubeflow Pipelines API (default $KFP_ENDPOINT)",
+    )
+    parser.add_argument(
+        "--namespace",
+        default=os.environ.get("KFP_NAMESPACE", ""),
+        help="where Kubeflow has several users (default $KFP_NAMESPACE)",
+    )
+    parser.add_argument(
+        "--retries",
+        type=count,
+        default=0,
+        help="how often a failed run is tried again, where that may help (default 0)",
+    )
+    parser.add_argument("--poll-seconds", type=pause, default=10.0, help="between two looks (default 10)")
+
+
 def ended(work: Callable[[], int]) -> int:
     """The exit status of what talks to a cluster; why it ended otherwise than well, in one line."""
     take_all_characters()
@@ -101,7 +134,7 @@ def ended(work: Callable[[], int]) -> int:
     except WrongInput as problem:
         tell(problem)
         return 2
-    except Unreachable as problem:
+    except (Unreachable, Outage) as problem:
         tell(problem)
         return 1
     except KeyboardInterrupt:
@@ -150,26 +183,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--run-name", default="", help="a name; given again, the run carries on (default: PRESET-date-time)"
     )
-    parser.add_argument(
-        "--endpoint",
-        default=os.environ.get("KFP_ENDPOINT", ""),
-        help="the Kubeflow Pipelines API (default $KFP_ENDPOINT)",
-    )
-    parser.add_argument(
-        "--namespace",
-        default=os.environ.get("KFP_NAMESPACE", ""),
-        help="where Kubeflow has several users (default $KFP_NAMESPACE)",
-    )
+    cluster_flags(parser)
     parser.add_argument("--experiment", default="", help="the KFP experiment (default: the data set's name)")
     parser.add_argument("--image", default="", help="the image of every task (default: the compiled file's)")
     parser.add_argument("--no-wait", action="store_true", help="leave once the run is submitted")
-    parser.add_argument("--poll-seconds", type=float, default=10.0, help="between two looks (default 10)")
-    parser.add_argument(
-        "--retries",
-        type=count,
-        default=0,
-        help="how often a failed run is tried again, where that may help (default 0)",
-    )
     parser.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="settings other than the preset's")
     return ended(lambda: submit(parser.parse_args(arguments)))
 

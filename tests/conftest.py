@@ -1,4 +1,4 @@
-"""Pictures and an S3 server that every room's tests may use."""
+"""Pictures, an S3 server and an MLflow database that every room's tests may use."""
 
 import threading
 
@@ -43,3 +43,13 @@ def moto():
     server.shutdown()
     serving.join()
     server.server_close()
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """The file of an MLflow database in which nothing is yet: making one takes longer than most tests."""
+    from ddpm.tracking import open_client
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    open_client(f"sqlite:///{path}")
+    return path

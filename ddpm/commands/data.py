@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from ddpm.arguments import (
-    chosen_settings,
-)
+from ddpm.arguments import chosen_settings
 from ddpm.commands.table import (
     A_DATASET,
     TEXT,
@@ -22,10 +20,7 @@ from ddpm.commands.table import (
     settings,
 )
 from ddpm.errors import Refused
-from ddpm.settings import (
-    IngestSettings,
-    pick,
-)
+from ddpm.settings import IngestSettings, pick
 from ddpm.workplace import Workplace
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ddpm.arguments import (
-    chosen_settings,
-    read_report,
-)
+from ddpm.arguments import chosen_settings, read_report
 from ddpm.commands.table import (
     DATASET,
     GENERATED,
@@ -23,12 +20,7 @@ from ddpm.commands.table import (
     settings,
 )
 from ddpm.errors import Refused, WrongInput
-from ddpm.settings import (
-    DrawSettings,
-    EvaluateSettings,
-    JudgeSettings,
-    pick,
-)
+from ddpm.settings import DrawSettings, EvaluateSettings, JudgeSettings, pick
 from ddpm.workplace import Workplace
 
 

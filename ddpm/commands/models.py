@@ -5,35 +5,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from ddpm.arguments import (
-    chosen_settings,
-    group_flags,
-    tracking_flag,
-)
-from ddpm.commands.table import (
-    DATASET,
-    MODEL,
-    SEED,
-    Facts,
-    command,
-    dataset_of,
-    flag,
-    number,
-    place,
-    places,
-    settings,
-)
+from ddpm.arguments import chosen_settings, group_flags, tracking_flag
+from ddpm.commands.table import DATASET, MODEL, SEED, Facts, command, dataset_of, flag, number, place, places, settings
 from ddpm.errors import Refused
 from ddpm.plan import PLACES, SEARCHED
 from ddpm.serving.settings import VARIABLE, ServeSettings, from_environment
-from ddpm.settings import (
-    DrawSettings,
-    EvaluateSettings,
-    ModelSettings,
-    SearchSettings,
-    TrainSettings,
-    pick,
-)
+from ddpm.settings import DrawSettings, EvaluateSettings, ModelSettings, SearchSettings, TrainSettings, pick
 from ddpm.workplace import Workplace
 
 SECONDS_TO_OPEN = 120.0  # that a search worker waits for worker 0

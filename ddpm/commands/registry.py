@@ -5,29 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ddpm.arguments import (
-    chosen_settings,
-    read_report,
-)
-from ddpm.commands.table import (
-    A_DATASET,
-    MODEL_NAME,
-    Facts,
-    command,
-    dataset_of,
-    flag,
-    number,
-    place,
-    places,
-    settings,
-)
+from ddpm.arguments import chosen_settings, read_report
+from ddpm.commands.table import A_DATASET, MODEL_NAME, Facts, command, dataset_of, flag, number, place, places, settings
 from ddpm.errors import Refused, WrongInput
-from ddpm.settings import (
-    DrawSettings,
-    EvaluateSettings,
-    RegistrySettings,
-    pick,
-)
+from ddpm.settings import DrawSettings, EvaluateSettings, RegistrySettings, pick
 from ddpm.workplace import Workplace
 
 

@@ -14,7 +14,7 @@ from typing import cast
 
 from markupsafe import Markup
 
-from ddpm.evaluation.figures.numbers import distance_name, number
+from ddpm.evaluation.figures.numbers import distance_name, duration, number
 from ddpm.evaluation.figures.table import DECISIVE
 from ddpm.evaluation.page.tables import figure_rows
 from ddpm.evaluation.page.verdict import verdict
@@ -117,12 +117,3 @@ def _cost(summary: Summary) -> list[dict[str, object]]:
         {"step": step, "time": duration(value), "share": round(100 * value / longest, 1)}
         for step, value in seconds.items()
     ]
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

@@ -10,8 +10,10 @@ import yaml
 from kfp_stub import KubeflowStub
 
 from components import IMAGE
+from ddpm.errors import Outage
 from ddpm.plan import parameter_names
 from ddpm.presets import load_preset
+from pipelines.submit import ended
 
 ROOT = Path(__file__).parent.parent.parent
 PLACES = {
@@ -111,6 +113,7 @@ def test_what_the_server_refuses_is_said_in_its_words(stub):
         (["epochs=0"], {}, "epochs: 0 will not do"),
         (["nonsense=1"], {}, "'nonsense' is not a setting"),
         (["--data", "/my/pictures"], {}, "a folder of this machine"),
+        (["--poll-seconds", "nan"], {}, "'nan' will not do; it must be above 0 and at most 3600 seconds"),
         (["weights=/my/weights.pth"], {}, "weights: /my/weights.pth is a file of this machine"),
         ([], {"KFP_TOKEN": "sec\u00a0ret"}, "KFP_TOKEN: it holds characters that no token has"),
         ([], {"DDPM_STORE": ""}, "store: missing; export DDPM_STORE=s3://BUCKET/PREFIX"),
@@ -126,6 +129,14 @@ def test_wrong_input_is_one_line_and_nothing_is_sent(stub, more, environment, wo
     assert words in found.stderr
     assert len(found.stderr.strip().splitlines()) == 1
     assert server.calls == []
+
+
+def test_an_outage_of_a_place_is_no_wrong_input_and_no_bug(capsys):
+    def away():
+        raise Outage("the store does not answer; look whether it is up")
+
+    assert ended(away) == 1
+    assert capsys.readouterr().err == "the store does not answer; look whether it is up\n"
 
 
 @pytest.mark.parametrize(

@@ -26,21 +26,11 @@ def checkpoints(digits, tmp_path_factory):
     return uris
 
 
-@pytest.fixture(scope="session")
-def database(tmp_path_factory):
-    """The file of an MLflow database in which nothing is yet: making one takes longer than most tests."""
-    from ddpm.tracking import open_client
-
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    open_client(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
-def place(tmp_path, database):
+def place(tmp_path, empty_database):
     """A fresh MLflow database's URI."""
     (tmp_path / "mlflow").mkdir()
-    shutil.copy(database, tmp_path / "mlflow")
+    shutil.copy(empty_database, tmp_path / "mlflow")
     return f"sqlite:///{tmp_path}/mlflow/mlflow.db"
 
 

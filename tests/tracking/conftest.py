@@ -1,18 +1,8 @@
-"""MLflow databases, made once and copied."""
+"""An MLflow database of each test's own."""
 
 import shutil
 
 import pytest
-
-from ddpm.tracking import open_client
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    """A migrated database without runs: making one takes seconds."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    open_client(f"sqlite:///{path}")
-    return path
 
 
 @pytest.fixture

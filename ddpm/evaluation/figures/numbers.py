@@ -28,3 +28,12 @@ def distance_name(name: str, metric: str | None, n: int | None = None) -> str:
 def between(low: float | None, high: float | None) -> str:
     """A 95% interval behind its figure; nothing where there is none."""
     return "" if low is None or high is None else f" (95%: {number(low)} to {number(high)})"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 8.4 s, 3 min 50 s, 2 h 5 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TypedDict
 
-from ddpm.evaluation.figures.numbers import NOT_MEASURED, between, number
+from ddpm.evaluation.figures.numbers import NOT_MEASURED, between, duration, number
 from ddpm.evaluation.report import Cost, Generation, Mean, Measurement, Protocol, Report, Subject
 
 
@@ -88,18 +88,10 @@ def _word(value: object) -> str:
 
 def cost_facts(report: Report) -> dict[str, str]:
     cost = report.get("cost") or Cost()
-    found = {f"evaluation: {stage}": _duration(seconds) for stage, seconds in (cost.get("seconds") or {}).items()}
-    found |= {f"run: {step}": _duration(seconds) for step, seconds in (report.get("run_seconds") or {}).items()}
+    found = {f"evaluation: {stage}": duration(seconds) for stage, seconds in (cost.get("seconds") or {}).items()}
+    found |= {f"run: {step}": duration(seconds) for step, seconds in (report.get("run_seconds") or {}).items()}
     if (pictures := cost.get("pictures")) is not None:
         found["pictures drawn or read"] = f"{pictures:,}"
     if (nfe := cost.get("nfe")) is not None:
         found["network evaluations a picture"] = f"{nfe:,}"
     return found
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
