@@ -11,12 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ddpm.evaluation.figures.numbers import distance_name
+from ddpm.evaluation.figures.numbers import distance_name, plus_minus
 from ddpm.evaluation.report import Report, number_in
 from ddpm.legible import legible
 from ddpm.plan import Plan
 from ddpm.run_page.going_on import going_on, runs_link
-from ddpm.search.ranking import plus_minus
 from ddpm.summary import Summary
 
 

@@ -89,3 +89,10 @@ def test_the_contract_between_steps_names_them_all():
     (named,) = (set(c["modules"]) for c in contracts if c["name"] == "no step imports a step")
     there = {f"ddpm.steps.{path.stem}" for path in (ROOT / "ddpm" / "steps").glob("*.py")}
     assert named == there - {"ddpm.steps.__init__", "ddpm.steps.task"}
+
+
+def test_what_every_task_imports_costs_none_of_them_seconds():
+    """torch alone takes as long as some tasks do: who needs it imports it."""
+    code = "import sys, ddpm.steps.task, ddpm.steps.configure; print({'torch', 'scipy.stats', 'mlflow', 'kfp'} & {*sys.modules})"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout == "set()\n"

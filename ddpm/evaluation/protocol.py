@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
 from ddpm.errors import Refused, WrongInput
+from ddpm.evaluation.figures.numbers import Z
 from ddpm.evaluation.figures.table import DECISIVE, FIGURES, Interval
-from ddpm.evaluation.figures.uncertainty import Z
 from ddpm.evaluation.report import Measurement, Report, is_sealed, number_in
 
 BESIDE = ("metric", "n", "noise_floor", "excess", "warnings")  # what `compare` shows of a report besides its figures

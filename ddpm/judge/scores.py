@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ddpm.evaluation.figures.uncertainty import Z
+from ddpm.evaluation.figures.numbers import Z
 from ddpm.evaluation.report import Mean, ToldApart
 from ddpm.randomness import key
 

@@ -14,7 +14,7 @@ from typing import cast
 
 from markupsafe import Markup
 
-from ddpm.evaluation.figures.numbers import distance_name, duration, number
+from ddpm.evaluation.figures.numbers import distance_name, duration, number, plus_minus
 from ddpm.evaluation.figures.table import DECISIVE
 from ddpm.evaluation.page.tables import figure_rows
 from ddpm.evaluation.page.verdict import verdict
@@ -22,7 +22,6 @@ from ddpm.evaluation.report import Report
 from ddpm.page.render import data_uri, template
 from ddpm.run import Run
 from ddpm.run_page.going_on import Command, going_on, reference, runs_link
-from ddpm.search.ranking import plus_minus
 from ddpm.store import Missing, read_object
 from ddpm.summary import STEPS, Summary, SummedTrial, gather
 

@@ -9,13 +9,13 @@ from typing import TypedDict
 from ddpm.data.dataset import open_dataset
 from ddpm.device import pick_device
 from ddpm.errors import Refused
-from ddpm.evaluation.figures.uncertainty import Z
+from ddpm.evaluation.figures.numbers import Z, plus_minus
 from ddpm.evaluation.measure import Scores
 from ddpm.evaluation.reference import open_reference
 from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.run import Run
-from ddpm.search.ranking import Candidate, explain, plus_minus, rank, ties
+from ddpm.search.ranking import Candidate, explain, rank, ties
 from ddpm.search.study import open_study
 from ddpm.search.trial import TrialRow, point_settings, quick_scores, trial_row
 from ddpm.settings import ModelSettings, TrainSettings

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from scipy.stats import rankdata
 
 from ddpm.errors import WrongInput
+from ddpm.evaluation.figures.numbers import Z, plus_minus
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,6 @@ def rank(candidates: Sequence[Candidate]) -> list[Ranked]:
 
 def ties(ranked: Sequence[Ranked]) -> list[Candidate]:
     """Those whose FID and KID both differ from the best one's by less than the difference's 95% interval."""
-    from ddpm.evaluation.figures.uncertainty import Z  # it imports torch
 
     def within(difference: float, std: float | None, other_std: float | None) -> bool:
         return std is not None and other_std is not None and abs(difference) <= Z * math.hypot(std, other_std)
@@ -72,13 +72,6 @@ def ties(ranked: Sequence[Ranked]) -> list[Candidate]:
         if within(other.fid - best.fid, other.fid_std, best.fid_std)
         and within(other.kid - best.kid, other.kid_std, best.kid_std)
     ]
-
-
-def plus_minus(value: float, std: float | None, digits: int = 4) -> str:
-    """A figure with half its 95% interval, where that is known."""
-    from ddpm.evaluation.figures.uncertainty import Z  # it imports torch
-
-    return f"{value:.{digits}g}" + ("" if std is None else f" ± {Z * std:.2g}")
 
 
 def explain(ranked: Sequence[Ranked]) -> str:

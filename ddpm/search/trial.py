@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ddpm.device import device_name
 from ddpm.errors import Refused
+from ddpm.evaluation.figures.numbers import plus_minus
 from ddpm.evaluation.measure import Scores, score
 from ddpm.evaluation.reference import Reference
 from ddpm.model.drawing import draw_told
@@ -24,7 +25,6 @@ from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.randomness import key
 from ddpm.run import Run
-from ddpm.search.ranking import plus_minus
 from ddpm.search.recorder import Recorder
 from ddpm.search.space import Point, suggest
 from ddpm.settings import ModelSettings, TrainSettings

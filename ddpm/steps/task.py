@@ -19,7 +19,6 @@ from ddpm.legible import tell
 from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Progress, open_progress
 from ddpm.run import Run
-from ddpm.run_page.close import close_run
 from ddpm.store.reading import parse_json, read_file
 from ddpm.summary import STEPS
 from ddpm.tracking import expect
@@ -125,6 +124,8 @@ class _Attempt:
 
     def _close(self) -> None:
         if self._session and (self._run.facts("summary") or {}).get("session") == self._session:
+            from ddpm.run_page.close import close_run  # it imports torch
+
             close_run(self._run, self._session, over=False)
 
 

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.evaluation.figures.uncertainty import Z, share_excess, students_t
+from ddpm.evaluation.figures.numbers import Z
+from ddpm.evaluation.figures.uncertainty import share_excess, students_t
 from ddpm.evaluation.reference import Reference
 from ddpm.evaluation.report import Closer, Copying, CopyingIn, Levels, Nearness, Pair, Spread
 from ddpm.model.levels import LEVELS, loss_by_level

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+Z = 1.96  # a 95% interval in standard deviations
 NOT_MEASURED = "not measured"
 
 
@@ -23,6 +24,11 @@ def distance_name(name: str, metric: str | None, n: int | None = None) -> str:
     """fid_768 (n=128): a distance with its features, as `metric` ("fid_768") has them, and the number of pictures."""
     features = (metric or "fid").removeprefix("fid")
     return f"{name}{features}" + (f" (n={n})" if n else "")
+
+
+def plus_minus(value: float, std: float | None, digits: int = 4) -> str:
+    """A figure with half its 95% interval, where that is known."""
+    return f"{value:.{digits}g}" + ("" if std is None else f" ± {Z * std:.2g}")
 
 
 def between(low: float | None, high: float | None) -> str:

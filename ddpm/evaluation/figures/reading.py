@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ddpm.evaluation.figures.uncertainty import Z
+from ddpm.evaluation.figures.numbers import Z
 
 
 @dataclass(frozen=True)

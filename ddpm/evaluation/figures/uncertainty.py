@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ddpm.evaluation.figures.fidelity import FEW_FEATURES, Statistics, kid, kid_subset, quick_frechet, statistics
+from ddpm.evaluation.figures.numbers import Z
 from ddpm.randomness import generator
 
-Z = 1.96  # a 95% interval in standard deviations
 ENOUGH = 10  # pictures a feature, for FID to be trusted
 BOOTSTRAPS = {True: 50, False: 8}  # by whether the features are few
 FLOOR_SPLITS = {True: 5, False: 1}
