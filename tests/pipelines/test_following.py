@@ -34,7 +34,7 @@ def follow(tmp_path, monkeypatch):
         try:
             if via:
                 status = resume.main(
-                    ["--run", via, "--endpoint", made[-1].url, "--poll-seconds", "0", "--retries", str(retries)]
+                    ["--run", via, "--endpoint", made[-1].url, "--poll-seconds", "0.01", "--retries", str(retries)]
                 )
             else:
                 client = open_client(made[-1].url, "", "")
