@@ -81,7 +81,7 @@ def ours_training(contest: Contest) -> Work:
     data = PictureSet("memory:noise", "0" * 64, "noise", contest.image_size, [], train, held_out, of_none)
     settings = TrainSettings(
         lr=LR, epochs=1_000_000, batch_size=contest.batch, precision=contest.precision,
-        compile="yes" if contest.compile else "no", held_out_every=1_000_000,
+        compile="always" if contest.compile else "never", held_out_every=1_000_000,
     )  # fmt: skip
     out = tempfile.mkdtemp(prefix="ddpm-bench-")  # stays empty: no checkpoint is written
     trainer = Trainer(contest.model, settings, data, out, World(torch.device(contest.device)))

@@ -68,7 +68,7 @@ def configure(
     layer: int,
     weights: str,
     weights_sha256: str,
-    n: int,
+    evaluate_n: int,
     sample_seed: int,
     seeds: int,
     copying_gate: float,

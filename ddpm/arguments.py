@@ -168,7 +168,8 @@ def add_flag(
     **options: Any,
 ) -> None:
     """A flag for one field, with what the field says of itself, and `more`, as its help. The settings check what is given."""
-    names = dict.fromkeys((*aliases, f"--{field.name.replace('_', '-')}", f"--{field.name}"))
+    spelt = (*aliases, f"--{field.name.replace('_', '-')}", f"--{field.name}")
+    names = dict.fromkeys((*spelt, f"--{was}") if (was := about_of(field).was) else spelt)
     text = describe(field, *more).replace("%", "%%")
     added = parser.add_argument(*names, dest=field.name, metavar=type_of(field).upper(), help=text, **options)
     if choices := ("true", "false") if type_of(field) == "bool" else about_of(field).choices:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -35,6 +35,8 @@ class About:
         choices: the only values that will do; a list may grow later.
         pattern: a regular expression that a text must match as a whole, and `form`, which says it in words.
         place: whether a text says where something is: a path or a URL (`ddpm.places.require_place`), or empty.
+        was: the setting's name in an earlier release, which is still understood (`renamed`).
+        spelt: other words for values, those of earlier releases and what YAML makes of them, which are still understood.
     """
 
     meaning: str
@@ -49,6 +51,8 @@ class About:
     pattern: str = ""
     form: str = ""
     place: bool = False
+    was: str = ""
+    spelt: Mapping[Any, Any] = dataclasses.field(default_factory=dict)
 
     def admits(self, value: Any) -> bool:
         """Whether the value, which has the field's type, will do. Of numbers, nan and the infinities never do."""
@@ -104,6 +108,15 @@ def about_of(field: dataclasses.Field[Any]) -> About:
     return field.metadata[ABOUT]
 
 
+def renamed(parameters: Mapping[str, Any], fields: Iterable[dataclasses.Field[Any]]) -> dict[str, Any]:
+    """The parameters, with the names of today for those of earlier releases. Raises WrongInput where both are given."""
+    today = {about_of(field).was: field.name for field in fields if about_of(field).was}
+    for name in parameters:
+        if today.get(name, name) != name and today[name] in parameters:
+            raise WrongInput(f"{name}: {today[name]} is given too, which is what it is called now; say it once")
+    return {today.get(name, name): value for name, value in parameters.items()}
+
+
 def type_of(field: dataclasses.Field[Any]) -> str:
     """The name of the field's type: int, float, bool or str."""
     return field.type if isinstance(field.type, str) else field.type.__name__
@@ -153,6 +166,7 @@ class Typed:
             value = getattr(self, field.name)
             if dataclasses.is_dataclass(value):
                 continue  # it has checked itself
+            value = about_of(field).spelt.get(value, value)
             value = as_type(field.name, type_of(field), value)
             object.__setattr__(self, field.name, value)
             right = range_of(field)

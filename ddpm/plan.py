@@ -9,7 +9,7 @@ from typing import Any
 
 from ddpm.credentials import without_password
 from ddpm.errors import WrongInput, did_you_mean
-from ddpm.fields import Typed, about, require
+from ddpm.fields import Typed, about, renamed, require
 from ddpm.settings import (
     FORMAT_VERSION,
     NAME,
@@ -81,6 +81,7 @@ class Plan(Typed):
     def from_parameters(cls, parameters: dict[str, Any]) -> Plan:
         """Build and check a plan from flat parameters; a name that is no setting is refused."""
         known = parameter_names()
+        parameters = renamed(parameters, fields())
         for name in parameters:
             if name in SEARCHED:
                 raise WrongInput(f"{name}: the search chooses it; what it may choose is said by {SEARCHED[name]}")

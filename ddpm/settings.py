@@ -26,13 +26,18 @@ PRECISIONS = ("fp32", "bf16", "fp64")
 EXTRACTORS = ["inception", "classifier"]  # ddpm.evaluation.extractors.table has them; `register` adds to them
 LANGUAGES = ("en", "hu")  # in which the judge can be asked
 INCEPTION_LAYERS = (64, 192, 768, 2048)
-AUTO = ("auto", "yes", "no")
+AUTO = ("auto", "always", "never")
+AUTO_WAS = {"yes": "always", True: "always", "no": "never", False: "never"}  # YAML takes yes and no for booleans
 FOUNDING_MULTS = "1-2-4-8 1-2-3-6 1-2-3 1-2-4"
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 NAME_FORM = "letters, digits, '.', '_' and '-', beginning with a letter or digit, and at most 100 of them"
 MULTS = r"[1-9][0-9]?(-[1-9][0-9]?){0,9}"
 MULTS_FORM = "whole numbers from 1 up, as in 1-2-4, at most ten, each below 100"
+HALF_LIFE = r"[1-9][0-9]{0,8}k?"
+HALF_LIVES_FORM = (
+    "different whole numbers of images from 1, k for thousands, at most eight, separated by spaces, as in '10k 50k'"
+)
 MOST = 10**6  # of epochs, say: bounds that nobody meets, and that keep a slip of the pen from what no machine has
 PICTURES = 10**9
 
@@ -149,12 +154,12 @@ class TrainSettings(Typed):
     min_snr_gamma: float = setting(
         0.0, "weigh noise levels by min-SNR, usually 5; edm has a weight of its own", low=0, high=MOST, zero="off"
     )
-    # The lookahead refuses a half-life that is there twice.
+    # `k`, since Kubeflow's client sends a text that looks like a number as one, which its server then refuses.
     ema_half_lives: str = setting(
-        "50000",
+        "50k",
         "half-lives of the averaged weights, in images; shorter at the start (5% of the images seen)",
-        pattern=r"(?!.*\b(\d+) (.* )?\1\b)[1-9][0-9]{0,11}( [1-9][0-9]{0,11}){0,7}",
-        form="different whole numbers of images from 1, at most eight, separated by spaces, as in '10000 50000'",
+        pattern=rf"{HALF_LIFE}( {HALF_LIFE}){{0,7}}",
+        form=HALF_LIVES_FORM,
     )
     flip: bool = setting(True, "mirror pictures left to right at random")
     label_dropout: float = setting(
@@ -168,9 +173,12 @@ class TrainSettings(Typed):
         high=MOST,
         zero="the whole batch",
     )
-    compile: str = setting("auto", "torch.compile; auto: on a GPU", choices=AUTO)
+    compile: str = setting("auto", "torch.compile; auto: on a GPU", choices=AUTO, spelt=AUTO_WAS)
     resident: str = setting(
-        "auto", "pictures kept on the device, else fetched ahead from disk; auto: where they fit", choices=AUTO
+        "auto",
+        "pictures kept on the device, else fetched ahead from disk; auto: where they fit",
+        choices=AUTO,
+        spelt=AUTO_WAS,
     )
     guard_factor: float = setting(
         10.0,
@@ -193,10 +201,16 @@ class TrainSettings(Typed):
         high=2**31 - 1,
     )
 
+    def check(self) -> None:
+        lives = self.half_lives
+        require(len({*lives}) == len(lives), "ema_half_lives", self.ema_half_lives, HALF_LIVES_FORM)
+        words = (str(life) if life % 1000 else f"{life // 1000}k" for life in lives)
+        object.__setattr__(self, "ema_half_lives", " ".join(words))  # one spelling, so that equal settings are equal
+
     @property
     def half_lives(self) -> tuple[int, ...]:
-        """The averages' half-lives; the first is the one that is drawn from until another is chosen."""
-        return tuple(int(part) for part in self.ema_half_lives.split())
+        """The averages' half-lives, in images; the first is drawn from until another is chosen."""
+        return tuple(int(part.replace("k", "000")) for part in self.ema_half_lives.split())
 
 
 @dataclass(frozen=True)
@@ -268,11 +282,12 @@ class EvaluateSettings(Typed):
         pattern="([0-9a-f]{64})?",
         form="64 hexadecimal digits, or empty",
     )
-    n: int = setting(0, "generated pictures", low=16, high=10**8, zero="as many as training pictures")
+    # Not `n`, which is false to whoever reads YAML 1.1, kubectl for one.
+    evaluate_n: int = setting(0, "generated pictures", low=16, high=10**8, zero="as many as training pictures", was="n")
     sample_seed: int = setting(0, "seed of the first picture; the others' follow it", low=0, high=2**62 - 1)
     seeds: int = setting(
         1,
-        "draws of n pictures, each from seeds of its own; figures are their means, with their spread",
+        "draws of evaluate_n pictures, each from seeds of its own; figures are their means, with their spread",
         low=1,
         high=100,
     )

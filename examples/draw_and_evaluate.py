@@ -14,7 +14,7 @@ model = ddpm.open_model(reference)
 ddpm.show(model.draw(range(16))).save(file)
 
 # Few pictures and few steps, for a quick look; figures to rely on want as many as the data set has, and the model's own way.
-settings = EvaluateSettings(extractor="classifier", n=256)
+settings = EvaluateSettings(extractor="classifier", evaluate_n=256)
 report = ddpm.evaluate(model, dataset, settings, model.quick(10, sample_batch=64))
 floor = report["noise_floor"]
 print(

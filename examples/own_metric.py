@@ -34,6 +34,8 @@ register(
 
 reference, dataset, page = sys.argv[1:]
 model = ddpm.open_model(reference)
-report = ddpm.evaluate(model, dataset, EvaluateSettings(extractor="classifier", n=64), model.quick(5, sample_batch=64))
+report = ddpm.evaluate(
+    model, dataset, EvaluateSettings(extractor="classifier", evaluate_n=64), model.quick(5, sample_batch=64)
+)
 Path(page).write_text(ddpm.report_page(report))
 print(f"brightness differs by {report['brightness']:.3f}; the page is {page}")

@@ -96,7 +96,7 @@ def work_of(plan: Plan, pictures: int) -> dict[str, float]:
         work[f"score {number}"] = score
     work[FINAL] = TRAINING * (plan.train.epochs - search.trial_epochs) * pictures
     guided = 2 if plan.model.classes and draw.guidance != 1 else 1
-    work[DRAWING] = plan.evaluate.seeds * (plan.evaluate.n or pictures) * draw.sampling_steps * guided
+    work[DRAWING] = plan.evaluate.seeds * (plan.evaluate.evaluate_n or pictures) * draw.sampling_steps * guided
     return work
 
 

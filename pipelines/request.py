@@ -10,9 +10,9 @@ from typing import Any
 from ddpm.data import sources
 from ddpm.data.catalogue import find_dataset, is_name, source_or_dataset
 from ddpm.errors import WrongInput
-from ddpm.fields import shown
+from ddpm.fields import renamed, shown
 from ddpm.places import local_path, require_place
-from ddpm.plan import Plan
+from ddpm.plan import Plan, fields
 from ddpm.presets import load_preset
 from ddpm.progress import Quiet
 from ddpm.run import Run
@@ -64,7 +64,7 @@ def gather(
     Args:
         places: defaults for store, tracking_uri and study_storage; SET may name others.
     """
-    changes = dict(changes)
+    changes = renamed(changes, fields())
     workers = parse_workers(changes.pop(WORKERS, "2"))
     for name in ("run_name", "source"):
         if name in changes:

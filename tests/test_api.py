@@ -102,11 +102,11 @@ def test_three_lines_draw_a_registered_version(place, model, digits_uri, monkeyp
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlflow/mlflow.db")
     drawn = ddpm.open_model(model)
     how = drawn.quick(5, 64)
-    report = ddpm.evaluate(drawn, digits_uri, settings.EvaluateSettings("classifier", n=64), how)
+    report = ddpm.evaluate(drawn, digits_uri, settings.EvaluateSettings("classifier", evaluate_n=64), how)
     register(f"sqlite:///{place}/mlflow/mlflow.db", "m", drawn.origin.checkpoint, report, None, {})
 
     registered = ddpm.open_model("models:/m/1")
-    again = ddpm.evaluate(registered, Path(digits_uri), settings.EvaluateSettings("classifier", n=64))
+    again = ddpm.evaluate(registered, Path(digits_uri), settings.EvaluateSettings("classifier", evaluate_n=64))
     assert again["protocol"]["generation"]["sample_batch"] == 256, "as many at once as `ddpm evaluate` takes"
     assert ddpm.show(registered.draw([3])).size == ((8 + 4) * 8, (8 + 4) * 8)
 

@@ -91,10 +91,19 @@ def test_every_number_has_an_upper_bound():
 
 
 def test_half_lives_are_different():
-    assert TrainSettings(ema_half_lives="10 100 1000").half_lives == (10, 100, 1000)
-    for text in ("10 10", "5 10 5", "10 0", "10  20", " 10", "", "1e3"):
+    assert TrainSettings(ema_half_lives="10 100 1k").half_lives == (10, 100, 1000)
+    assert TrainSettings(ema_half_lives="10000 1500") == TrainSettings(ema_half_lives="10k 1500")
+    for text in ("10 10", "5 10 5", "10k 10000", "10 0", "10  20", " 10", "", "1e3", "k", "1.5k"):
         with pytest.raises(WrongInput, match="ema_half_lives: .* different whole numbers"):
             TrainSettings(ema_half_lives=text)
+
+
+def test_what_earlier_releases_called_otherwise_is_understood():
+    old = plan(n=64, compile="no", resident="yes", ema_half_lives="10000")
+    assert old == plan(evaluate_n=64, compile="never", resident="always", ema_half_lives="10k")
+    assert plan(compile=False).train.compile == "never", "what YAML makes of no"
+    with pytest.raises(WrongInput, match="^n: evaluate_n is given too"):
+        plan(n=64, evaluate_n=64)
 
 
 def test_settings_are_frozen():

@@ -65,7 +65,7 @@ def first_pictures(
     found: Model | Path, data: PictureSet, settings: EvaluateSettings, drawing: DrawSettings, n: int, progress: Progress
 ) -> Tensor:
     """The first n pictures uint8 [n,3,h,w] of what `open_generated` takes; fewer where a folder holds fewer."""
-    few = dataclasses.replace(settings, n=0 if isinstance(found, Path) else max(n, 16), seeds=1)
+    few = dataclasses.replace(settings, evaluate_n=0 if isinstance(found, Path) else max(n, 16), seeds=1)
     return open_generated(found, data, few, drawing, progress).first(n)
 
 
@@ -80,7 +80,7 @@ def _of_model(
             f"generated: {model.origin.reference} draws {model.image_size} px and the data set has {data.image_size} px; evaluate on a data set of the same size"
         )
     require_drawable(model.settings, drawing)
-    n = settings.n or len(data.train)
+    n = settings.evaluate_n or len(data.train)
     firsts = range(settings.sample_seed, settings.sample_seed + n * settings.seeds, n)
     generation: Generation = {
         "weights_sha256": model.origin.weights_sha256,
@@ -163,8 +163,10 @@ def _of_folder(folder: Path, data: PictureSet, settings: EvaluateSettings) -> Ge
         raise WrongInput(
             f"generated: {folder} itself holds no pictures (PNG, JPEG, WebP …){but}; give a folder of generated pictures, a checkpoint or a model reference"
         )
-    if settings.n not in (0, len(paths)):
-        raise WrongInput(f"n: {settings.n}, but {folder} holds {len(paths)} pictures; give that, or leave n out")
+    if settings.evaluate_n not in (0, len(paths)):
+        raise WrongInput(
+            f"evaluate_n: {settings.evaluate_n}, but {folder} holds {len(paths)} pictures; give that, or leave it out"
+        )
     if settings.seeds != 1:
         raise WrongInput(f"seeds: {settings.seeds}, but a folder is one draw; leave seeds out, or name a model")
     digest = hashlib.sha256()

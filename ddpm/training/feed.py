@@ -34,7 +34,7 @@ class Feed:
         self, split: Split, rows_of: Callable[[int], Tensor], device: torch.device, resident: str = "auto"
     ) -> None:
         self.split, self.rows_of, self.device = split, rows_of, device
-        self.resident = resident == "yes" or (resident == "auto" and split.nbytes <= SHARE * free_bytes(device))
+        self.resident = resident == "always" or (resident == "auto" and split.nbytes <= SHARE * free_bytes(device))
         if self.resident:
             self._images, self._labels = split.images.to(device), split.labels.to(device)
         else:

@@ -22,7 +22,7 @@ class Gradients:
 
     def __init__(self, net: nn.Module, recipe: Recipe, notify: Callable[[str], None]) -> None:
         asked = recipe.settings.compile
-        compiled = asked == "yes" or (asked == "auto" and recipe.device.type == "cuda")
+        compiled = asked == "always" or (asked == "auto" and recipe.device.type == "cuda")
         self.net: nn.Module = torch.compile(net) if compiled else net  # type: ignore[assignment]
         self.recipe, self.notify = recipe, notify
         self.micro = min(recipe.settings.micro_batch or recipe.share, recipe.share)

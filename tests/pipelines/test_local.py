@@ -25,7 +25,7 @@ from ddpm.training.checkpoint import read_facts
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = [
-    *"trials=3 trial_epochs=1 epochs=2 held_out_every=1 score_n=64 score_steps=4 n=64 sampler=ddim sampling_steps=4".split(),
+    *"trials=3 trial_epochs=1 epochs=2 held_out_every=1 score_n=64 score_steps=4 evaluate_n=64 sampler=ddim sampling_steps=4".split(),
     "ema_half_lives=20 150",
     "base_channels=8",
     "noise_gate=1",  # in two epochs next to nothing is learned

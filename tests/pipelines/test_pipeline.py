@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -57,6 +59,20 @@ def test_every_setting_is_a_parameter_with_its_type_and_the_default_preset_s_val
         assert declared[name]["parameterType"] == kinds[type(value)], name
         if name not in PLACES:
             assert declared[name]["defaultValue"] == value, name
+
+
+YAML_1_1 = re.compile(r"(?i)y|yes|n|no|on|off|true|false|null|~?")  # its words for booleans and for nothing
+
+
+def test_no_parameter_is_another_thing_to_who_reads_yaml_1_1_or_to_kfp_s_client(documents) -> None:
+    """kubectl reads the file as YAML 1.1, to which `n` is false; `kfp run create` reads each value as JSON where it is."""
+    for name, spec in documents[0]["root"]["inputDefinitions"]["parameters"].items():
+        assert not YAML_1_1.fullmatch(name), name
+        default = spec.get("defaultValue")
+        if isinstance(default, str) and default:
+            assert not YAML_1_1.fullmatch(default) and yaml.safe_load(default) == default, (name, default)
+            with pytest.raises(ValueError, match="Expecting|Extra data"):
+                json.loads(default)
 
 
 def test_every_parameter_says_what_it_means_and_what_will_do(documents) -> None:

@@ -153,7 +153,7 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_changes_nothing_else(di
 
 def test_pictures_fetched_ahead_are_those_that_are_resident(digits, tmp_path):
     heard = []
-    for place in ("yes", "no"):
+    for place in ("always", "never"):
         heard.append(Heard())
         trainer(digits, tmp_path / place, dataclasses.replace(SETTINGS, resident=place)).run(heard[-1], Quiet())
     assert heard[0].figures == heard[1].figures
@@ -168,7 +168,7 @@ def test_feed_takes_only_the_rows_it_needs(digits):
             return super().take(rows)
 
     split = Mapped(digits.train.images, digits.train.labels)
-    feed = Feed(split, lambda number: torch.arange(4) + 4 * number, CPU, "no")
+    feed = Feed(split, lambda number: torch.arange(4) + 4 * number, CPU, "never")
     images, labels = feed.batch(5)
     assert torch.equal(images, digits.train.images[20:24]) and torch.equal(labels, digits.train.labels[20:24])
     feed.batch(6)
