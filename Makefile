@@ -40,6 +40,9 @@ VENV := .venv/.installed
 DEV := .venv/.installed-dev
 # What a person wrote reaches the commands untouched: through the environment, with no look at its dollars and quotes.
 override DATA := $(value DATA)
+# The shell reads SET and SERVE, which are several words each; make does not.
+override SET := $(value SET)
+override SERVE := $(value SERVE)
 export PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE MODEL RUN RETRIES
 OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME"
 

@@ -14,7 +14,7 @@ _PASSWORD = re.compile(
 )
 _TOKEN = re.compile(r"(?P<begin>(?i:https?)://)[^\s:/?#@]+@")  # http has no use for a user but to let somebody in
 _QUERY = re.compile(
-    r"(?P<begin>[?&](?:[a-z_-]*(?:password|passwd|pwd|token|secret|signature|credential|api[_-]?key)|auth|sig|key|odbc_connect)=)[^&\s'\"]+",
+    r"(?P<begin>[?&#](?:[a-z_-]*(?:password|passwd|pwd|token|secret|signature|credential|api[_-]?key)|auth|sig|key|odbc_connect)=)[^&\s'\"]+",
     re.IGNORECASE,
 )
 _DATABASES = ("postgresql", "mysql", "mariadb", "mssql", "oracle")
@@ -37,7 +37,7 @@ def without_password(url: str) -> str:
     """The URL as it is to be kept; a user stays where a database needs one."""
     url = _PASSWORD.sub(r"\g<begin>@", url)
     url = _TOKEN.sub(r"\g<begin>", url.replace("://@", "://"))
-    return re.sub(r"[?&]$", "", re.sub(r"([?&])&+", r"\1", _QUERY.sub(lambda found: found["begin"][0], url)))
+    return re.sub(r"[?&#]$", "", re.sub(r"([?&#])&+", r"\1", _QUERY.sub(lambda found: found["begin"][0], url)))
 
 
 def instead_of(url: str) -> str:

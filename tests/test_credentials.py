@@ -31,6 +31,7 @@ HERE = {"run_name": "r", "source": "digits", "image_size": 8}
         (f"mssql+pyodbc:///?odbc_connect=PWD%3D{SECRET}", "mssql+pyodbc:///?odbc_connect=…", "mssql+pyodbc:///"),
         (f"s3://AKIA:{SECRET}@bucket/x", "s3://AKIA:…@bucket/x", "s3://AKIA@bucket/x"),
         (f"https://h/x?X-Amz-Signature={SECRET}", "https://h/x?X-Amz-Signature=…", "https://h/x"),
+        (f"https://h/x#access_token={SECRET}&id=7", "https://h/x#access_token=…&id=7", "https://h/x#id=7"),
     ],
 )  # fmt: skip
 def test_a_password_is_masked_wherever_it_stands(url, shown, kept):

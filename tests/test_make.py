@@ -55,6 +55,13 @@ def test_what_a_person_wrote_arrives_untouched(installed, name):
     assert not (installed / "x").exists()
 
 
+def test_settings_are_the_shell_s_to_read_and_not_make_s(installed):
+    found = make(installed, *OLD, "run", "SET='dataset_name=$(shell touch x)' epochs=1")
+    assert found.returncode == 2
+    assert "dataset_name: '$(shell touch x)' will not do" in found.stderr
+    assert not (installed / "x").exists()
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ddpm.errors import Outage, WrongInput
+from ddpm.errors import WrongInput
 from ddpm.store.base import Archived, Missing
-from ddpm.store.problems import code_of, has_no_room, said
+from ddpm.store.problems import code_of, kind_of, said
 from ddpm.store.transfer import Wire, endpoint_of, open_client, retried
 
 T = TypeVar("T")
@@ -63,9 +63,9 @@ class Bucket:
                 raise Archived(f"{self.uri(key)} is archived; restore it first") from None
             if code_of(problem) in TAKEN:
                 raise
-            raise (Outage if has_no_room(problem) else WrongInput)(f"{what}: {said(problem)}") from None
+            raise kind_of(problem)(f"{what}: {said(problem)}") from None
         except BotoCoreError as problem:
-            raise WrongInput(f"{what}: {said(problem)}") from None
+            raise kind_of(problem)(f"{what}: {said(problem)}") from None
 
     def ask(self, verb: str, operation: str, key: str, **arguments: Any) -> Any:
         """One operation on one object."""

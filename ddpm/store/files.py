@@ -196,6 +196,8 @@ def _opened_anew(path: Path) -> BinaryIO:
 
 
 def _refuse(problem: OSError) -> None:
+    if isinstance(problem, NotADirectoryError) and os.path.isfile(problem.filename):
+        raise WrongInput(f"{problem.filename} is a file; a store is a folder, or a bucket's s3://BUCKET/PREFIX")
     if not isinstance(problem, (FileNotFoundError, NotADirectoryError)):  # a folder that is not there holds nothing
         raise _said("list", Path(problem.filename), problem)
 

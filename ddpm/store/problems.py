@@ -83,6 +83,16 @@ def has_no_room(problem: Exception) -> bool:
     return isinstance(problem, ClientError) and (code_of(problem) in NO_ROOM or status_of(problem) == 507)
 
 
+def kind_of(problem: Exception) -> type[WrongInput | Outage]:
+    """Of a problem that no second try would mend: an outage where the same command carries on once it has passed."""
+    from botocore import exceptions as aws
+
+    expired = isinstance(problem, (aws.TokenRetrievalError, aws.UnauthorizedSSOTokenError)) or (
+        isinstance(problem, aws.ClientError) and code_of(problem) == "ExpiredToken"
+    )
+    return Outage if expired or has_no_room(problem) else WrongInput
+
+
 def said(problem: Exception) -> str:
     """What is wrong and what would be right, for a problem that no second try would mend."""
     from botocore import exceptions as aws

@@ -56,7 +56,10 @@ def patiently(tracking_uri: str, act: Callable[[], T], seconds: float | None = N
         words = away(problem, tracking_uri)
         return f"MLflow at {where} does not answer ({words})" if words else ""
 
-    return wait_out(act, matter, "start it again, or mend the way to it", announce, seconds)
+    right = "start it again, or mend the way to it"
+    if tracking_uri.startswith("sqlite:"):
+        right = "make room on its disk, or end what holds it"
+    return wait_out(act, matter, right, announce, seconds)
 
 
 def away(problem: BaseException, tracking_uri: str) -> str:
@@ -66,8 +69,8 @@ def away(problem: BaseException, tracking_uri: str) -> str:
     for link in _chain(problem):
         text = " ".join(str(link).split())
         if isinstance(link, (OperationalError, InterfaceError, sqlite3.OperationalError)):
-            locked = "locked" in text  # a full disk, say, is no outage of a file
-            return _short(text) if locked or not tracking_uri.startswith("sqlite:") else ""
+            passing = "locked" in text or "is full" in text  # what else a file says of itself will not pass
+            return _short(text) if passing or not tracking_uri.startswith("sqlite:") else ""
         if type(link).__module__ == "requests.exceptions" and type(link).__name__ in UNREACHED:
             return _short(text)
         if type(link).__module__.startswith("mlflow.") and any(words in text for words in (*AWAY, *AWAY_STATUS)):
@@ -87,7 +90,7 @@ def _chain(problem: BaseException | None) -> Iterator[BaseException]:
 def _short(text: str) -> str:
     """The part of a long message that says something: what urllib3 or the driver says at its end."""
     for known in ("Connection refused", "Name or service not known", "Connection timed out", "Connection reset by peer",
-                  "Read timed out", "No route to host", "database is locked"):  # fmt: skip
+                  "Read timed out", "No route to host", "database is locked", "disk is full"):  # fmt: skip
         if known in text:
             return known[0].lower() + known[1:]
     return text[:160]

@@ -9,6 +9,12 @@ from ddpm.errors import Outage, WrongInput
 from ddpm.store import open_store
 
 
+def test_a_file_is_no_store(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(WrongInput, match="file is a file; a store is a folder"):
+        list(open_store(str(tmp_path / "file")).entries(""))
+
+
 @pytest.mark.parametrize("root", ["/proc/nothing", "file-in-the-way"])
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, root):
     monkeypatch.chdir(tmp_path)

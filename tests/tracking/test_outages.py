@@ -164,7 +164,7 @@ def test_a_database_over_a_network_is_asked_once_at_the_start():
     ("text", "uri", "words"),
     [
         ("database is locked", "sqlite:///x", "database is locked"),
-        ("database or disk is full", "sqlite:///x", ""),
+        ("database or disk is full", "sqlite:///x", "disk is full"),
         ("unable to open database file", "sqlite:///x", ""),
         ("server closed the connection unexpectedly", "postgresql://h/d", "server closed the connection unexpectedly"),
     ],
