@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     "callers": 32,  # at saturation, each asking for one picture at a time
     "peer_callers": 2,  # they draw one request after the other: more would only wait
     "rounds": 3,
-    "seconds": 6.0,
+    "seconds": 12.0,
     "requests": 10000,  # over which memory is looked at; 0: not
     "peers": 1,  # 0: ours alone
 }
@@ -42,15 +42,20 @@ OURS, BARE, MLFLOW, DIFFUSERS = "ddpm serve", "bare sampler", "mlflow models ser
 class Asked:
     """What some seconds of asking came to."""
 
-    pictures: int
-    seconds: float
-    waits: list[float]
+    callers: int
+    ends: list[float]  # when each picture came, in seconds
+    waits: list[float]  # for how long each was waited
     busy: int  # answers of 429
     failures: list[str]
 
     @property
     def rate(self) -> float:
-        return self.pictures / self.seconds
+        """Pictures a second, from when every caller has had one, for the first batch holds the first caller's alone.
+
+        It is the slope of their number over time: they come in bursts, a batch at once, and an end may cut one.
+        """
+        ends = self.ends[self.callers :] if len(self.ends) > self.callers + 1 else self.ends
+        return statistics.linear_regression(ends, range(len(ends))).slope
 
 
 Draw = Callable[[int], int]  # asks for the picture of a seed; returns the status
@@ -158,7 +163,10 @@ def _memory(draw: Draw, pid: int, requests: int, callers: int, say: Say) -> Row:
 
 def _ask(draw: Draw, callers: int, seconds: float, most: int = 10**9, every: float = 0.0) -> Asked:
     """Callers who each ask for one picture after the other; `every`: a request begins each so many seconds, over all."""
-    lock, seeds, waits, failures, busy = threading.Lock(), iter(range(1, most + 1)), [], [], 0
+    lock, seeds, busy = threading.Lock(), iter(range(1, most + 1)), 0
+    ends: list[float] = []
+    waits: list[float] = []
+    failures: list[str] = []
     began = time.perf_counter()
 
     def caller() -> None:
@@ -174,7 +182,8 @@ def _ask(draw: Draw, callers: int, seconds: float, most: int = 10**9, every: flo
             status = draw(seed)
             with lock:
                 if status == 200:
-                    waits.append(time.perf_counter() - asked)
+                    ends.append(time.perf_counter())
+                    waits.append(ends[-1] - asked)
                 elif status == 429:
                     busy += 1
                 else:
@@ -185,4 +194,4 @@ def _ask(draw: Draw, callers: int, seconds: float, most: int = 10**9, every: flo
         thread.start()
     for thread in threads:
         thread.join()
-    return Asked(len(waits), time.perf_counter() - began, waits, busy, failures)
+    return Asked(callers, ends, waits, busy, failures)

@@ -46,6 +46,7 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, trained: Tr
         progress.say(f"the judge: {score['mean'] if score else verdict['why']}")
     report["subject"] = {"model": plan.registry.model_name, "version": None, "run": run.name}
     progress.say(_in_words(report))
+    run.tracker.open({"n": report["n"]})  # what a list of runs is read by, beside the figures
     with run.tracker.child(FINAL, {"n": report["n"]}, {}) as tracked:
         decisive = {FIGURES[name].key(report["metric"]): number_in(report, name) for name in DECISIVE}
         tracked.metrics(decisive, trained["images_seen"])

@@ -215,6 +215,7 @@ def test_mlflow_has_it_all(finished):
     chosen = json.loads((var / "last-run.json").read_text())
     best = chosen["trials"][chosen["best"]]
     assert parents[0].data.params["channel_mults"] == best["channel_mults"]
+    assert parents[0].data.params["n"] == "64"
     assert chosen["runs_page"].startswith(
         f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
     )
