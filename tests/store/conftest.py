@@ -4,14 +4,10 @@ import contextlib
 import functools
 import hashlib
 import os
-import re
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 from fault_proxy import FaultProxy
+from rclone_server import serving
 
 from ddpm.store import S3Store, open_store
 from ddpm.store.transfer import Wire
@@ -24,20 +20,8 @@ QUICK = Wire(
 
 @pytest.fixture(scope="session")
 def rclone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("rclone")
-    command = [Path(sys.executable).parent / "rclone", "serve", "s3", "--addr", "127.0.0.1:0"]
-    command += ["--auth-key", f"{KEY},{SECRET}", "--vfs-cache-mode", "off", "--config", "/dev/null", folder]
-    log = folder.with_suffix(".log")
-    with open(log, "wb") as file:
-        server = subprocess.Popen(command, stdout=file, stderr=file)
-    try:
-        while not (found := re.search(r"Starting s3 server on \[(http://[0-9.:]+)/\]", log.read_text())):
-            assert server.poll() is None, log.read_text()
-            time.sleep(0.02)
-        yield found[1]  # a port that it chose itself: nobody else can have taken it
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
+    with serving(tmp_path_factory.mktemp("rclone"), f"{KEY},{SECRET}") as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
