@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from ddpm.credentials import holds_password, instead_of, without_password
 from ddpm.errors import WrongInput
 
-# What a cluster gives its tasks, by the ConfigMap `ddpm`.
+# What a cluster gives its tasks, by the ConfigMap `ddpm`, and a team's server whoever exports them.
 VARIABLES = {"store": "DDPM_STORE", "tracking_uri": "MLFLOW_TRACKING_URI", "study_storage": "DDPM_STUDY_STORAGE"}
 
 NAME_BYTES, PATH_BYTES = 255, 4000  # of one name of a path, and of the whole: what Linux takes, and some room
@@ -85,13 +85,14 @@ def cache_folder() -> Path:
 
 
 def default_places(var: Path | None = None) -> dict[str, str]:
-    """store, tracking_uri and study_storage for one machine. MLFLOW_TRACKING_URI is honoured, as everywhere in MLflow."""
+    """store, tracking_uri and study_storage where nobody says otherwise: what the environment says, or below `var`."""
     var = (var or Path("var")).absolute()
-    return {
+    here = {
         "store": str(var / "store"),
-        "tracking_uri": os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{var / 'mlflow' / 'mlflow.db'}",
+        "tracking_uri": f"sqlite:///{var / 'mlflow' / 'mlflow.db'}",
         "study_storage": str(var / "optuna" / "journal.log"),
     }
+    return {name: os.environ.get(VARIABLES[name]) or place for name, place in here.items()}
 
 
 def kept_tracking() -> str:

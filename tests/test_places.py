@@ -6,7 +6,7 @@ import tempfile
 import pytest
 
 from ddpm.errors import WrongInput
-from ddpm.places import cache_folder, default_places, fill_places
+from ddpm.places import VARIABLES, cache_folder, default_places, fill_places
 
 
 def test_empty_places_are_the_environments(monkeypatch):
@@ -25,15 +25,22 @@ def test_a_place_that_nobody_names_is_one_line(monkeypatch):
         fill_places({"store": ""})
 
 
-def test_on_one_machine_all_is_below_var(monkeypatch, tmp_path):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def test_on_one_machine_all_is_below_var_or_where_the_environment_says(monkeypatch, tmp_path):
+    for variable in VARIABLES.values():
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.chdir(tmp_path)
     assert default_places() == {
         "store": f"{tmp_path}/var/store", "tracking_uri": f"sqlite:///{tmp_path}/var/mlflow/mlflow.db",
         "study_storage": f"{tmp_path}/var/optuna/journal.log",
     }  # fmt: skip
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
-    assert default_places()["tracking_uri"] == "http://mlflow:5000"
+    told = {
+        "store": "s3://ddpm/main",
+        "tracking_uri": "http://mlflow:5000",
+        "study_storage": "postgresql+psycopg://o@p/o",
+    }
+    for name, place in told.items():
+        monkeypatch.setenv(VARIABLES[name], place)
+    assert default_places() == told
 
 
 def test_the_cache_is_where_one_says_or_at_home_or_among_the_temporary_files(monkeypatch, tmp_path):
