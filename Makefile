@@ -12,6 +12,8 @@ RUN_NAME ?=
 RUNNER ?= subprocess
 SET ?=
 IMAGE ?=
+TAG ?=
+PUSH ?=
 BASE ?=
 BUILD_FLAGS ?=
 ENDPOINT ?= $(KFP_ENDPOINT)
@@ -46,7 +48,7 @@ override SERVE := $(value SERVE)
 export PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE MODEL RUN RETRIES
 OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME"
 
-.PHONY: help run ui serve demo page test bench lock lint format types check-compiled compile image submit resume clean
+.PHONY: help run ui serve demo page test bench lock lint format types check-compiled compile image images sbom submit resume clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,7 +76,8 @@ bench: $(DEV) ## against the peers, in one run, into var/bench.json: make bench 
 
 lock: uv ## the exact versions anew, from pyproject.toml
 	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline --extra serve pyproject.toml -o requirements.lock
-	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline --extra serve --extra bench --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header -c requirements.lock --group mlflow -o requirements-mlflow.lock
+	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline --extra serve --extra bench --extra dev -c requirements.lock -c requirements-mlflow.lock pyproject.toml -o requirements-dev.lock
 
 lint: $(DEV) ## ruff, whether all is formatted, and whether imports point down (pyproject.toml, importlinter)
 	@.venv/bin/ruff check .
@@ -96,8 +99,26 @@ check-compiled: $(VENV) ## whether configure.py, docs/settings.md and ddpm.yaml 
 	@.venv/bin/python -m pipelines.generate --check
 	@.venv/bin/python -m pipelines.pipeline --check
 
-image: ## the tasks' image: make image [BASE=python:3.11-slim-bookworm] [IMAGE=…] [DOCKER=…] [BUILD_FLAGS=…]
-	@DOCKER_BUILDKIT=1 $(DOCKER) build $(BUILD_FLAGS) --file docker/Containerfile $(if $(BASE),--build-arg "BASE=$(BASE)") --build-arg "COMMIT=$(shell git describe --always --abbrev=40 --dirty --match= 2>/dev/null || echo unknown)" --tag "$(or $(IMAGE),$(shell sed -n 's/^IMAGE = "\(.*\)".*/\1/p' components/__init__.py))" .
+image: ## the tasks' image: make image [BASE=…] [IMAGE=…] [DOCKER=…] [BUILD_FLAGS=…]
+	@$(call build,task,$(or $(IMAGE),$(shell sed -n 's/^IMAGE = "\(.*\)".*/\1/p' components/__init__.py)))
+
+images: ## the images of tasks and servers, and pushed: make images [TAG=1] [PUSH=registry.example/team] [DOCKER=buildah] [BASE=…]
+	@$(foreach name,task serve mlflow tools,$(call build,$(name),$(call named,$(name))) && echo "$(call named,$(name))" &&) true
+	@$(if $(PUSH),$(foreach name,task serve mlflow tools,$(DOCKER) push "$(call named,$(name))" &&)) true
+
+# A build of docker/Containerfile: its stage, and the image's name. What is no Docker must be told to keep HEALTHCHECK.
+build = DOCKER_BUILDKIT=1 $(DOCKER) build $(if $(filter docker,$(notdir $(firstword $(DOCKER)))),,--format docker) $(BUILD_FLAGS) --file docker/Containerfile --target $(1) $(if $(BASE),--build-arg "BASE=$(BASE)") --build-arg "COMMIT=$(COMMIT)" --build-arg "VERSION=$(VERSION)" --tag "$(2)" .
+named = $(PUSH:%=%/)ddpm-$(1):$(or $(TAG),$(VERSION))
+COMMIT = $(shell git describe --always --abbrev=40 --dirty --match= 2>/dev/null || echo unknown)
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+sbom: $(DEV) ## what is in the images, as CycloneDX in var/sbom, from the locks
+	@mkdir -p var/sbom
+	@for of in task:requirements.lock mlflow:requirements-mlflow.lock; do \
+	  .venv/bin/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible \
+	    --spec-version 1.6 --output-format JSON --output-file "var/sbom/ddpm-$${of%%:*}.cdx.json" "$${of#*:}" \
+	    && echo "var/sbom/ddpm-$${of%%:*}.cdx.json" || exit; \
+	done
 
 submit: $(VENV) ## the pipeline on a cluster: make submit ENDPOINT=http://… [PRESET=flowers102] [RUN_NAME=…] [IMAGE=…] [RETRIES=3] [SET='…']
 	@exec .venv/bin/python -m pipelines.submit $(OURS) --endpoint="$$ENDPOINT" --image="$$IMAGE" --retries="$$RETRIES" $(SET)
