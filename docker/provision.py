@@ -1,9 +1,10 @@
 """What a team's servers need before they are of use: databases with a user each, buckets, and an account to read by.
 
     python docker/provision.py places      # databases and buckets
-    python docker/provision.py accounts    # MLflow's
+    python docker/provision.py accounts    # MLflow's, that of the inference server
+    python docker/provision.py account NAME    # a member of the team's: made, or given the password that is asked for
 
-`docker/compose.yaml` runs both at every start. What is there stays; passwords become what the environment says, so that a
+`docker/compose.yaml` runs the first two at every start. What is there stays; passwords become what the environment says, so that a
 changed docker/.env and another `up` rotate them. PostgreSQL is reached as PGHOST, PGUSER and PGPASSWORD say, the object
 store as DDPM_S3_… do, MLflow as MLFLOW_TRACKING_… do. Exit status: 0 done, 2 wrong input, 1 failed.
 """
@@ -11,6 +12,7 @@ store as DDPM_S3_… do, MLflow as MLFLOW_TRACKING_… do. Exit status: 0 done, 
 from __future__ import annotations
 
 import base64
+import getpass
 import json
 import os
 import sys
@@ -74,11 +76,21 @@ def _make(bucket: Bucket) -> None:
 
 
 def make_accounts() -> None:
-    """The account `reader`, who changes nothing. Whoever else is to have one gets it from the administrator."""
-    account = {"username": READER, "password": required(READER_PASSWORD)}
+    """The account `reader`, who changes nothing."""
+    make_account(READER, required(READER_PASSWORD))
+
+
+def make_account(name: str, password: str) -> None:
+    """An account of MLflow's, with this password, whether it was there or not."""
+    account = {"username": name, "password": password}
     if _asked("PATCH", "update-password", account) == 404:
         _asked("POST", "create", account)
-    tell(f"account {READER}: ready")
+    tell(f"account {name}: ready")
+
+
+def told_password(name: str) -> str:
+    """What a person types, unseen, or what comes in at standard input."""
+    return getpass.getpass(f"password of {name}: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
 
 
 def _asked(method: str, what: str, account: dict[str, str]) -> int:
@@ -104,7 +116,9 @@ def _asked(method: str, what: str, account: dict[str, str]) -> int:
                     "MLFLOW_ADMIN_PASSWORD is not the administrator's: that of the first start counts until it is changed in MLflow"
                 ) from None
             words = problem.read(200).decode(errors="replace")
-            raise WrongInput(f"MLflow at {place} makes no account {READER} ({problem.code}: {words})") from None
+            raise WrongInput(
+                f"MLflow at {place} makes no account {account['username']} ({problem.code}: {words})"
+            ) from None
     except OSError as problem:
         raise Outage(f"MLflow at {place} does not answer ({problem})") from None
 
@@ -116,9 +130,15 @@ def main() -> int:
     import psycopg
 
     parser = Parser(prog="provision.py", description="Set up a team's servers.")
-    parser.add_argument("what", choices=[*WORK])
+    commands = parser.add_subparsers(dest="what", required=True, metavar="places|accounts|account")
+    for what in WORK:
+        commands.add_parser(what)
+    commands.add_parser("account").add_argument("name")
     try:
-        for work in WORK[parser.parse_args().what]:
+        asked = parser.parse_args()
+        if asked.what == "account":
+            make_account(asked.name, told_password(asked.name))
+        for work in WORK.get(asked.what, ()):
             work()
     except WrongInput as problem:
         tell(f"provision.py: {problem}")

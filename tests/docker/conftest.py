@@ -54,6 +54,8 @@ class Team:
             "--port=8000": f"--port={self.ports['serve']}",
             "--host=0.0.0.0": "--host=127.0.0.1",
             "127.0.0.1:5000": f"127.0.0.1:{self.ports['mlflow']}",
+            "http://127.0.0.1:8333": self.objects,
+            "@127.0.0.1:5432/": f"@127.0.0.1:{self.postgres}/",
         }
         for there, ours in here.items():
             text = text.replace(there, ours)
@@ -84,12 +86,12 @@ class Team:
         service = services(self.secrets)[name]
         return [self.moved(word) for word in [*service.get("entrypoint", []), *service["command"]]]
 
-    def run(self, name, *words, **changed):
-        """A service that does its work and ends; `words` in place of those that the file has."""
+    def run(self, name, *words, said="", **changed):
+        """A service that does its work and ends; `words` in place of those that the file has, `said` by who runs it."""
         entry = services(self.secrets)[name].get("entrypoint", [])
         command = [*entry, *words] if words else self.command(name)
         return subprocess.run(
-            command, cwd=ROOT, env={**self.environment(name), **changed}, capture_output=True, text=True, check=False, timeout=120,
+            command, cwd=ROOT, env={**self.environment(name), **changed}, input=said, capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
 
     @contextlib.contextmanager

@@ -1,27 +1,41 @@
 """A team's servers, with the commands and environment of docker/compose.yaml: set up, asked, backed up, lost, restored."""
 
 import base64
-import contextlib
 import hashlib
 import json
 import os
+import re
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import psycopg
 import pytest
+from compose_file import ROOT
 
 TOKEN = "a-token-of-a-test"
-ANN = ("ann", "the-password-of-ann")
+ANN = ("ann", "the password: of ann")
+TINY = "trials=1 trial_epochs=1 epochs=2 held_out_every=1 score_n=64 score_steps=4 evaluate_n=64 sampler=ddim sampling_steps=4".split()
+TINY += [
+    "search_workers=1",
+    "mults_choices=1-2",
+    "base_channels=8",
+    "noise_gate=1",
+]  # in two epochs next to nothing is learned
 
 
-def ask(address, user=None, **headers):
-    """The status of an answer, and its body."""
+def ask(address, user=None, body=None, **headers):
+    """The status of an answer, and its body; JSON is posted."""
     if user:
         headers["Authorization"] = f"Basic {base64.b64encode(':'.join(user).encode()).decode()}"
+    if body:
+        headers["Content-Type"] = "application/json"
     try:
-        with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=60) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(address, body and body.encode(), headers), timeout=60
+        ) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as problem:
         with problem:
@@ -40,6 +54,20 @@ def ready(team):
         yield team
 
 
+def exported(ready, user, password):
+    """What docs/team.md has somebody export: the three places, and keys in the environment."""
+    page = (ROOT / "docs" / "team.md").read_text()
+    places = dict(re.findall(r"^    export (\w+)=(\S+)$", page, re.M))
+    assert set(places) == {"DDPM_STORE", "MLFLOW_TRACKING_URI", "DDPM_STUDY_STORAGE"}
+    keys = dict(re.findall(r"`(DDPM_S3_\w+)=([^`]+)`", page))
+    return {
+        **{name: ready.moved(value) for name, value in {**places, **keys}.items()},
+        "DDPM_S3_SECRET_ACCESS_KEY": ready.secrets["OBJECTS_TEAM_SECRET"], "PGPASSWORD": ready.secrets["OPTUNA_DATABASE_PASSWORD"],
+        "MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password, "DDPM_PATIENCE": "0",
+        "DDPM_CACHE": str(ready.folder / "cache"), "AWS_EC2_METADATA_DISABLED": "true",
+    }  # fmt: skip
+
+
 @pytest.fixture
 def as_user(ready, monkeypatch):
     """Makes this process one that has exported what docs/team.md says, as a user of MLflow's; a client of it."""
@@ -48,13 +76,7 @@ def as_user(ready, monkeypatch):
     def become(user, password):
         for name in [name for name in os.environ if name.startswith(("AWS_", "DDPM_S3_", "MLFLOW_"))]:
             monkeypatch.delenv(name)
-        told = {
-            "MLFLOW_TRACKING_URI": ready.mlflow, "MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password,
-            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "AWS_EC2_METADATA_DISABLED": "true", "DDPM_PATIENCE": "0",
-            "DDPM_S3_ENDPOINT_URL": ready.objects, "DDPM_S3_DEFAULT_REGION": "us-east-1", "DDPM_S3_ACCESS_KEY_ID": "team",
-            "DDPM_S3_SECRET_ACCESS_KEY": ready.secrets["OBJECTS_TEAM_SECRET"], "DDPM_STORE": "s3://ddpm/main",
-            "DDPM_CACHE": str(ready.folder / "cache"),
-        }  # fmt: skip
+        told = exported(ready, user, password)
         for name, value in told.items():
             monkeypatch.setenv(name, value)
         for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "ENDPOINT_URL", "DEFAULT_REGION"):
@@ -64,16 +86,19 @@ def as_user(ready, monkeypatch):
     return become
 
 
-@pytest.fixture
-def ann(ready, as_user):
-    """A member of the team, whom the administrator has given an account; her client."""
-    from mlflow.exceptions import MlflowException
-    from mlflow.server.auth.client import AuthServiceClient
+@pytest.fixture(scope="module")
+def account(ready):
+    """Ann's, as docs/team.md has the administrator make it."""
+    made = ready.run("accounts", "python", "docker/provision.py", "account", "ann", said=f"{ANN[1]}\n")
+    assert made.returncode == 0, made.stderr
+    assert ANN[1] not in made.stdout + made.stderr
+    return ANN
 
-    as_user("admin", ready.secrets["MLFLOW_ADMIN_PASSWORD"])
-    with contextlib.suppress(MlflowException):  # she has one: an earlier test was first
-        AuthServiceClient(ready.mlflow).create_user(*ANN)
-    return as_user(*ANN)
+
+@pytest.fixture
+def ann(account, as_user):
+    """A client of a member of the team's."""
+    return as_user(*account)
 
 
 def test_setting_up_may_be_repeated_and_lets_nobody_into_anothers_database(ready):
@@ -162,41 +187,55 @@ def test_an_artifact_goes_through_mlflow_and_back(ready, ann, as_user, tmp_path)
             change()
 
 
-@pytest.fixture
-def version(ann, digits, tmp_path):
-    """A registered version of Ann's, the champion of its name, and what draws like it: its reference's model."""
-    import torch
+@pytest.fixture(scope="module")
+def run(ready, account):
+    """The summary of a small `make run` of Ann's, whose process has exported three places and has her keys."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "DDPM_", "MLFLOW_"))}
+    command = [sys.executable, "-m", "pipelines.local", "--var", ready.folder / "var", "--run-name", "anns", *TINY]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**ours, **exported(ready, *account), "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads((ready.folder / "var" / "last-run.json").read_text())
 
-    from ddpm.progress import Quiet
-    from ddpm.registry.version import register
-    from ddpm.settings import ModelSettings, TrainSettings
-    from ddpm.training.checkpoint import read_facts
-    from ddpm.training.observer import NoObserver
-    from ddpm.training.trainer import Trainer
-    from ddpm.training.world import World
 
-    settings = TrainSettings(lr=1e-3, epochs=1, flip=False)
-    network = ModelSettings(channel_mults="1-2", base_channels=8, blocks=1, attention_resolution=4, timesteps=50)
-    trainer = Trainer(network, settings, digits, "s3://ddpm/main/trained", World(torch.device("cpu")))
-    uri = trainer.run(NoObserver(), Quiet())["checkpoint"]
-    generation = {
-        "weights_sha256": read_facts(uri)["sha256"]["ema.safetensors"], "sampler": "ddim", "sampling_steps": 4, "checkpoint": uri,
-    }  # fmt: skip
-    report = {
-        "metric": "fid_classifier", "fid": 3.0, "fid_std": 0.1, "kid": 0.2, "kid_std": 0.01, "n": 64,
-        "copying": {"share": 0.0, "share_held_out": 0.0, "excess_low": -0.1}, "noise_floor": {"fid": 0.1, "kid": 0.0},
-        "protocol": {
-            "measurement": {"extractor": "classifier", "n": 64, "image_size": 8, "dataset_digest": "abc"},
-            "generation": generation,
-        },
-    }  # fmt: skip
-    register(ann.tracking_uri, "ddpm-digits", uri, report, None, {})
-    ann.set_registered_model_alias("ddpm-digits", "champion", "1")
-    return generation["weights_sha256"]
+def test_three_exports_are_enough_for_a_run(ready, run, ann):
+    import optuna
+
+    assert run["state"] == "SUCCEEDED" and run["model"]["aliases"] == ["champion"]
+    assert run["dataset"]["uri"].startswith("s3://ddpm/main/datasets/digits/")
+    assert not [*(ready.folder / "var").rglob("mlflow.db"), *(ready.folder / "var").rglob("journal.log")]
+    (found,) = ann.search_runs([ann.get_experiment_by_name("digits").experiment_id], "tags.model_version != ''")
+    assert found.info.status == "FINISHED" and found.info.artifact_uri.startswith("mlflow-artifacts:")
+    studies = optuna.get_all_study_names(storage(ready))
+    assert len(studies) == 1 and "anns" in studies[0]
+
+
+def test_a_model_is_its_owners_until_she_lets_another_in(ready, run, ann, as_user):
+    """By the very line of docs/team.md."""
+    from mlflow.exceptions import MlflowException
+
+    made = ready.run("accounts", "python", "docker/provision.py", "account", "ben", said="the-password-of-ben\n")
+    assert made.returncode == 0, made.stderr
+    page = (ROOT / "docs" / "team.md").read_text()
+    address, body = re.search(r"curl --user ann (http\S+) --json \\\n +'(.*)'\n", page).groups()
+    ben = as_user("ben", "the-password-of-ben")
+    with pytest.raises(MlflowException, match="Permission denied"):
+        ben.set_registered_model_alias("ddpm-digits", "challenger", "1")
+    assert ask(ready.moved(address), ("ben", "the-password-of-ben"), body)[0] == 403
+    assert ask(ready.moved(address), ANN, body)[0] == 200
+    ben.set_registered_model_alias("ddpm-digits", "challenger", "1")
+    ben.delete_registered_model_alias("ddpm-digits", "challenger")
+
+
+def storage(ready):
+    """The studies' database, with the password, which Optuna does not take from the environment here."""
+    password = ready.secrets["OPTUNA_DATABASE_PASSWORD"]
+    return f"postgresql+psycopg://optuna:{password}@127.0.0.1:{ready.postgres}/optuna"
 
 
 def weights(client, folder):
-    """The sha256 of the champion's weights, as MLflow gives them out."""
+    """The sha256 of each file of the champion's weights, as MLflow gives them out."""
     from mlflow.artifacts import download_artifacts
 
     found = client.get_model_version_by_alias("ddpm-digits", "champion")
@@ -210,22 +249,19 @@ def everything(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_backup_brings_all_of_it_back(ready, ann, version, tmp_path):
-    """A run, a registered version and its bytes, a study and the team's store; then the databases and the objects are lost."""
+def test_a_backup_brings_all_of_it_back(ready, run, ann, tmp_path):
+    """The run, its version and the version's bytes, its study and its data; then the databases and the objects are lost."""
     import optuna
 
     from ddpm.store import S3Store
 
-    url = f"postgresql+psycopg://optuna:{ready.secrets['OPTUNA_DATABASE_PASSWORD']}@127.0.0.1:{ready.postgres}/optuna"
-    optuna.create_study(storage=url, study_name="kept").enqueue_trial({"lr": 0.1})
-    run = ann.create_run(ann.create_experiment("kept"))
-    ann.log_metric(run.info.run_id, "fid", 3.25)
-    assert version in weights(ann, tmp_path)
+    (study,) = optuna.get_all_study_names(storage(ready))
+    trials = [trial.values for trial in optuna.load_study(storage=storage(ready), study_name=study).get_trials()]
+    champion = weights(ann, tmp_path / "before")
+    assert champion and len(trials) == 1
     objects = ready.folder / "objects"
     before = everything(objects)
-    assert any(name.startswith("mlflow/") for name in before) and any(
-        name.startswith("ddpm/main/trained") for name in before
-    )
+    assert any(name.startswith("mlflow/") for name in before) and any(name.startswith("ddpm/main/") for name in before)
 
     backups = ("--folder", str(tmp_path / "backups"))
     saved = ready.run("backup", *backups, "save")
@@ -262,15 +298,17 @@ def test_a_backup_brings_all_of_it_back(ready, ann, version, tmp_path):
     restored = ready.run("backup", *backups, "restore", name)
     assert restored.returncode == 0, restored.stderr
     assert everything(objects) == before
-    assert ann.get_run(run.info.run_id).data.metrics == {"fid": 3.25}, "the server that ran through it all"
-    assert version in weights(ann, tmp_path / "again")
-    assert optuna.load_study(storage=url, study_name="kept").get_trials()[0].system_attrs["fixed_params"] == {"lr": 0.1}
+    (found,) = ann.search_runs([ann.get_experiment_by_name("digits").experiment_id], "tags.model_version != ''")
+    assert found.info.run_name == "anns", "the server that ran through it all has it"
+    assert weights(ann, tmp_path / "after") == champion
+    again = optuna.load_study(storage=storage(ready), study_name=study).get_trials()
+    assert [trial.values for trial in again] == trials
     with ready.database("mlflow", "mlflow", ready.secrets["MLFLOW_DATABASE_PASSWORD"]) as server:
         owners = server.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'").fetchall()
     assert owners == [("mlflow",)], "MLflow may change its own tables"
 
 
-def test_the_champion_is_served_to_who_has_a_token(ready, version):
+def test_the_champion_is_served_to_who_has_a_token(ready, run):
     digest = hashlib.sha256(TOKEN.encode()).hexdigest()
     ready.secrets["DDPM_SERVE_TOKENS"] = f"ann sha256:{digest}"
     try:
