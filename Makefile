@@ -22,6 +22,7 @@ SERVE ?=
 BENCH ?=
 MODEL ?= models:/ddpm-digits@champion
 PORT ?=
+OVERLAY ?= dev
 
 # A variable that nobody here reads would be passed over without a word: it is a setting's, or misspelt.
 VARIABLES := $(shell sed -n 's/^\([A-Z_]*\) ?=.*/\1/p' $(firstword $(MAKEFILE_LIST)))
@@ -104,6 +105,10 @@ submit: $(VENV) ## the pipeline on a cluster: make submit ENDPOINT=http://… [P
 
 resume: $(VENV) ## a run on a cluster, followed again and tried again where it failed: make resume RUN=NAME|ID [ENDPOINT=…] [RETRIES=3]
 	@exec .venv/bin/python -m pipelines.resume --run="$$RUN" --endpoint="$$ENDPOINT" --retries="$$RETRIES"
+
+.PHONY: secrets
+secrets: ## passwords for a cluster's servers, drawn at random: make secrets [OVERLAY=aws]; then kubectl apply -k deploy/overlays/dev
+	@$(PYTHON) deploy/passwords.py "$(OVERLAY)"
 
 clean: ## remove the environments and caches (var/, with all runs, stays)
 	rm -rf .venv .venv-uv build .mypy_cache .pytest_cache .ruff_cache *.egg-info
