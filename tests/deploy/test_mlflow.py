@@ -23,6 +23,8 @@ class Deployed:
         self.passwords = held(objects, "Secret", "mlflow-accounts")
         for name, text in held(objects, "ConfigMap", "mlflow-settings").items():
             (folder / name).write_text(text)
+        self.root = folder / "root"  # of the container's file system, in place of one that cannot be written
+        self.root.mkdir()
         (folder / "accounts").mkdir()
         (folder / "accounts" / "..data").mkdir()  # as Kubernetes mounts a Secret
         for name, password in self.passwords.items():
@@ -47,7 +49,7 @@ class Deployed:
         (script,) = pods(self.objects, "mlflow").spec["initContainers"][0]["args"]
         script = script.replace("/etc/mlflow/accounts.py", f"{self.folder}/accounts.py {self.folder}/accounts")
         return subprocess.run(
-            ["sh", "-ec", script], env=self.environment, cwd=self.folder, capture_output=True, text=True, check=False
+            ["sh", "-ec", script], env=self.environment, cwd=self.root, capture_output=True, text=True, check=False
         )
 
     def up(self):
@@ -57,7 +59,7 @@ class Deployed:
             flag, equals, value = word.partition("=")
             value = f"{value},127.0.0.1:{self.port}" if flag == "--allowed-hosts" else told.get(flag, value)
             words.append(f"{flag}{equals}{value}")
-        return running(words, self.log, f"{self.url}/health", env=self.environment, cwd=self.folder)
+        return running(words, self.log, f"{self.url}/health", env=self.environment, cwd=self.root)
 
 
 def make_databases(objects, port, **other):
@@ -169,6 +171,10 @@ def test_the_pipeline_writes_and_the_server_of_pictures_only_reads(deployed, cli
     ):
         with pytest.raises((MlflowException, requests.HTTPError), match=r"PERMISSION_DENIED|Permission denied|403"):
             act()
+
+
+def test_nothing_is_written_beside_the_scratch_folder(deployed):
+    assert list(deployed.root.iterdir()) == []
 
 
 @pytest.fixture
