@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
-from processes import PROGRAMS
+from processes import PROGRAMS, kustomize
 from seaweed import Seaweed
 
 ROOT = Path(__file__).parents[2]
@@ -28,13 +27,6 @@ def deploy(tmp_path_factory):
                 file.unlink()
         subprocess.run([sys.executable, folder / "passwords.py", overlay], check=True, capture_output=True)
     return folder
-
-
-def kustomize(folder):
-    """The objects of a kustomization. YAML 1.1's `y` and `no` count as what kubectl reads, for it quotes them."""
-    made = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
-    return list(yaml.safe_load_all(made.stdout))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What the manifests start in containers: its words, and those started here as processes, with this machine's folders and ports."""
+"""The manifests as kubectl makes them, and what they start in containers as processes of this machine."""
 
 from __future__ import annotations
 
@@ -15,9 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import policies
+import yaml
 
 PROGRAMS = Path(sys.executable).parent
 FILLED_IN = re.compile(r"\$\((\w+)\)")  # by Kubernetes, from a container's environment
+
+
+def kustomize(folder: Path) -> list[policies.Object]:
+    """The objects of a kustomization. YAML 1.1's `y` and `no` count as what kubectl reads, for it quotes them."""
+    made = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    return list(yaml.safe_load_all(made.stdout))
 
 
 def plain(name: str) -> str:

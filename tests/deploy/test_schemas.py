@@ -7,6 +7,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 from kubernetes_validate import utils
+from processes import kustomize
 
 VERSIONS = ["1.30", "1.34"]  # an old one that is about, and that of the cluster where the pipeline was run
 INFERENCE_SERVICE = "serving.kserve.io/v1beta1"
@@ -58,8 +59,9 @@ def check(one, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_object_of_every_overlay_fits_its_schema(rendered, version):
-    different = {json.dumps(one, sort_keys=True) for objects in rendered.values() for one in objects}
+def test_every_object_of_the_base_and_of_every_overlay_fits_its_schema(rendered, deploy, version):
+    made = [*rendered.values(), kustomize(deploy / "base")]
+    different = {json.dumps(one, sort_keys=True) for objects in made for one in objects}
     for text in sorted(different):
         check(json.loads(text), version)
 
