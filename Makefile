@@ -11,6 +11,7 @@ DATA ?=
 RUN_NAME ?=
 RUNNER ?= subprocess
 SET ?=
+OVERLAY ?= dev
 IMAGE ?=
 BASE ?=
 BUILD_FLAGS ?=
@@ -22,7 +23,6 @@ SERVE ?=
 BENCH ?=
 MODEL ?= models:/ddpm-digits@champion
 PORT ?=
-OVERLAY ?= dev
 
 # A variable that nobody here reads would be passed over without a word: it is a setting's, or misspelt.
 VARIABLES := $(shell sed -n 's/^\([A-Z_]*\) ?=.*/\1/p' $(firstword $(MAKEFILE_LIST)))
@@ -67,6 +67,10 @@ demo: $(VENV) ## the same, opened in a browser where there is one
 page: $(VENV) ## a run's page, made anew: make page [RUN_NAME=…] (otherwise the last run's)
 	@exec .venv/bin/ddpm page --run-name="$$RUN_NAME"
 
+.PHONY: secrets
+secrets: ## passwords for a cluster's servers, drawn at random: make secrets [OVERLAY=aws]; then kubectl apply -k deploy/overlays/dev
+	@$(PYTHON) deploy/passwords.py "$(OVERLAY)"
+
 test: $(DEV) ## the tests, on two cores: make test [TESTS='tests/pipelines -k local']
 	@.venv/bin/python -m pytest -n 2 $(TESTS)
 
@@ -105,10 +109,6 @@ submit: $(VENV) ## the pipeline on a cluster: make submit ENDPOINT=http://… [P
 
 resume: $(VENV) ## a run on a cluster, followed again and tried again where it failed: make resume RUN=NAME|ID [ENDPOINT=…] [RETRIES=3]
 	@exec .venv/bin/python -m pipelines.resume --run="$$RUN" --endpoint="$$ENDPOINT" --retries="$$RETRIES"
-
-.PHONY: secrets
-secrets: ## passwords for a cluster's servers, drawn at random: make secrets [OVERLAY=aws]; then kubectl apply -k deploy/overlays/dev
-	@$(PYTHON) deploy/passwords.py "$(OVERLAY)"
 
 clean: ## remove the environments and caches (var/, with all runs, stays)
 	rm -rf .venv .venv-uv build .mypy_cache .pytest_cache .ruff_cache *.egg-info
