@@ -70,7 +70,7 @@ def write(folder: Path) -> tuple[list[Path], dict[str, str]]:
 def main(arguments: list[str]) -> int:
     known = sorted(folder.parent.name for folder in OVERLAYS.glob("*/secrets"))
     if len(arguments) != 1 or arguments[0] not in known:
-        sys.stderr.write(f"name one overlay: {', '.join(known)} (gpu takes dev's)\n")
+        sys.stderr.write(f"name one overlay: {', '.join(known)} (gpu and kserve take dev's)\n")
         return 2
     try:
         files, untold = write(OVERLAYS / arguments[0] / "secrets")
