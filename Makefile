@@ -11,6 +11,7 @@ DATA ?=
 RUN_NAME ?=
 RUNNER ?= subprocess
 SET ?=
+OVERLAY ?= dev
 IMAGE ?=
 TAG ?=
 PUSH ?=
@@ -67,6 +68,10 @@ demo: $(VENV) ## the same, opened in a browser where there is one
 
 page: $(VENV) ## a run's page, made anew: make page [RUN_NAME=…] (otherwise the last run's)
 	@exec .venv/bin/ddpm page --run-name="$$RUN_NAME"
+
+.PHONY: secrets
+secrets: ## passwords for a cluster's servers, drawn at random: make secrets [OVERLAY=aws]; then kubectl apply -k deploy/overlays/dev
+	@$(PYTHON) deploy/passwords.py "$(OVERLAY)"
 
 test: $(DEV) ## the tests, on two cores: make test [TESTS='tests/pipelines -k local']
 	@.venv/bin/python -m pytest -n 2 $(TESTS)

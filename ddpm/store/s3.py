@@ -101,7 +101,9 @@ class S3Store(Store):
         return self.bucket.tried("list", prefix, lambda _: getattr(self.bucket.client, operation)(**arguments))
 
     def entries(self, prefix: str) -> Iterator[Entry]:
-        return (entry for entry in self._objects(prefix) if not is_unfinished(entry.key))
+        # S3 lists in this order; SeaweedFS lists `a/b` before `a-b`.
+        found = (entry for entry in self._objects(prefix) if not is_unfinished(entry.key))
+        yield from sorted(found, key=lambda entry: entry.key)
 
     def _objects(self, prefix: str) -> Iterator[Entry]:
         folder = self.bucket.name_of(prefix).rstrip("/")
