@@ -1,6 +1,6 @@
 """`make submit`: the compiled pipeline on a cluster, watched to its end.
 
-    python -m pipelines.submit --endpoint URL --preset flowers102 [--run-name NAME] [--image IMAGE] [NAME=VALUE …]
+    python -m pipelines.submit --endpoint URL --preset flowers102 [--run-name NAME] [--image IMAGE] [--cluster NAME|PATH] [NAME=VALUE …]
 
 Checks the settings and the places, checks their names and types against what `pipelines/ddpm.yaml` declares, submits
 it through the KFP client and follows its steps (`pipelines/following.py`). Exit status: 0 only when the run SUCCEEDED; 2
