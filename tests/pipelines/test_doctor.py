@@ -1,13 +1,18 @@
 """`make doctor`'s program, against stubs of both APIs and real servers of the places: each finding, and what to do."""
 
+import base64
 import json
 import os
+import shutil
+import threading
 
 import boto3
 import pytest
 import yaml
 from kfp_stub import KubeflowStub
 from kubernetes_stub import KubernetesStub, api_server, config_map, node, quota, secret
+from werkzeug.serving import make_server
+from werkzeug.wrappers import Response
 
 from pipelines.doctor.__main__ import main
 from pipelines.doctor.finding import OK, UNKNOWN, WRONG
@@ -295,6 +300,60 @@ def test_places_are_tried_with_what_the_tasks_are_given(doctor, bucket, moto, po
     assert state == OK and words.startswith(f"study: {postgres.url} answers; ")
     ((state, words),) = about(found, "MLflow")
     assert (status, state) == (3, WRONG) and "cannot be used (connection refused)" in words
+
+
+@pytest.fixture
+def mlflow_server(tmp_path, empty_database, monkeypatch):
+    """MLflow's own server; `login` is what it asks for, as its basic-auth app does, and `version` what it says it is."""
+    from mlflow.server import app, handlers
+
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    monkeypatch.setenv("_MLFLOW_SERVER_FILE_STORE", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", str(tmp_path / "artifacts"))
+    monkeypatch.setattr(handlers, "_tracking_store", None)
+    made = []
+
+    def start(login="", version=""):
+        def guarded(environ, begin):
+            told = base64.b64decode(environ.get("HTTP_AUTHORIZATION", "").removeprefix("Basic ")).decode()
+            if environ["PATH_INFO"] == "/version" and version:
+                return Response(version)(environ, begin)
+            if login and told != login and environ["PATH_INFO"] not in ("/health", "/version"):
+                return Response("You are not authenticated.", 401)(environ, begin)
+            return app(environ, begin)
+
+        made.append(make_server("127.0.0.1", 0, guarded, threaded=True))
+        threading.Thread(target=made[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{made[-1].server_port}"
+
+    yield start
+    for one in made:
+        one.shutdown()
+        one.server_close()
+
+
+def test_an_mlflow_server(doctor, mlflow_server):
+    import mlflow
+
+    os.environ["MLFLOW_TRACKING_URI"] = url = mlflow_server()
+    said = (
+        f"MLflow {mlflow.__version__} at {url}; it asks nobody for a password, so that whoever reaches it may change it"
+    )
+    assert about(doctor()[1], "MLflow") == [(OK, said)]
+    os.environ["MLFLOW_TRACKING_URI"] = url = mlflow_server(version="2.22.1")
+    assert about(doctor()[1], "MLflow") == [(WRONG, f"MLflow: {url} is version 2.22.1; 3 or later is needed")]
+
+
+def test_an_mlflow_server_that_asks_for_a_password(doctor, mlflow_server):
+    url = mlflow_server(login="ddpm:a-very-secret-key")
+    given = config_map("ddpm", {**PLACES, "MLFLOW_TRACKING_URI": url})
+    status, found = doctor(objects=(given, secret("ddpm", KEYS), *WELL[2:]))
+    ((state, words),) = about(found, "MLflow")
+    assert (status, state) == (3, WRONG) and "401" in words and "not authenticated" in words
+    login = {"MLFLOW_TRACKING_USERNAME": "ddpm", "MLFLOW_TRACKING_PASSWORD": "a-very-secret-key"}
+    status, found = doctor(objects=(given, secret("ddpm", {**KEYS, **login}), *WELL[2:]))
+    ((state, words),) = about(found, "MLflow")
+    assert (status, state) == (0, OK) and words.endswith(f" at {url}")
 
 
 @pytest.mark.parametrize(
