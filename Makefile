@@ -15,11 +15,13 @@ OVERLAY ?= dev
 IMAGE ?=
 TAG ?=
 PUSH ?=
+CLUSTER ?=
 BASE ?=
 BUILD_FLAGS ?=
 ENDPOINT ?= $(KFP_ENDPOINT)
 RUN ?=
 RETRIES ?= 0
+PROBE ?=
 TESTS ?=
 SERVE ?=
 BENCH ?=
@@ -46,10 +48,10 @@ override DATA := $(value DATA)
 # The shell reads SET and SERVE, which are several words each; make does not.
 override SET := $(value SET)
 override SERVE := $(value SERVE)
-export PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE MODEL RUN RETRIES
+export PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE CLUSTER MODEL RUN RETRIES
 OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME"
 
-.PHONY: help run ui serve demo page test bench lock lint format types check-compiled compile image images sbom submit resume clean
+.PHONY: help run ui serve demo page test bench lock lint format types check-compiled compile image images sbom submit resume doctor secrets clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,7 +71,6 @@ demo: $(VENV) ## the same, opened in a browser where there is one
 page: $(VENV) ## a run's page, made anew: make page [RUN_NAME=…] (otherwise the last run's)
 	@exec .venv/bin/ddpm page --run-name="$$RUN_NAME"
 
-.PHONY: secrets
 secrets: ## passwords for a cluster's servers, drawn at random: make secrets [OVERLAY=aws]; then kubectl apply -k deploy/overlays/dev
 	@$(PYTHON) deploy/passwords.py "$(OVERLAY)"
 
@@ -96,9 +97,9 @@ format: $(DEV) ## format all, and mend what ruff can
 types: $(DEV) ## mypy
 	@.venv/bin/mypy
 
-compile: $(VENV) ## what is written from the settings and the code, pipelines/ddpm.yaml last: make compile [IMAGE=registry/name@sha256:…]
+compile: $(VENV) ## what is written from the settings and the code, pipelines/ddpm.yaml last: make compile [IMAGE=registry/name@sha256:…] [CLUSTER=gpu-4]
 	@.venv/bin/python -m pipelines.generate
-	@.venv/bin/python -m pipelines.pipeline $(if $(IMAGE),--image "$(IMAGE)")
+	@.venv/bin/python -m pipelines.pipeline $(if $(IMAGE),--image "$(IMAGE)") --cluster="$$CLUSTER"
 
 check-compiled: $(VENV) ## whether configure.py, docs/settings.md and ddpm.yaml are what the settings and the code say
 	@.venv/bin/python -m pipelines.generate --check
@@ -125,11 +126,14 @@ sbom: $(DEV) ## what is in the images, as CycloneDX in var/sbom, from the locks
 	    && echo "var/sbom/ddpm-$${of%%:*}.cdx.json" || exit; \
 	done
 
-submit: $(VENV) ## the pipeline on a cluster: make submit ENDPOINT=http://… [PRESET=flowers102] [RUN_NAME=…] [IMAGE=…] [RETRIES=3] [SET='…']
-	@exec .venv/bin/python -m pipelines.submit $(OURS) --endpoint="$$ENDPOINT" --image="$$IMAGE" --retries="$$RETRIES" $(SET)
+submit: $(VENV) ## the pipeline on a cluster: make submit ENDPOINT=http://… [PRESET=flowers102] [RUN_NAME=…] [IMAGE=…] [CLUSTER=gpu-4] [RETRIES=3] [SET='…']
+	@exec .venv/bin/python -m pipelines.submit $(OURS) --endpoint="$$ENDPOINT" --image="$$IMAGE" --cluster="$$CLUSTER" --retries="$$RETRIES" $(SET)
 
 resume: $(VENV) ## a run on a cluster, followed again and tried again where it failed: make resume RUN=NAME|ID [ENDPOINT=…] [RETRIES=3]
 	@exec .venv/bin/python -m pipelines.resume --run="$$RUN" --endpoint="$$ENDPOINT" --retries="$$RETRIES"
+
+doctor: $(VENV) ## a cluster looked over before a run: make doctor [ENDPOINT=http://…] [CLUSTER=gpu-4] [PROBE=1]
+	@exec .venv/bin/python -m pipelines.doctor --endpoint="$$ENDPOINT" --cluster="$$CLUSTER" --image="$$IMAGE" $(if $(filter-out 0,$(PROBE)),--probe)
 
 clean: ## remove the environments and caches (var/, with all runs, stays)
 	rm -rf .venv .venv-uv build .mypy_cache .pytest_cache .ruff_cache *.egg-info

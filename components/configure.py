@@ -94,8 +94,9 @@ def configure(
     model_name: str,
     run_id: str,
     plan: dsl.Output[dsl.Artifact],
+    note: dsl.Output[dsl.Markdown],
 ):
-    settings = {name: value for name, value in locals().items() if name not in ("plan", "run_id")}
+    settings = {name: value for name, value in locals().items() if name not in ("plan", "note", "run_id")}
     from ddpm.steps import configure as step
 
-    step.in_pipeline({**settings, "run_name": run_name or run_id}, run_id, plan.path)
+    step.in_pipeline({**settings, "run_name": run_name or run_id}, run_id, plan.path, note.path)

@@ -13,6 +13,8 @@ from ddpm.errors import WrongInput
 
 # What a cluster gives its tasks, by the ConfigMap `ddpm`, and a team's server whoever exports them.
 VARIABLES = {"store": "DDPM_STORE", "tracking_uri": "MLFLOW_TRACKING_URI", "study_storage": "DDPM_STUDY_STORAGE"}
+# Where people see the pages of Kubeflow Pipelines and of MLflow, so that each can link the other; tasks may reach them elsewhere.
+KFP_PAGES, MLFLOW_PAGES = "DDPM_KFP_URL", "DDPM_MLFLOW_URL"
 
 NAME_BYTES, PATH_BYTES = 255, 4000  # of one name of a path, and of the whole: what Linux takes, and some room
 

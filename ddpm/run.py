@@ -1,7 +1,7 @@
 """A run of the pipeline: its plan, its folder of the object store, and its place in MLflow.
 
 STORE/runs/RUN_NAME/plan.json       its settings, written once
-                    opened.json     its MLflow run and its study are there
+                    opened.json     its MLflow run, which it names, and its study are there
                     STEP.json       each step's facts, with its seconds; search-WORKER.json of each worker
                     attempts/       what is under way, and how what failed has ended (attempts.py)
                     claims/         which worker has which trial
@@ -75,8 +75,9 @@ class Run:
 
     @cached_property
     def tracker(self) -> Tracker:
-        """Its place in MLflow, whose experiment is named after the data set."""
-        return Tracker(self.plan.tracking_uri, self.name, self.plan.ingest.dataset_name)
+        """Its place in MLflow: an experiment named after the data set, unless the environment has another for it."""
+        known = (read_json(self.folder, OPENED, dict[str, Any], ANEW) if self.is_open else {}).get("mlflow_run", "")
+        return Tracker(self.plan.tracking_uri, self.name, self.plan.ingest.dataset_name, known)
 
     def workplace(self, progress: Progress) -> Workplace:
         return Workplace(progress, self.plan.store, self.plan.tracking_uri)
@@ -139,7 +140,8 @@ class Run:
                 )
 
     def mark_open(self) -> None:
-        self.folder.create(OPENED, b"{}")
+        """Say that its MLflow run, by its id, and its study are there."""
+        self.folder.create(OPENED, json.dumps({"mlflow_run": self.tracker.open({})}).encode())
 
     @property
     def is_open(self) -> bool:

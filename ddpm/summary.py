@@ -85,7 +85,8 @@ class Summary(TypedDict, total=False):
     page: str
     model: SummedModel
     seconds: dict[str, float]  # by step
-    runs_page: str  # where MLflow's pages show it, from the # of their address on
+    runs_page: str  # where MLflow's pages show it among others, from the # of their address on
+    mlflow_run: str  # and by itself
 
 
 NOT_KEPT = {"fid_std": None, "kid_std": None}  # by runs from before trials had intervals

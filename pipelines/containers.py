@@ -23,6 +23,8 @@ PASSED_ON = (
     "DDPM_PATIENCE",
     "DDPM_S3_",
     "MLFLOW_TRACKING_",
+    "MLFLOW_RUN_ID",
+    "MLFLOW_EXPERIMENT_ID",
     "PGPASSWORD",
     "HF_",
     "HTTP_PROXY",

@@ -39,23 +39,24 @@ from components.search import search
 from components.summarise import summarise
 from components.train import train
 from ddpm import outages
+from ddpm.errors import WrongInput
 from ddpm.fields import describe, type_of
 from ddpm.legible import tell
-from ddpm.places import VARIABLES
+from ddpm.places import KFP_PAGES, MLFLOW_PAGES, VARIABLES
 from ddpm.plan import fields, places
 from ddpm.presets import load_preset
+from ddpm.steps import ranks
 from ddpm.store import account
+from pipelines.cluster import DEFAULT, FOLDER, Cluster, Pods, load_cluster
 
 COMPILED = Path(__file__).parent / "ddpm.yaml"
 DEFAULT_PRESET = "digits"
 WORKERS = [0, 1]
 WORKERS_MEANING = "the search's workers, by number: one task each"
 
-GPU = "nvidia.com/gpu"
-SHARED_MEMORY = "8Gi"  # data loaders and collectives pass tensors through /dev/shm; a container's default is 64 MB
 USER = 10001  # the image's own user, as in docker/Containerfile
 SECRET = "ddpm"  # a Secret and a ConfigMap, both optional, and so is each key: workload identity needs no secret
-CONFIG_ENV = (*VARIABLES.values(), outages.VARIABLE, *account.PLACE)
+CONFIG_ENV = (*VARIABLES.values(), outages.VARIABLE, *account.PLACE, KFP_PAGES, MLFLOW_PAGES)
 SECRET_ENV = (
     *account.KEYS,
     "MLFLOW_TRACKING_USERNAME",
@@ -66,18 +67,17 @@ SECRET_ENV = (
 HOUR = 3600
 RETRIES = 3  # every step carries on where it was stopped, so a lost node costs minutes
 CACHE = "/var/cache/ddpm"  # $DDPM_CACHE in docker/Containerfile: downloads, and the blobs of the data set
-CACHE_SIZE = "32Gi"  # of the node's disk; a pod that takes more is evicted
 
 
-def _place(task: dsl.PipelineTask, name: str, hours: int) -> dsl.PipelineTask:
-    """What every task gets: a name to show, no cache of KFP's, credentials, an ordinary user, room, an end, new attempts."""
+def place_task(task: dsl.PipelineTask, name: str, hours: int, pods: Pods) -> dsl.PipelineTask:
+    """What every task gets: a name to show, no cache of KFP's, credentials, an ordinary user, a node, an end, new attempts."""
     task.set_display_name(name)
     # KFP's cache is keyed by argument strings and image names; the steps themselves look whether their result is there.
     task.set_caching_options(False)
     kubernetes.use_secret_as_env(task, SECRET, {name: name for name in SECRET_ENV}, optional=True)
     kubernetes.use_config_map_as_env(task, SECRET, {name: name for name in CONFIG_ENV}, optional=True)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
-    kubernetes.empty_dir_mount(task, "cache", CACHE, size_limit=CACHE_SIZE)
+    _place_on_node(task, pods)
     kubernetes.set_timeout(task, hours * HOUR)
     # Argo counts the longest duration from the first attempt's beginning, and ends a later attempt when it is over.
     longest = f"{(RETRIES + 1) * (hours + 1)}h"
@@ -85,45 +85,64 @@ def _place(task: dsl.PipelineTask, name: str, hours: int) -> dsl.PipelineTask:
     return task
 
 
-def _place_on_gpu(task: dsl.PipelineTask, name: str, hours: int) -> dsl.PipelineTask:
-    """As `_place`, and a GPU and shared memory."""
-    _place(task, name, hours)
-    task.set_accelerator_type(GPU).set_accelerator_limit(1)
-    kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", "Memory", SHARED_MEMORY)
-    return task
+def _place_on_node(task: dsl.PipelineTask, pods: Pods) -> None:
+    """What a task asks of its node (`pipelines/cluster.py`)."""
+    task.set_cpu_request(pods.cpu_request).set_cpu_limit(pods.cpu_limit)
+    task.set_memory_request(pods.memory_request).set_memory_limit(pods.memory_limit)
+    if pods.accelerators:
+        task.set_accelerator_type(pods.accelerator).set_accelerator_limit(pods.accelerators)
+    if pods.accelerators > 1:
+        task.set_env_variable(ranks.VARIABLE, str(pods.accelerators))
+    kubernetes.empty_dir_mount(task, "cache", CACHE, size_limit=pods.cache)
+    if pods.shared_memory:
+        kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", "Memory", pods.shared_memory)
+    for key, value in pods.node_selector.items():
+        kubernetes.add_node_selector(task, key, value)
+    for one in pods.tolerations:
+        kubernetes.add_toleration(
+            task, one.key or None, one.operator, one.value or None, one.effect or None, one.seconds
+        )  # fmt: skip
+    for key, value in pods.labels.items():
+        kubernetes.add_pod_label(task, key, value)
+    for key, value in pods.annotations.items():
+        kubernetes.add_pod_annotation(task, key, value)
+    if pods.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(pods.image_pull_secrets))
 
 
-def _ddpm(search_workers: Any, **settings: Any) -> None:
+def _ddpm(cluster: Cluster, search_workers: Any, **settings: Any) -> None:
     name, store = settings["run_name"], settings["store"]
+    cpu, gpus, gpu = cluster.cpu, cluster.gpu, cluster.gpu.one_accelerator()
 
     ended = summarise(run_name=name, store=store, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
-    _place(ended, "Summarise", hours=1)
+    place_task(ended, "Summarise", 1, cpu)
 
     with dsl.ExitHandler(ended, name="run"):
-        plan = configure(**settings, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
-        _place(plan, "Configure", hours=1)
+        configured = configure(**settings, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
+        place_task(configured, "Configure", 1, cpu)
+        plan = configured.outputs["plan"]
 
-        dataset = ingest(plan=plan.output)
-        _place(dataset, "Ingest", hours=12)
+        dataset = ingest(plan=plan)
+        place_task(dataset, "Ingest", 12, cpu)
 
         with dsl.ParallelFor(search_workers, name="workers") as worker:
-            found = search(plan=plan.output, dataset=dataset.output, worker=worker)
-            _place_on_gpu(found, "Search", hours=72)
+            found = search(plan=plan, dataset=dataset.output, worker=worker)
+            place_task(found, "Search", 72, gpus)
 
-        checkpoint = train(plan=plan.output, dataset=dataset.output, trials=dsl.Collected(found.output))
-        _place_on_gpu(checkpoint, "Train", hours=72)
+        checkpoint = train(plan=plan, dataset=dataset.output, trials=dsl.Collected(found.output))
+        place_task(checkpoint, "Train", 72, gpus)
 
-        report = evaluate(plan=plan.output, dataset=dataset.output, checkpoint=checkpoint.output)
-        _place_on_gpu(report, "Evaluate", hours=12)
+        report = evaluate(plan=plan, dataset=dataset.output, checkpoint=checkpoint.output)
+        place_task(report, "Evaluate", 12, gpu)
 
         version = register(
-            plan=plan.output, dataset=dataset.output, checkpoint=checkpoint.output, report=report.outputs["report"]
+            plan=plan, dataset=dataset.output, checkpoint=checkpoint.output, report=report.outputs["report"]
         )
-        _place(version, "Register", hours=1)
+        place_task(version, "Register", 1, cpu)
 
-        decision = promote(plan=plan.output, dataset=dataset.output, version=version.output)
+        decision = promote(plan=plan, dataset=dataset.output, version=version.output)
         # A champion that was measured otherwise is measured again here.
-        _place_on_gpu(decision, "Promote", hours=12)
+        place_task(decision, "Promote", 12, gpu)
 
 
 def parameters() -> list[inspect.Parameter]:
@@ -145,11 +164,11 @@ def _parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
-def build() -> BaseComponent:
-    """The pipeline. Signature and docstring, from which KFP takes the parameters and what they mean, are the settings'."""
+def build(cluster: Cluster) -> BaseComponent:
+    """The pipeline, for such a cluster. Signature and docstring, from which KFP takes the parameters and what they mean, are the settings'."""
 
     def ddpm(*values: Any) -> None:
-        _ddpm(**dict(zip((parameter.name for parameter in parameters()), values, strict=True)))
+        _ddpm(cluster, **dict(zip((parameter.name for parameter in parameters()), values, strict=True)))
 
     ddpm.__signature__ = inspect.Signature(parameters(), return_annotation=None)  # type: ignore[attr-defined]
     meanings = [f"    {spec.name}: {describe(spec)}" for spec in (*places(), *fields())]
@@ -176,11 +195,11 @@ def set_image(text: str, image: str) -> str:
     return yaml.safe_dump_all([spec, *rest], sort_keys=True)
 
 
-def compiled(image: str = IMAGE) -> str:
-    """The pipeline as YAML: KFP's own document, and the platform's."""
+def compiled(image: str = IMAGE, cluster: str = "") -> str:
+    """The pipeline as YAML: KFP's own document, and the platform's. Raises WrongInput for a cluster that will not do."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "ddpm.yaml")
-        compiler.Compiler().compile(build(), str(path))
+        compiler.Compiler().compile(build(load_cluster(cluster)), str(path))
         text = path.read_text()
     return text if image == IMAGE else set_image(text, image)
 
@@ -193,12 +212,19 @@ def same(one: str, other: str) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipelines.pipeline", description="Compile the pipeline.")
     parser.add_argument("--image", default=IMAGE, help=f"the image of every task (default {IMAGE})")
+    parser.add_argument(
+        "--cluster", default="", help=f"a file of {FOLDER.name}/, by name, or another by path (default {DEFAULT})"
+    )
     parser.add_argument("--output", type=Path, default=COMPILED, help="where to write it (default pipelines/ddpm.yaml)")
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit 1 unless the file says what the code says"
     )
     options = parser.parse_args(arguments)
-    text = compiled(options.image)
+    try:
+        text = compiled(options.image, options.cluster)
+    except WrongInput as problem:
+        tell(problem)
+        return 2
     if options.check:
         if options.output.is_file() and same(options.output.read_text(), text):
             return 0

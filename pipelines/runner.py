@@ -26,6 +26,7 @@ from typing import IO, Any
 from ddpm.errors import WrongInput
 from ddpm.legible import tell
 from ddpm.progress import EVENT_MARK
+from ddpm.steps import ranks
 from pipelines import containers
 
 ATTEMPTS = 2  # a task that was killed, say for its memory, is started once more: every step carries on where it was
@@ -174,7 +175,9 @@ def install(job: Job) -> None:
         )
 
     def run(self: Any) -> status.Status:
-        ok = run_task(self.full_command, self.env_vars, self.image, job)
+        # How many GPUs a step has is a cluster's, which the file may be compiled for.
+        environment = {name: value for name, value in self.env_vars.items() if name != ranks.VARIABLE}
+        ok = run_task(self.full_command, environment, self.image, job)
         return status.Status.SUCCESS if ok else status.Status.FAILURE
 
     subprocess_task_handler.SubprocessTaskHandler.run = run

@@ -47,16 +47,19 @@ def token_now() -> str:
     return token
 
 
-def check_endpoint(endpoint: str, token: str) -> None:
-    """One short look whether a Kubeflow Pipelines API answers: the client's own takes half a minute to give up."""
+def check_endpoint(endpoint: str, token: str) -> dict[str, Any]:
+    """One short look whether a Kubeflow Pipelines API answers: the client's own takes half a minute to give up.
+
+    Returns what it says of itself. Raises Unreachable, or WrongInput for what is no address.
+    """
     if not endpoint.startswith(("http://", "https://")):
         raise WrongInput(f"endpoint: '{endpoint}' will not do; write ENDPOINT=http://HOST:PORT, or export KFP_ENDPOINT")
     url = f"{endpoint.rstrip('/')}/apis/v2beta1/healthz"
     try:
         ask = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
         with urllib.request.urlopen(ask, timeout=20) as answer:
-            json.loads(answer.read())
-    except (json.JSONDecodeError, UnicodeDecodeError):
+            return dict(json.loads(answer.read()))
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError):
         raise Unreachable(f"{url} answers, but not as a Kubeflow Pipelines API does") from None
     except urllib.error.HTTPError as problem:
         if problem.code in (401, 403):

@@ -1,6 +1,6 @@
 """`make submit`: the compiled pipeline on a cluster, watched to its end.
 
-    python -m pipelines.submit --endpoint URL --preset flowers102 [--run-name NAME] [--image IMAGE] [NAME=VALUE …]
+    python -m pipelines.submit --endpoint URL --preset flowers102 [--run-name NAME] [--image IMAGE] [--cluster NAME|PATH] [NAME=VALUE …]
 
 Checks the settings and the places, checks their names and types against what `pipelines/ddpm.yaml` declares, submits
 it through the KFP client and follows its steps (`pipelines/following.py`). Exit status: 0 only when the run SUCCEEDED; 2
@@ -157,6 +157,10 @@ def submit(options: argparse.Namespace) -> int:
             f"weights: {plan.evaluate.weights} is a file of this machine; give a URI, as in s3://bucket/weights.pth"
         )
     package = PACKAGE.read_text()
+    if options.cluster:
+        from pipelines.pipeline import compiled  # it imports KFP's compiler, for seconds
+
+        package = compiled(cluster=options.cluster)
     parameters = {**plan.parameters(), request.WORKERS: workers}
     check_against(next(yaml.safe_load_all(package)), parameters)
     if options.image:
@@ -186,6 +190,11 @@ def main(arguments: list[str] | None = None) -> int:
     cluster_flags(parser)
     parser.add_argument("--experiment", default="", help="the KFP experiment (default: the data set's name)")
     parser.add_argument("--image", default="", help="the image of every task (default: the compiled file's)")
+    parser.add_argument(
+        "--cluster",
+        default="",
+        help="what the tasks ask of its nodes, a file of pipelines/clusters/ by name, or another by path (default: the compiled file's)",
+    )
     parser.add_argument("--no-wait", action="store_true", help="leave once the run is submitted")
     parser.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="settings other than the preset's")
     return ended(lambda: submit(parser.parse_args(arguments)))

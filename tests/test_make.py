@@ -62,6 +62,14 @@ def test_settings_are_the_shell_s_to_read_and_not_make_s(installed):
     assert not (installed / "x").exists()
 
 
+@pytest.mark.parametrize("target", ["doctor", "compile"])
+def test_a_cluster_s_file_arrives_untouched_too(installed, target):
+    found = make(installed, *OLD, target, "CLUSTER=no such `touch x`")
+    assert found.returncode == 2
+    assert "CLUSTER: there is neither a file 'no such `touch x`' nor a cluster of that name" in found.stderr
+    assert not (installed / "x").exists()
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,6 +33,7 @@ from ddpm.data.sources import Picture, Source
 from ddpm.data.sources.source import name_digest
 from ddpm.data.workers import Packed, Workers
 from ddpm.errors import WrongInput
+from ddpm.processors import processors
 from ddpm.progress import Progress
 from ddpm.settings import FORMAT_VERSION, IngestSettings
 from ddpm.store import Store
@@ -82,7 +82,7 @@ def ingest(settings: IngestSettings, store: Store, progress: Progress, workers: 
     for line in source.remarks(settings.quarantine_limit):
         progress.say(line)
     pictures = _chosen(source.pictures, settings.max_pictures)
-    count = min(workers or _cores(), -(-len(pictures) // BATCH)) or 1
+    count = min(workers or processors(), -(-len(pictures) // BATCH)) or 1
     with Workers(count, settings.image_size, settings.smallest_side) as pool:
         records, reused = _Work(settings, store, progress, pool, count, pictures).run()
     _renew(store, records)
@@ -104,11 +104,6 @@ def _renew(store: Store, records: Sequence[Record]) -> None:
                 raise WrongInput(
                     f"{store.uri(blob_key(shard['sha256']))} was removed while it was needed, perhaps by `ddpm gc`; run the same again: it goes on from here"
                 )
-
-
-def _cores() -> int:
-    """Those that this process may use, which in a container are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _published(settings: IngestSettings, manifest: Manifest) -> DatasetFacts:

@@ -32,13 +32,15 @@ def close_run(run: Run, session: str, over: bool, ended_well: bool = True, error
         failed = _never_began(run, session)
     summary = gather(run, succeeded, error, failed, session)
     before = run.facts("summary") or {}
+    if "mlflow_run" in before:
+        summary["mlflow_run"] = before["mlflow_run"]
     if runs_page := before.get("runs_page"):
         summary["runs_page"] = runs_page
     if {**before, "ended": summary["ended"], "session": session} == {"session": session, **summary}:
         summary["ended"] = before.get("ended", summary["ended"])
     _keep(run, summary)  # MLflow may be away, and what the steps have left is told all the same
     expect(run.plan.tracking_uri)  # it answered when the run was configured
-    summary["runs_page"] = run.tracker.runs_page()
+    summary["runs_page"], summary["mlflow_run"] = run.tracker.runs_page(), run.tracker.run_page()
     page = _keep(run, summary)
     if over:
         run.tracker.end_children("KILLED")  # nobody works on the run any more

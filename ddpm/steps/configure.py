@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 from ddpm.attempts import REFUSED
@@ -17,16 +18,19 @@ from ddpm.run import Run, attempts_of
 from ddpm.search.study import create_study, open_storage
 from ddpm.steps.task import Facts, perform
 from ddpm.store import open_store
-from ddpm.tracking import expect, open_client
+from ddpm.tracking import address, expect, open_client, pipeline_tags
 
 
-def configure(parameters: dict[str, Any], progress: Progress) -> Run:
+def configure(parameters: dict[str, Any], progress: Progress, session: str = "") -> Run:
     """Check everything that can be checked before the work, then open the run: its plan, its MLflow run, its study.
 
     Inception's weights are among it: a file that is not the one that is meant, or has not the layer, and a download that
     cannot be had, are found before pictures are ingested and models trained.
 
     A run name that is known resumes that run. Raises WrongInput where it was configured otherwise.
+
+    Args:
+        session: the run of the pipeline, by its runner's id.
     """
     plan = Plan.from_parameters(parameters)
     sources.parse(plan.ingest.source).check()
@@ -47,7 +51,7 @@ def configure(parameters: dict[str, Any], progress: Progress) -> Run:
         inception_weights(plan.evaluate, open_store(plan.store), progress)  # not after an ingest and a first trial
     if not run.write_plan():
         progress.say(f"carrying on with run {run.name}")
-    run.tracker.open(plan.parameters())
+    run.tracker.open(plan.parameters(), pipeline_tags(session))
     create_study(plan.study_storage, run.name, plan.search, progress)
     run.mark_open()
     return run
@@ -71,8 +75,18 @@ def join(parameters: dict[str, Any], progress: Progress, seconds: float) -> Run:
     return run
 
 
-def in_pipeline(parameters: dict[str, Any], session: str, output: str) -> None:
-    """The pipeline's first task: it has no plan yet, and makes one. `session` is the runner's id of this run of it."""
+def words_for(run: Run) -> str:
+    """Where a run is recorded and kept, in Markdown."""
+    page = address(run.plan.tracking_uri, run.tracker.run_page())
+    recorded = f"[run {run.tracker.open({})}]({page})" if page else f"run {run.tracker.open({})}"
+    return f"**{run.name}** is recorded in MLflow as {recorded}, and kept in `{run.folder.root}`.\n"
+
+
+def in_pipeline(parameters: dict[str, Any], session: str, output: str, note: str) -> None:
+    """The pipeline's first task: it has no plan yet, and makes one. `session` is the runner's id of this run of it.
+
+    Where the run is recorded stands in the Markdown file `note`, which the runner shows as the task's page.
+    """
     filled: dict[str, Any] = {}
 
     def opened() -> tuple[Run, str]:
@@ -88,6 +102,8 @@ def in_pipeline(parameters: dict[str, Any], session: str, output: str) -> None:
         return run, session
 
     def work(run: Run, progress: Progress) -> Facts:
-        return {"plan": json.loads(configure(filled, progress).plan.to_json()), "session": session}
+        run = configure(filled, progress, session)
+        Path(note).write_text(words_for(run))
+        return {"plan": json.loads(run.plan.to_json()), "session": session}
 
     perform("configure", opened, work, output)

@@ -20,6 +20,7 @@ __all__ = ["in_pipeline", "register"]
 def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, trained: Trained, report: Report) -> Registered:
     name = run.plan.registry.model_name
     tags = {"run_name": run.name, "dataset_digest": dataset["digest"], "dataset_uri": dataset["uri"], "study": run.name}
+    tags |= run.tracker.pipeline()
     if (trial := cast(Mapping[str, Any], trained).get("best")) is not None:
         tags["trial"] = str(trial)
     run_id = run.tracker.child(FINAL, {}, {}).run_id

@@ -14,6 +14,7 @@ from ddpm.progress import EVENT_MARK
 from ddpm.run import Run, attempts_of
 from ddpm.run_page.close import close_run
 from ddpm.summary import Summary
+from ddpm.tracking import address
 
 UNSUCCESSFUL = ("FAILED", "CANCELED", "CANCELLED", "CANCELING")
 
@@ -31,13 +32,15 @@ def summarise(run_name: str, store: str, state: str, error: str = "", session: s
     return close_run(Run.named(run_name, store), session, True, state not in UNSUCCESSFUL, error)
 
 
-def words_for(summary: Summary) -> list[str]:
-    """The summary in a few lines of Markdown, for the runner's own page of the run."""
+def words_for(summary: Summary, tracking_uri: str = "") -> list[str]:
+    """The summary in a few lines of Markdown, for the runner's own page of the run; with a link into MLflow's pages."""
     lines = [f"**{summary['run_name']}: {summary['state']}**, {summary['ended']}"]
     lines += [f"- {in_words(failure)}" for failure in summary.get("failed", [])]
     if model := summary.get("model"):
         aliases = ", ".join(model["aliases"]) or "no alias"
         lines.append(f"- {model['name']} version {model['version']} ({aliases}) {model['decision']}".rstrip())
+    if (page := summary.get("mlflow_run")) and (link := address(tracking_uri, page)):
+        lines.append(f"- [the run in MLflow]({link})")
     return lines
 
 
@@ -61,7 +64,8 @@ def _lines(run_name: str, store: str, state: str, error: str, session: str) -> l
         # The run was refused before it was opened. What there is of that name is another's, and stays as it is.
         return [f"**{run_name}: refused**", *(f"- {in_words(failure)}" for failure in attempts.failures())]
     try:
-        return words_for(summarise(run_name, store, state, error, session))
+        summary = summarise(run_name, store, state, error, session)
+        return words_for(summary, Run.named(run_name, store).plan.tracking_uri)
     except WrongInput as problem:  # it failed before it had a plan
         failures = attempts.failures() if session else []
         return [f"nothing to summarise: {problem}", *(f"- {in_words(failure)}" for failure in failures)]

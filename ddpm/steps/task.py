@@ -8,8 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddpm.attempts import STOPPED
 from ddpm.errors import Outage, Refused, WrongInput
@@ -19,14 +20,20 @@ from ddpm.legible import tell
 from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Progress, open_progress
 from ddpm.run import Run
+from ddpm.steps.ranks import processes, run_in_ranks
 from ddpm.store.reading import parse_json, read_file
 from ddpm.summary import STEPS
 from ddpm.tracking import expect
 
+if TYPE_CHECKING:
+    from ddpm.training.world import World
+
 Facts = Mapping[str, Any]
 
 
-def task(step: str, numbered: str = "") -> Callable[[Callable[..., Facts]], Callable[..., None]]:
+def task(
+    step: str, numbered: str = "", follow: Callable[..., None] | None = None
+) -> Callable[[Callable[..., Facts]], Callable[..., None]]:
     """Make `work(run, progress, *pointers, **more) -> facts` a pipeline's task.
 
     It is called with paths: `task(plan, *artifacts, output=…, **more)`. The work is given the run of the plan and what
@@ -34,6 +41,8 @@ def task(step: str, numbered: str = "") -> Callable[[Callable[..., Facts]], Call
 
     Args:
         numbered: of `more`, the one that tells apart several tasks of the same step.
+        follow: `follow(run, *pointers, world=…)` is what the other ranks do, of a step that can work in several processes
+            (`ddpm/steps/ranks.py`); its work is given the `world` too.
     """
 
     def made(work: Callable[..., Facts]) -> Callable[..., None]:
@@ -44,11 +53,25 @@ def task(step: str, numbered: str = "") -> Callable[[Callable[..., Facts]], Call
                 run.folder.expect()  # it answered when the run was configured
                 return run, facts.get("session", "")
 
-            def done(run: Run, progress: Progress) -> Facts:
+            def done(run: Run, progress: Progress, **world: World) -> Facts:
                 expect(run.plan.tracking_uri)  # and so did this
-                return work(run, progress, *map(read_pointer, artifacts), **more)
+                return work(run, progress, *map(read_pointer, artifacts), **more, **world)
 
-            perform(step, opened, done, output, f"{step}-{more[numbered]}" if numbered else step)
+            key = f"{step}-{more[numbered]}" if numbered else step
+            if follow is None:
+                perform(step, opened, done, output, key)
+            elif (count := processes()) > 1:
+                if ended := run_in_ranks(count, work.__module__, (plan, *artifacts), {"output": output, **more}):
+                    sys.exit(ended)
+            else:
+                from ddpm.training.world import join_world  # it imports torch
+
+                with join_world() as world:
+                    if world.leads:
+                        perform(step, opened, partial(done, world=world), output, key)
+                    else:
+                        load_extensions()
+                        follow(opened()[0], *map(read_pointer, artifacts), world=world)
 
         return called
 

@@ -13,7 +13,7 @@ from ddpm.progress import Progress, Quiet
 from ddpm.run import FINAL, Run
 from ddpm.search.choice import Choice, choose, choose_average, winner_settings
 from ddpm.search.recorder import Recorder
-from ddpm.settings import ModelSettings, TrainSettings
+from ddpm.settings import ModelSettings, TrainSettings, pick
 from ddpm.steps.task import task
 from ddpm.tracking import NoTrackedRun, TrackedRun
 from ddpm.training.ledger import Trained
@@ -57,8 +57,15 @@ def train(
     return trained
 
 
-@task("train")
-def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts) -> FinalFacts:
+def train_along(run: Run, dataset: DatasetFacts, world: World) -> None:
+    """What the ranks beside rank 0 do: hear what was chosen, and train with it."""
+    data, chosen = open_dataset(dataset["uri"]), world.broadcast(None)
+    model, settings = pick(ModelSettings, chosen["settings"]), pick(TrainSettings, chosen["settings"])
+    train(run.workplace(Quiet()), model, settings, data, run.final, chosen["start"], world=world)
+
+
+@task("train", follow=train_along)
+def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, world: World) -> FinalFacts:
     """Choose among the run's trials, train the winner on to the full budget, and choose the average it is drawn from.
 
     Raises Refused where there is no choice yet.
@@ -67,7 +74,7 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts) -> FinalFac
     winner = chosen["trials"][chosen["best"]]
     progress.say(f"chosen: {chosen['best_why']}")
     model, settings = winner_settings(plan, winner)
-    params, device = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}, device_name(pick_device())
+    params, device = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}, device_name(world.device)
     run.tracker.open({"channel_mults": model.channel_mults, "lr": settings.lr})  # what a list of runs is read by
     with run.tracker.parent() as parent:
         parent.dataset(dataset)
@@ -75,9 +82,10 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts) -> FinalFac
     tags = {"kind": "final", "trial": str(winner["number"]), "device": device}
     with run.tracker.child(FINAL, params, tags, training=True) as tracked:
         tracked.dataset(dataset)
+        world.broadcast({"settings": params, "start": winner["checkpoint"]})
         trained = train(
             run.workplace(progress), model, settings, open_dataset(dataset["uri"]), run.final, winner["checkpoint"], tracked,
-            plan.search.score_steps, "final training",
+            plan.search.score_steps, "final training", world,
         )  # fmt: skip
         choose_average(run, trained["checkpoint"], dataset["uri"], tracked, progress)
     return {**trained, **chosen}

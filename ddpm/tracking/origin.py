@@ -1,4 +1,4 @@
-"""Which code, packages and process made a run."""
+"""Which code, packages, process and pipeline made a run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import platform
 import subprocess
 from pathlib import Path
 
+from ddpm.places import KFP_PAGES
+
+PIPELINE = ("kfp.pipeline_run_id", "kfp.pipeline_run_url")  # as Kubeflow's own MLflow plugin calls them
 PACKAGES = ("ddpm", "kfp", "mlflow", "numpy", "optuna", "torch", "torch-fidelity", "torchvision")
 
 
@@ -34,6 +37,19 @@ def package_versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # the engine's image has no MLflow, for one
             found[f"version.{name}"] = importlib.metadata.version(name)
     return found
+
+
+def pipeline_tags(session: str) -> dict[str, str]:
+    """Which run of a Kubeflow Pipelines server this process works for, as tags; nothing where no server runs it.
+
+    Args:
+        session: the run's id there.
+    """
+    if not os.environ.get("KFP_POD_NAME"):  # which KFP gives every task's container
+        return {}
+    pages = os.environ.get(KFP_PAGES, "").rstrip("/")
+    found = (session, f"{pages}/#/runs/details/{session}" if pages else "")
+    return {name: value for name, value in zip(PIPELINE, found, strict=True) if value}
 
 
 def user_name() -> str:

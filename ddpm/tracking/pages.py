@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
+from ddpm import places
 from ddpm.tracking.client import Client
 
 VIEW = "ddpm"  # the name of our view of an experiment, which MLflow keeps as a tag of it
@@ -24,3 +26,14 @@ def runs_page(client: Client, experiment_id: str) -> str:
     client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{VIEW}", json.dumps(view))
     client.set_experiment_tag(experiment_id, "mlflow.experimentKind", "custom_model_development")
     return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
+
+
+def run_page(experiment_id: str, run_id: str) -> str:
+    """Where a server's pages show a run, from its `#` on."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}"
+
+
+def address(tracking_uri: str, page: str) -> str:
+    """A page's whole address, as people reach MLflow; empty where its place is a database, whose server is nobody knows where."""
+    server = os.environ.get(places.MLFLOW_PAGES) or tracking_uri
+    return f"{server.rstrip('/')}/{page}" if server.startswith(("http://", "https://")) else ""

@@ -6,40 +6,104 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from ddpm.tracking import fit
+from ddpm.progress import announce
+from ddpm.tracking import begun, fit
 from ddpm.tracking.client import Client, open_client, open_experiment
-from ddpm.tracking.origin import code_version, has_gone, package_versions, process_name, session_name, user_name
-from ddpm.tracking.pages import runs_page
+from ddpm.tracking.origin import (
+    PIPELINE,
+    code_version,
+    has_gone,
+    package_versions,
+    process_name,
+    session_name,
+    user_name,
+)
+from ddpm.tracking.pages import run_page, runs_page
 from ddpm.tracking.tracked import TrackedRun
 
 RUN_NAME, CHILD, PROCESS = "ddpm.run_name", "ddpm.child", "ddpm.process"
+RECORDED_IN = "ddpm.recorded_in"  # of a run that was begun for one that had a run already: that one's id
 
 
 class Tracker:
-    """A pipeline run's place in MLflow."""
+    """A pipeline run's place in MLflow.
 
-    def __init__(self, tracking_uri: str, run_name: str, experiment: str) -> None:
-        self.tracking_uri, self.run_name, self.experiment = tracking_uri, run_name, experiment
+    Args:
+        experiment: the name of the one in which a run that is new is begun, unless the environment says otherwise.
+        known: the parent run's id, where that is known.
+    """
+
+    def __init__(self, tracking_uri: str, run_name: str, experiment: str, known: str = "") -> None:
+        self.tracking_uri, self.run_name, self.experiment, self._known = tracking_uri, run_name, experiment, known
         self._client: Client | None = None
         self._experiment_id = ""
+        self._begun: Any = None  # the run that somebody else has begun for this one
 
     def _open(self) -> Client:
         if self._client is None:
-            self._client = open_client(self.tracking_uri)
-            self._experiment_id = open_experiment(self._client, self.tracking_uri, self.experiment)
+            client = open_client(self.tracking_uri)
+            self._begun = begun.whole_run(client)
+            self._experiment_id = self._place(client)
+            self._client = client
         return self._client
 
-    def open(self, params: Mapping[str, Any]) -> str:
-        """The parent run's id: found by the run's name, or begun, with params, code version and packages."""
+    def _place(self, client: Client) -> str:
+        """The experiment of the parent run: the one that it is in, or, for one that is new, is to be in."""
+        if known := begun.find_run(client, self._known):
+            return known.info.experiment_id
+        named = client.get_experiment_by_name(fit.shortened(self.experiment, fit.EXPERIMENT))
+        if named and named.lifecycle_stage == "active" and self._found(client, named.experiment_id):
+            return named.experiment_id
+        if self._begun:
+            return self._begun.info.experiment_id
+        return begun.experiment(client) or open_experiment(client, self.tracking_uri, self.experiment)
+
+    def open(self, params: Mapping[str, Any], pipeline: Mapping[str, str] | None = None) -> str:
+        """The parent run's id: found by the run's name, adopted, or begun, with params, code version and packages.
+
+        Args:
+            pipeline: tags that say which run of a pipelines' server it is now.
+        """
         commit = code_version()
         tags = {
             "ddpm.kind": "pipeline", "mlflow.source.name": "ddpm", "mlflow.source.git.commit": commit, "git_commit": commit,
             "python": platform.python_version(), **package_versions(),
         }  # fmt: skip
+        self._adopt(tags)
         run, _ = self._resume(self.run_name, {RUN_NAME: self.run_name, CHILD: ""}, tags, params)
         if params:
             self._claim(run, session_name())
+        for name, value in (pipeline or {}).items():
+            if run.data.tags.get(name) != value:
+                self._open().set_tag(run.info.run_id, name, fit.tag(value))
+        if self._begun and pipeline and self._begun.info.run_id != run.info.run_id:
+            self._open().set_tag(self._begun.info.run_id, RECORDED_IN, run.info.run_id)
         return run.info.run_id
+
+    def _adopt(self, tags: Mapping[str, str]) -> None:
+        """Make the run that was begun for this one the parent, where there is none yet."""
+        client = self._open()
+        if self._begun is None or RECORDED_IN in self._begun.data.tags:
+            return
+        whose = self._begun.data.tags.get(RUN_NAME, "")
+        if whose == self.run_name or self._found(client, self._experiment_id):
+            return
+        if whose:
+            announce(f"{begun.RUN}: that run is run {whose}'s; run {self.run_name} is recorded in one of its own")
+            self._begun = None
+            return
+        for name, value in {**tags, RUN_NAME: self.run_name}.items():
+            client.set_tag(self._begun.info.run_id, fit.name(name), fit.tag(value))
+
+    def pipeline(self) -> dict[str, str]:
+        """Which run of a pipelines' server the parent run says that it is, as tags."""
+        tags = self._open().get_run(self.open({})).data.tags
+        return {name: tags[name] for name in PIPELINE if tags.get(name)}
+
+    def run_page(self) -> str:
+        """Where MLflow's pages show the parent run, from the `#` of their address on."""
+        parent = self.open({})
+        return run_page(self._experiment_id, parent)
 
     def parent(self) -> TrackedRun:
         """The run of the whole; leaving its context does not end it, `finish` does."""
@@ -53,7 +117,7 @@ class Tracker:
         whole = client.get_run(parent)
         if whole.info.status != "RUNNING":
             client.update_run(parent, status="RUNNING")
-        own = {**tags, "mlflow.parentRunId": parent}
+        own = {**tags, begun.PARENT: parent}
         run, resumed = self._resume(name, {RUN_NAME: self.run_name, CHILD: name}, own, params)
         if training:
             self._claim(run, process_name())
@@ -67,21 +131,21 @@ class Tracker:
     def end_children(self, status: str) -> None:
         """End the nested runs that still stand as running: whoever ran them is gone."""
         client, parent = self._open(), self.open({})
-        for run in self._found():
+        for run in self._found(client, self._experiment_id):
             if run.info.status == "RUNNING" and run.info.run_id != parent:
                 client.set_terminated(run.info.run_id, status)
 
-    def _found(self) -> list[Any]:
+    def _found(self, client: Client, experiment_id: str) -> list[Any]:
         """The run and its nested ones."""
-        client = self._open()
-        return client.search_runs([self._experiment_id], f"tags.`{RUN_NAME}` = '{self.run_name}'", max_results=5000)
+        return client.search_runs([experiment_id], f"tags.`{RUN_NAME}` = '{self.run_name}'", max_results=5000)
 
     def _resume(
         self, title: str, identity: Mapping[str, str], tags: Mapping[str, str], params: Mapping[str, Any]
     ) -> tuple[Any, bool]:
         """The run, and whether it was there already."""
         client = self._open()
-        mine = [run for run in self._found() if all(run.data.tags.get(key, "") == of for key, of in identity.items())]
+        found = self._found(client, self._experiment_id)
+        mine = [run for run in found if all(run.data.tags.get(key, "") == of for key, of in identity.items())]
         if mine:
             run = mine[0]
             if run.info.status != "RUNNING" and params:

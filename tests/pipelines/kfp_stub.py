@@ -30,11 +30,12 @@ class KubeflowStub:
     """Serves until closed.
 
     `states` are what a run is at each look, the last one for good: a state, a whole answer, or BROKEN (503), EXPIRED (401)
-    and GONE (404). A retry that is asked for goes on with `retried`.
+    and GONE (404). A retry that is asked for goes on with `retried`. `on_run` is called with a new run's parameters.
     """
 
-    def __init__(self, states, token="", refuse=None, retried=()):
-        self.states, self.token, self.refuse = list(states), token, refuse
+    def __init__(self, states, token="", refuse=None, retried=(), version=None):
+        self.states, self.token, self.refuse, self.version = list(states), token, refuse, version
+        self.on_run = lambda parameters: None
         self.retried = [list(states) for states in retried]
         self.experiments, self.runs, self.calls, self.looks = [], [], [], 0
         stub = self
@@ -63,7 +64,8 @@ class KubeflowStub:
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             return self.send(request, 401, {"error": "who are you?"})
         if path == f"{API}/healthz":
-            return self.send(request, 200, {"multi_user": False})
+            told = {} if self.version is None else {"commit_sha": "0" * 40, "tag_name": self.version}
+            return self.send(request, 200, {"multi_user": False, **told})
         if path == f"{API}/experiments" and body is None:
             return self.send(request, 200, {"experiments": self.experiments})
         if path == f"{API}/experiments":
@@ -73,6 +75,7 @@ class KubeflowStub:
             if self.refuse:
                 return self.send(request, *self.refuse)
             self.runs.append({**body, "run_id": "run-1", "created_at": CREATED})
+            self.on_run(body["runtime_config"]["parameters"])
             return self.send(request, 200, {**self.runs[-1], "state": "PENDING"})
         if path == f"{API}/runs" and body is None:
             asked = json.loads(parse_qs(urlsplit(request.path).query)["filter"][0])["predicates"][0]

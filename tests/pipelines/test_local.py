@@ -47,8 +47,10 @@ def start(var, *more):
     )
 
 
-def run(var, *more):
-    return subprocess.run(command(var, *more), cwd=ROOT, capture_output=True, text=True, check=False, timeout=400)
+def run(var, *more, **environment):
+    return subprocess.run(
+        command(var, *more), cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=400
+    )  # fmt: skip
 
 
 def processes_of(var):
@@ -80,7 +82,8 @@ def finished(tmp_path_factory):
     first.wait()
     assert wait_until_gone(var) == [], "when local.py is gone, so are the tasks"
     assert not (var / "last-run.json").exists()
-    again = run(var, "--run-name", "one", *TINY)
+    pod = {"KFP_POD_NAME": "a-pod", "DDPM_KFP_URL": "https://kubeflow.example"}  # as a cluster's tasks are told
+    again = run(var, "--run-name", "one", *TINY, **pod)
     assert again.returncode == 0, again.stdout + again.stderr
     return var, again
 
@@ -105,6 +108,21 @@ def test_a_killed_run_carries_on_to_the_end(finished):
     assert summary["protocol"]["measurement"]["n"] == 64
     assert summary["protocol"]["generation"]["sampler"] == "ddim"
     assert (summary["model"]["version"], summary["model"]["aliases"]) == (1, ["champion"])
+
+
+def test_the_run_and_the_version_in_mlflow_name_the_pipelines_run(finished):
+    var, _ = finished
+    summary = json.loads((var / "last-run.json").read_text())
+    client = open_client(f"sqlite:///{var}/mlflow/mlflow.db")
+    named = {
+        "kfp.pipeline_run_id": summary["session"],
+        "kfp.pipeline_run_url": f"https://kubeflow.example/#/runs/details/{summary['session']}",
+    }
+    run_id = summary["mlflow_run"].rpartition("/")[2]
+    whole = client.get_run(run_id)
+    assert whole.data.tags["ddpm.kind"] == "pipeline"
+    assert named.items() <= whole.data.tags.items()
+    assert named.items() <= client.get_model_version("ddpm-digits", "1").tags.items()
 
 
 def test_what_the_summary_names_is_there(finished):

@@ -96,6 +96,8 @@ def test_places_are_the_clusters_own_unless_named(documents, placed) -> None:
             "DDPM_PATIENCE",
             "DDPM_S3_ENDPOINT_URL",
             "DDPM_S3_DEFAULT_REGION",
+            "DDPM_KFP_URL",
+            "DDPM_MLFLOW_URL",
         }
 
 

@@ -2,10 +2,13 @@
 
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import kfp
+from kfp.local import docker_task_handler, subprocess_task_handler
 
 from ddpm.progress import EVENT_MARK
+from pipelines import runner
 from pipelines.runner import KFP, Job, run_pipeline
 
 ROOT = Path(__file__).parents[2]
@@ -22,3 +25,16 @@ def test_another_kfp_is_refused_in_one_line(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert said.count("\n") == 1 and said.startswith(EVENT_MARK)
     assert '"status": 2' in said and f"version 9.9.9 is installed, and its tasks are started as in {KFP}" in said
+
+
+def test_processes_for_a_cluster_s_gpus_are_not_started_here(tmp_path, monkeypatch):
+    """`make compile CLUSTER=gpu-4` writes the file that `make run` runs."""
+    handlers = (subprocess_task_handler.SubprocessTaskHandler, docker_task_handler.DockerTaskHandler)
+    for handler in handlers:
+        monkeypatch.setattr(handler, "run", handler.run)  # which puts back what is installed
+    seen = []
+    monkeypatch.setattr(runner, "run_task", lambda command, environment, image, job: seen.append(environment) or True)
+    runner.install(Job(str(tmp_path / "none.yaml"), {}, str(tmp_path), "subprocess", "run", 1))
+    for handler in handlers:
+        handler.run(SimpleNamespace(full_command=[], image="", env_vars={"DDPM_PROCESSES": "4", "KEPT": "x"}))
+    assert seen == [{"KEPT": "x"}] * 2

@@ -86,6 +86,18 @@ def test_another_image_is_in_every_task(stub):
     assert IMAGE not in text
 
 
+def test_what_the_tasks_ask_of_a_node_is_compiled_in(stub):
+    server = stub()
+    assert submit(server.url, "--cluster", "gpu-4").returncode == 0
+    spec = server.runs[0]["pipeline_spec"]["pipeline_spec"]
+    train = spec["deploymentSpec"]["executors"]["exec-train"]["container"]
+    assert train["resources"]["accelerator"]["resourceCount"] == "4"
+    assert train["env"] == [{"name": "DDPM_PROCESSES", "value": "4"}]
+    refused = submit(stub().url, "--cluster", "gpu-40")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("CLUSTER: there is neither a file 'gpu-40'")
+
+
 def test_a_token_is_sent_and_never_shown(stub):
     server = stub("SUCCEEDED", token="very-secret")
     without = submit(server.url)

@@ -1,0 +1,72 @@
+"""A step in several processes of one container, by torchrun: one a GPU.
+
+$DDPM_PROCESSES says how many; the compiled pipeline sets it where a step has more than one GPU. The task's own process
+starts torchrun and waits for it; in each of torchrun's the same step begins anew, as a rank of one world
+(`ddpm/training/world.py`): rank 0 does what the step does, the others train along.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ddpm.errors import WrongInput
+from ddpm.processors import processors
+
+VARIABLE = "DDPM_PROCESSES"
+MOST = 64
+
+
+def processes() -> int:
+    """In how many processes a step that can is to run. Raises WrongInput for no such number; 1 in torchrun's own."""
+    told = os.environ.get(VARIABLE, "")
+    if "TORCHELASTIC_RUN_ID" in os.environ or not told:
+        return 1
+    if not told.isascii() or not told.isdigit() or not 1 <= int(told) <= MOST:
+        raise WrongInput(f"{VARIABLE}: '{told}' will not do; it must be a number of processes, from 1 to {MOST}")
+    return int(told)
+
+
+def run_in_ranks(count: int, module: str, paths: Sequence[str], more: dict[str, Any]) -> int:
+    """Call `module.in_pipeline(*paths, **more)` in so many processes; the exit status, which is rank 0's where it left one.
+
+    What stops this process stops them: they are given the time to leave as after Ctrl-C.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        status = Path(folder, "status")
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+        call = json.dumps({"paths": [*paths], "more": more})
+        threads = {"OMP_NUM_THREADS": str(max(1, processors() // count))}  # each has a share of the processors
+        running = subprocess.Popen(
+            [*torchrun, "-m", __name__, module, call, str(status)], env={**os.environ, **threads}
+        )
+        before = signal.signal(signal.SIGTERM, lambda *_: running.terminate())
+        try:
+            ended = running.wait()
+        finally:
+            running.kill()  # after Ctrl-C, say; nothing where it has ended
+            signal.signal(signal.SIGTERM, before)
+        return int(status.read_text()) if status.is_file() else ended
+
+
+def main(module: str, call: str, status: str) -> None:
+    """In one of torchrun's processes: the step. How rank 0 ends is kept, for torchrun's own status is always 1."""
+    given = json.loads(call)
+    try:
+        importlib.import_module(module).in_pipeline(*given["paths"], **given["more"])
+    except SystemExit as ended:
+        if os.environ["RANK"] == "0":
+            Path(status).write_text(str(ended.code))
+        raise
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

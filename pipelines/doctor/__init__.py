@@ -1,0 +1,11 @@
+"""`make doctor`: a cluster looked over before a run, by what is asked of it. Nothing is changed there.
+
+    finding.py     what was found, in a line
+    server.py      Kubeflow Pipelines: that it answers, and how old it is
+    namespace.py   the namespace in which tasks run: Secret, ConfigMap, quotas, and what Argo does with a failed pod
+    nodes.py       nodes that would take the pods
+    places.py      the object store, MLflow, and the study's database
+    probe.py       a tiny run, for who asks for it: whether a step that fails is tried again
+
+Kubernetes is asked through the kubeconfig of who runs this, or the pod's own account.
+"""

@@ -1,0 +1,123 @@
+"""A step in several processes of one container: under a real torchrun, on the CPU."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ddpm.errors import WrongInput
+from ddpm.plan import Plan
+from ddpm.progress import Quiet
+from ddpm.steps import ingest, ranks, search, train
+from ddpm.steps.configure import configure
+from ddpm.tracking import open_client
+
+# A step: each rank leaves a file, and ends as it is told.
+STEP = """
+import os, pathlib, signal, sys, time
+
+def in_pipeline(folder, *, ends):
+    mine = pathlib.Path(folder, os.environ["RANK"])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    mine.write_text(os.environ["WORLD_SIZE"])
+    try:
+        if ends == "waits" or (ends == "refused" and mine.name == "1"):
+            time.sleep(300)
+        if ends == "refused":
+            sys.exit(3)
+    except SystemExit as ended:
+        mine.write_text(str(ended.code))
+        raise
+"""
+
+
+@pytest.fixture
+def step(tmp_path, monkeypatch):
+    """The name of a module whose `in_pipeline` torchrun's processes find."""
+    (tmp_path / "a_step.py").write_text(STEP)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    (tmp_path / "left").mkdir()
+    return "a_step"
+
+
+def left(folder):
+    return {file.name: file.read_text() for file in sorted((folder / "left").iterdir())}
+
+
+def test_all_ranks_do_the_step_and_its_status_is_rank_0s(step, tmp_path, capfd):
+    assert ranks.run_in_ranks(2, step, [str(tmp_path / "left")], {"ends": "well"}) == 0
+    assert left(tmp_path) == {"0": "2", "1": "2"}
+    assert ranks.run_in_ranks(2, step, [str(tmp_path / "left")], {"ends": "refused"}) == 3, "torchrun's own is 1"
+    assert left(tmp_path)["0"] == "3", "and a rank that waits for it has been ended"
+
+
+def test_who_ends_the_task_ends_its_ranks(step, tmp_path):
+    code = "import sys; from ddpm.steps.ranks import run_in_ranks; sys.exit(run_in_ranks(2, sys.argv[1], [sys.argv[2]], {'ends': 'waits'}))"
+    task = subprocess.Popen([sys.executable, "-c", code, step, tmp_path / "left"], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while left(tmp_path) != {"0": "2", "1": "2"}:
+        assert task.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    task.send_signal(signal.SIGTERM)
+    assert task.wait(timeout=60) == 143
+    assert left(tmp_path) == {"0": "143", "1": "143"}, "each was left the time to end as it does"
+
+
+@pytest.mark.parametrize("told", ["two", "0", "-1", "65", "1.5"])
+def test_no_number_of_processes_is_wrong_input(monkeypatch, told):
+    monkeypatch.setenv(ranks.VARIABLE, told)
+    with pytest.raises(WrongInput, match="DDPM_PROCESSES: '"):
+        ranks.processes()
+
+
+class Told:
+    """A world whose rank 0 has no trial to train, and says so."""
+
+    leads = False
+
+    def __init__(self):
+        self.asked = 0
+
+    def broadcast(self, value):
+        self.asked += 1
+
+
+def test_a_training_in_as_many_processes_as_it_is_told(tmp_path, monkeypatch):
+    """Each rank imports a witness. What comes of it is one training: rank 0 alone keeps and records."""
+    plan = Plan.from_parameters({
+        "run_name": "ranks", "store": str(tmp_path / "store"), "tracking_uri": f"sqlite:///{tmp_path}/m.db",
+        "study_storage": str(tmp_path / "journal"), "source": "digits", "dataset_name": "digits", "image_size": 8,
+        "extractor": "classifier", "base_channels": 8, "blocks": 1, "attention_resolution": 4, "batch_size": 64,
+        "mults_choices": "1-2", "founding_lr": 1e-3, "trials": 1, "trial_epochs": 1, "epochs": 2, "held_out_every": 1,
+        "prune_every": 1, "score_n": 64, "score_steps": 2, "ema_half_lives": "500", "sampling_steps": 2,
+    })  # fmt: skip
+    run = configure(plan.parameters(), Quiet(), "session")
+    paths = {name: str(tmp_path / f"{name}.json") for name in ("plan", "dataset", "trials", "checkpoint")}
+    Path(paths["plan"]).write_text(json.dumps({"plan": json.loads(run.plan.to_json()), "session": "session"}))
+    before = signal.getsignal(signal.SIGTERM)
+    ingest.in_pipeline(paths["plan"], output=paths["dataset"])
+    search.in_pipeline(paths["plan"], paths["dataset"], worker=0, output=paths["trials"])
+    signal.signal(signal.SIGTERM, before)
+    world = Told()
+    search.train_along(run, json.loads(Path(paths["dataset"]).read_text()), world)
+    assert world.asked == 1, "without a trial, a rank beside rank 0 is done"
+    (tmp_path / "seen").mkdir()
+    (tmp_path / "witness.py").write_text(
+        f"import os, pathlib\npathlib.Path({str(tmp_path / 'seen')!r}, os.environ['RANK']).touch()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("DDPM_EXTENSIONS", "witness")
+    monkeypatch.setenv(ranks.VARIABLE, "2")
+    train.in_pipeline(paths["plan"], paths["dataset"], output=paths["checkpoint"])
+    assert sorted(path.name for path in (tmp_path / "seen").iterdir()) == ["0", "1"]
+    trained = json.loads(Path(paths["checkpoint"]).read_text())
+    assert trained["images_seen"] >= 2 * 1600 and trained["checkpoint"].startswith(f"{tmp_path}/store/runs/ranks/final")
+    assert run.attempts("session").failures() == []
+    client = open_client(plan.tracking_uri)
+    names = [one.info.run_name for one in client.search_runs([client.get_experiment_by_name("digits").experiment_id])]
+    assert sorted(names) == ["final", "ranks", "trial 0"]
