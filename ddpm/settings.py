@@ -194,6 +194,14 @@ class TrainSettings(Typed):
         5, "epochs between held-out losses, each a chance for a new best checkpoint", low=1, high=MOST
     )
     checkpoint_seconds: float = setting(60.0, "time between checkpoints", unit="seconds", above=0, high=MOST)
+    init_from: str = setting(
+        "",
+        "weights to begin with, clock and optimizer anew: a checkpoint (folder or URI), models:/NAME@ALIAS or an exported folder; empty: random ones",
+        place=True,
+    )
+    init_partial: bool = setting(
+        False, "of init_from take what agrees in name and shape, where not all does; else that is refused"
+    )
     train_seed: int = setting(
         0,
         "seed of training's random numbers; a run mixes its name into it: runs of other names are repetitions",

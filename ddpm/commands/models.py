@@ -7,7 +7,7 @@ import dataclasses
 
 from ddpm.arguments import chosen_settings, group_flags, tracking_flag
 from ddpm.commands.table import DATASET, MODEL, SEED, Facts, command, dataset_of, flag, number, place, places, settings
-from ddpm.errors import Refused
+from ddpm.errors import Refused, WrongInput
 from ddpm.plan import PLACES, SEARCHED
 from ddpm.serving.settings import VARIABLE, ServeSettings, from_environment
 from ddpm.settings import DrawSettings, EvaluateSettings, ModelSettings, SearchSettings, TrainSettings, pick
@@ -34,6 +34,10 @@ def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
 
     chosen = chosen_settings(arguments)
     model, training = pick(ModelSettings, chosen), pick(TrainSettings, chosen)
+    if arguments.start and training.init_from:
+        raise WrongInput(
+            "init_from: it takes weights alone, and --start goes on from a checkpoint with its clock and optimizer; give one of them"
+        )
     with join_world() as world:
         data = open_dataset(dataset_of(arguments, place))
         if world.leads and (unused := unused_classes(len(data.classes), model.classes)):

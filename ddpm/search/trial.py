@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from functools import partial
 from typing import TypedDict
 
 import optuna
@@ -28,6 +29,8 @@ from ddpm.run import Run
 from ddpm.search.recorder import Recorder
 from ddpm.search.space import Point, suggest
 from ddpm.settings import ModelSettings, TrainSettings
+from ddpm.training.initial import read_initial
+from ddpm.training.lineage import in_words
 from ddpm.training.trainer import Trainer
 from ddpm.training.world import World
 
@@ -121,10 +124,12 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
         with run.tracker.child(name, {**params, "n": run.plan.search.score_n}, tags, training=True) as tracked:
             tracked.dataset({"name": data.name, "digest": data.digest, "uri": data.uri, "n": len(data.train)})
             out = run.trial(trial.number)
-            world.broadcast({"settings": params, "out": out})
-            trainer = Trainer(model, settings, data, out, world)
+            world.broadcast({"settings": params, "out": out, "initial": run.initial})
+            trainer = Trainer(model, settings, data, out, world, initial=partial(read_initial, run.initial))
             recorder = Recorder(tracked, run.plan.search.score_steps)
             recorder.begins(trainer.averaged)
+            if lineage := trainer.ledger.lineage:
+                tracked.tag("lineage", "; ".join(map(in_words, lineage)))
             trained = trainer.run(Pruner(trial, run.plan, reference, recorder, progress, scoring), progress, task)
             averaged = trainer.averaged
             scores = quick_scores(run.plan, reference, averaged, progress, scoring) if trained["spent_budget"] else None

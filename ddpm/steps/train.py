@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 from ddpm.data.dataset import PictureSet, open_dataset
 from ddpm.data.ingest import DatasetFacts
@@ -10,6 +11,7 @@ from ddpm.device import device_name, pick_device
 from ddpm.model.strips import FRAMES, denoising_strip, noising_strip, watchable
 from ddpm.pictures import grid
 from ddpm.progress import Progress, Quiet
+from ddpm.registry.initial import open_initial
 from ddpm.run import FINAL, Run
 from ddpm.search.choice import Choice, choose, choose_average, winner_settings
 from ddpm.search.recorder import Recorder
@@ -17,6 +19,7 @@ from ddpm.settings import ModelSettings, TrainSettings
 from ddpm.steps.task import task
 from ddpm.tracking import NoTrackedRun, TrackedRun
 from ddpm.training.ledger import Trained
+from ddpm.training.lineage import in_words
 from ddpm.training.observer import NoObserver
 from ddpm.training.trainer import Trainer
 from ddpm.training.world import World
@@ -40,7 +43,9 @@ def train(
     """
     tracked = tracked or NoTrackedRun()
     world = world or World(pick_device())
-    trainer = Trainer(model, settings, data, out, world, start)
+    trainer = Trainer(
+        model, settings, data, out, world, start, partial(open_initial, settings.init_from, place.tracking_uri)
+    )
     if not world.leads:
         return trainer.run(NoObserver(), Quiet(), title)
     place.progress.say(
@@ -48,6 +53,8 @@ def train(
     )
     recorder = Recorder(tracked, grid_steps)
     recorder.begins(trainer.averaged)
+    if lineage := trainer.ledger.lineage:
+        tracked.tag("lineage", "; ".join(map(in_words, lineage)))
     trained = trainer.run(recorder, place.progress, title)
     shown = data.train.images[: len(STRIP_SEEDS)]
     tracked.picture("noising", grid(noising_strip(shown, model), columns=FRAMES))

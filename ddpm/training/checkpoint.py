@@ -30,6 +30,7 @@ from ddpm.settings import FORMAT_VERSION, ModelSettings, TrainSettings, pick
 from ddpm.store import Damaged, Missing, Store, open_store
 from ddpm.store.reading import misfit, read_json, read_tensors
 from ddpm.training.guard import GuardFacts
+from ddpm.training.lineage import Ancestor
 
 MANIFEST = "checkpoint.json"
 SEAL = "manifest_sha256"
@@ -57,6 +58,7 @@ class Standing(TypedDict):
     guard: NotRequired[GuardFacts]  # earlier releases wrote none
     micro_batch: int
     stopped: str  # why it ended before its budget was spent; empty: it has not
+    lineage: NotRequired[list[Ancestor]]  # of one that began with other weights, or went on from others
 
 
 class Manifest(Standing):

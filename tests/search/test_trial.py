@@ -40,9 +40,11 @@ class FakeTrainer:
 
     outcome = "spent"
     averaged = "the averaged model"
+    ledger = SimpleNamespace(lineage=[])
 
-    def __init__(self, model, settings, data, out, *place, **world):
+    def __init__(self, model, settings, data, out, world, initial):
         type(self).given = (model, settings, data, out)
+        type(self).initial = initial
 
     def run(self, observer, progress, task):
         if self.outcome == "refused":
@@ -95,6 +97,7 @@ def test_a_trial_is_told_as_it_ended(run, digits, monkeypatch, outcome, state, f
     model, settings, data, out = FakeTrainer.given
     assert (model.channel_mults, settings.lr, settings.epochs) == (row["channel_mults"], row["lr"], 6)
     assert data is digits and out == run.trial(0)
+    assert FakeTrainer.initial.args == (run.initial,), "all trials begin with what the run keeps"
 
 
 def test_a_trial_is_scored_on_the_way_and_a_hopeless_one_ends(run):
