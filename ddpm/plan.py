@@ -14,6 +14,7 @@ from ddpm.settings import (
     FORMAT_VERSION,
     NAME,
     NAME_FORM,
+    CostSettings,
     DrawSettings,
     EvaluateSettings,
     IngestSettings,
@@ -54,6 +55,7 @@ class Plan(Typed):
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
     registry: RegistrySettings = field(default_factory=RegistrySettings)
+    cost: CostSettings = field(default_factory=CostSettings)
 
     def check(self) -> None:
         for name, value in self.parameters().items():
@@ -127,6 +129,7 @@ ROOMS: dict[str, type] = {
     "evaluate": EvaluateSettings,
     "judge": JudgeSettings,
     "registry": RegistrySettings,
+    "cost": CostSettings,
 }
 
 

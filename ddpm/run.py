@@ -4,6 +4,7 @@ STORE/runs/RUN_NAME/plan.json       its settings, written once
                     opened.json     its MLflow run and its study are there
                     STEP.json       each step's facts, with its seconds; search-WORKER.json of each worker
                     attempts/       what is under way, and how what failed has ended (attempts.py)
+                    lost/           how attempts ended that others came after
                     claims/         which worker has which trial
                     leases/         which worker is at work
                     init/           the weights that its trials begin with, where init_from names some

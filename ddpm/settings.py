@@ -407,6 +407,15 @@ class RegistrySettings(Typed):
     )
 
 
+@dataclass(frozen=True)
+class CostSettings(Typed):
+    """What a run's work costs, so that it can be said."""
+
+    price_per_hour: float = setting(
+        0.0, "what an hour of one device costs, in any currency", low=0, high=10**9, zero="not given"
+    )
+
+
 S = TypeVar("S")
 
 

@@ -7,7 +7,6 @@ checkpoints in the store, its curves in MLflow, and its facts as the user attrib
 from __future__ import annotations
 
 import dataclasses
-import time
 from functools import partial
 from typing import TypedDict
 
@@ -15,11 +14,13 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
+from ddpm.cost import logged, trial_cost
 from ddpm.device import device_name
 from ddpm.errors import Refused
 from ddpm.evaluation.figures.numbers import plus_minus
 from ddpm.evaluation.measure import Scores, score
 from ddpm.evaluation.reference import Reference
+from ddpm.meter import NOTHING, Meter
 from ddpm.model.drawing import draw_told
 from ddpm.model.model import Model
 from ddpm.plan import Plan
@@ -46,7 +47,9 @@ class TrialRow(TypedDict):
     kid: float | None
     fid_std: float | None  # None too of trials from before it was kept, and so is kid_std
     kid_std: float | None
-    seconds: float | None  # of the process that ended it
+    seconds: float | None  # of all processes that worked on it, as far as its checkpoints tell
+    joules: float | None  # None: not measured
+    devices: int | None  # None of trials from before it was kept
     images_seen: int | None
     parameters: int | None  # of the network
     checkpoint: str | None  # URI of the last
@@ -65,6 +68,8 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         "fid_std": known.get("fid_std") if done else None,
         "kid_std": known.get("kid_std") if done else None,
         "seconds": known.get("seconds"),
+        "joules": known.get("joules"),
+        "devices": known.get("devices"),
         "images_seen": known.get("images_seen"),
         "parameters": known.get("parameters"),
         "checkpoint": known.get("checkpoint"),
@@ -111,7 +116,7 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
 
     One that the guard or the scores refuse is told as failed, and a hopeless one as pruned.
     """
-    began, data = time.monotonic(), reference.data
+    meter, spent_before, data = Meter(world.device, world.size), NOTHING, reference.data
     model, settings = trial_settings(run.plan, suggest(trial, run.plan.search))
     name = f"trial {trial.number}"
     of = f"{trial.number + 1} of {run.plan.search.trials}"
@@ -126,6 +131,7 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
             out = run.trial(trial.number)
             world.broadcast({"settings": params, "out": out, "initial": run.initial})
             trainer = Trainer(model, settings, data, out, world, initial=partial(read_initial, run.initial))
+            spent_before = trainer.spent_before
             recorder = Recorder(tracked, run.plan.search.score_steps)
             recorder.begins(trainer.averaged)
             if lineage := trainer.ledger.lineage:
@@ -135,16 +141,19 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
             scores = quick_scores(run.plan, reference, averaged, progress, scoring) if trained["spent_budget"] else None
             if scores:
                 tracked.metrics({**scores.by_key(), "parameters": trained["parameters"]}, trained["images_seen"])
+            facts = {**meter.spent(spent_before), "devices": world.size, "images_seen": trained["images_seen"]}
+            if taken := trial_cost(facts, run.plan.cost.price_per_hour):
+                tracked.metrics(logged(taken), trained["images_seen"])
     except Refused as problem:
         progress.drop(task)
-        trial.set_user_attr("problem", str(problem))
+        for fact, value in {**meter.spent(spent_before), "devices": world.size, "problem": str(problem)}.items():
+            trial.set_user_attr(fact, value)
         trial.study.tell(trial, state=TrialState.FAIL)
         progress.say(f"{said}: failed: {problem}")
         return
-    for fact in ("images_seen", "parameters", "skipped_steps"):
-        trial.set_user_attr(fact, trained[fact])
-    trial.set_user_attr("checkpoint", trained["last_checkpoint"])
-    trial.set_user_attr("seconds", round(time.monotonic() - began, 2))
+    facts |= {"parameters": trained["parameters"], "skipped_steps": trained["skipped_steps"]}
+    for fact, value in {**facts, "checkpoint": trained["last_checkpoint"]}.items():
+        trial.set_user_attr(fact, value)
     if scores is None:
         trial.study.tell(trial, state=TrialState.PRUNED)
         progress.say(f"{said}: pruned after {trained['epochs']:g} epochs")

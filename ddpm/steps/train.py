@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from functools import partial
 
+from ddpm.cost import cost, logged
 from ddpm.data.dataset import PictureSet, open_dataset
 from ddpm.data.ingest import DatasetFacts
 from ddpm.device import device_name, pick_device
@@ -87,4 +88,8 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts) -> FinalFac
             plan.search.score_steps, "final training",
         )  # fmt: skip
         choose_average(run, trained["checkpoint"], dataset["uri"], tracked, progress)
+        if spent := trained.get("spent"):
+            images = trained["images_seen"] - (winner["images_seen"] or 0)
+            taken = cost(spent["seconds"], plan.cost.price_per_hour, 1, images, spent["joules"])
+            tracked.metrics(logged(taken), trained["images_seen"])
     return {**trained, **chosen}

@@ -24,6 +24,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ddpm.errors import WrongInput
+from ddpm.meter import Spent
 from ddpm.model.model import Model, Origin, suited
 from ddpm.model.unet import UNet
 from ddpm.settings import FORMAT_VERSION, ModelSettings, TrainSettings, pick
@@ -58,6 +59,7 @@ class Standing(TypedDict):
     guard: NotRequired[GuardFacts]  # earlier releases wrote none
     micro_batch: int
     stopped: str  # why it ended before its budget was spent; empty: it has not
+    spent: NotRequired[Spent]  # by then, of all processes of this training; earlier releases wrote none
     lineage: NotRequired[list[Ancestor]]  # of one that began with other weights, or went on from others
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any, NotRequired, TypedDict, cast
 
 from ddpm.errors import WrongInput
+from ddpm.meter import Spent
 from ddpm.settings import ModelSettings, TrainSettings
 from ddpm.store import Damaged, Missing, Store
 from ddpm.store.reading import misfit, read_json
@@ -35,6 +36,7 @@ class Trained(TypedDict):
     parameters: int  # of the network
     spent_budget: bool
     stopped: str  # why it ended
+    spent: NotRequired[Spent]  # by all its processes, up to their last checkpoints; earlier releases wrote none
     lineage: NotRequired[list[Ancestor]]  # of one that began with other weights, or went on from others
 
 

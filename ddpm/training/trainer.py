@@ -20,6 +20,7 @@ from torch import Tensor
 from ddpm.data.dataset import PictureSet
 from ddpm.device import keep_memory, threads_for
 from ddpm.errors import Refused, WrongInput
+from ddpm.meter import NOTHING, Meter
 from ddpm.model.diffusion import Diffusion
 from ddpm.model.model import Model, suited
 from ddpm.progress import Progress
@@ -79,6 +80,8 @@ class Trainer:
         self.last_look = math.nan  # the held-out loss, at the last look
         self.stopped = ""  # why it ended before its budget was spent
         self.untold: list[Tensor] = []  # losses of the steps since the last check
+        self.meter = Meter(world.device, world.size)
+        self.spent_before = self.spent = NOTHING  # by earlier processes; by all of them, up to the last checkpoint
         self.saved: str | None = None  # the last checkpoint that is known to be whole
         self.ledger = Ledger(self.out, model, settings, data.digest, start)
         self._restore(initial or (lambda: of_checkpoint(settings.init_from)))
@@ -280,7 +283,9 @@ class Trainer:
             "guard": self.learner.guard.facts(),
             "micro_batch": self.gradients.micro,
             "stopped": self.stopped,
+            "spent": self.meter.spent(self.spent_before),
         }
+        self.spent = facts["spent"]
         if self.ledger.lineage:
             facts["lineage"] = self.ledger.lineage
         folder = checkpoint.write_checkpoint(self.out, self.learner.tensors(), facts, self.model, self.settings)
@@ -314,6 +319,7 @@ class Trainer:
             self._mend_best()
             self.gradients.micro = min(facts["micro_batch"], self.gradients.micro)
             self.saved = read.uri
+            self.spent_before = self.spent = facts.get("spent", NOTHING)
         self.notices += self.learner.load(read)
         self.steps_done = facts["step"]
         self.last_loss = math.nan if facts["loss"] is None else facts["loss"]
@@ -379,6 +385,7 @@ class Trainer:
             "parameters": self.learner.parameters,
             "spent_budget": self.schedule.ends_run(self.steps_done),
             "stopped": self.stopped or "all epochs done",
+            "spent": self.spent,
         }
         if self.ledger.lineage:
             facts["lineage"] = self.ledger.lineage
