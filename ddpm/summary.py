@@ -35,6 +35,7 @@ class SummedTrial(TypedDict):
     number: int
     channel_mults: str | None
     lr: float | None
+    point: dict[str, Any]  # what else was varied, by the settings' names
     state: str  # Optuna's
     fid: float | None
     kid: float | None
@@ -117,7 +118,7 @@ def gather(
     if dataset := facts.get("ingest"):
         summary["dataset"] = _part(SummedDataset, dataset)
     if trained := facts.get("train"):
-        rows = [{**NOT_KEPT, **row, "cost": trial_cost(row, price)} for row in trained["trials"]]
+        rows = [{**NOT_KEPT, "point": {}, **row, "cost": trial_cost(row, price)} for row in trained["trials"]]
         summary["trials"] = [_part(SummedTrial, row) for row in rows]
         summary["best"], summary["best_why"] = trained["best"], trained["best_why"]
         summary["tied"] = trained.get("tied", [])
@@ -136,6 +137,13 @@ def gather(
         summary["seconds"]["search"] = max(worker["seconds"] for worker in workers)
     summary["cost"] = costs(facts, workers, lost(run.folder, over), price)
     return summary
+
+
+def network(trial: SummedTrial) -> str:
+    """A trial's multipliers, and what else was varied."""
+    return ", ".join([
+        trial["channel_mults"] or "–", *(f"{name} {value}" for name, value in trial.get("point", {}).items())
+    ])  # fmt: skip
 
 
 def priced(summary: Summary) -> bool:

@@ -17,7 +17,7 @@ from ddpm.evaluation.report import Report, number_in
 from ddpm.legible import legible
 from ddpm.plan import Plan
 from ddpm.run_page.going_on import going_on, runs_link
-from ddpm.summary import Summary, SummedTrial, priced
+from ddpm.summary import Summary, SummedTrial, network, priced
 
 
 def short(path: str | Path) -> str:
@@ -63,7 +63,7 @@ def trials_table(summary: Summary, score_n: int) -> Table:
     for trial in summary["trials"]:
         best, tied = trial["number"] == summary["best"], trial["number"] in summary.get("tied", ())
         table.add_row(
-            "★" if best else "≈" if tied else "", str(trial["number"]), escape(legible(trial["channel_mults"] or "–")), number(trial["lr"], 3),
+            "★" if best else "≈" if tied else "", str(trial["number"]), escape(legible(network(trial))), number(trial["lr"], 3),
             with_interval(trial["fid"], trial.get("fid_std")), with_interval(trial["kid"], trial.get("kid_std"), 3), number(trial["images_seen"], 7), number(trial["seconds"], 3), *([_money(trial)] if with_price else []),
             trial["state"].lower().replace("complete", ""), style="bold" if best else None,
         )  # fmt: skip

@@ -24,7 +24,7 @@ from ddpm.page.render import data_uri, template
 from ddpm.run import Run
 from ddpm.run_page.going_on import Command, going_on, reference, runs_link
 from ddpm.store import Missing, read_object
-from ddpm.summary import STEPS, Summary, SummedTrial, gather, priced
+from ddpm.summary import STEPS, Summary, SummedTrial, gather, network, priced
 
 UNFINISHED = "UNFINISHED"  # the state of a run without a summary
 SERVER = "http://127.0.0.1:8000"  # where `make serve` and `make demo` listen
@@ -99,7 +99,7 @@ def _trial_cells(row: SummedTrial, summary: Summary) -> dict[str, object]:
         "chosen": row["number"] == summary.get("best"),
         "tied": row["number"] in summary.get("tied", ()),
         "cells": [
-            str(row["number"]), row["channel_mults"] or "–", number(row["lr"]),
+            str(row["number"]), network(row), number(row["lr"]),
             *(_with_interval(cast("float | None", row.get(name)), cast("float | None", row.get(f"{name}_std"))) for name in DECISIVE),
             "–" if seen is None else f"{seen:,}", "–" if row["seconds"] is None else duration(row["seconds"]),
             *([_taken(row.get("cost"))["money"]] if priced(summary) else []), row["state"].lower(),

@@ -7,8 +7,9 @@ checkpoints in the store, its curves in MLflow, and its facts as the user attrib
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import partial
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import optuna
 import torch
@@ -23,7 +24,7 @@ from ddpm.evaluation.reference import Reference
 from ddpm.meter import NOTHING, Meter
 from ddpm.model.drawing import draw_told
 from ddpm.model.model import Model
-from ddpm.plan import Plan
+from ddpm.plan import SEARCHED, Plan
 from ddpm.progress import Progress
 from ddpm.randomness import key
 from ddpm.run import Run
@@ -42,6 +43,7 @@ class TrialRow(TypedDict):
     number: int
     channel_mults: str | None
     lr: float | None
+    point: dict[str, Any]  # what else it tried, by the settings' names
     state: str  # the name of Optuna's
     fid: float | None  # None unless completed, and so is kid
     kid: float | None
@@ -62,6 +64,7 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         "number": trial.number,
         "channel_mults": trial.params.get("channel_mults"),
         "lr": trial.params.get("lr"),
+        "point": {name: value for name, value in trial.params.items() if name not in SEARCHED},
         "state": trial.state.name,
         "fid": known["fid"] if done else None,
         "kid": known["kid"] if done else None,
@@ -77,14 +80,18 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
     }
 
 
+def tried(point: Mapping[str, Any]) -> list[str]:
+    """What a trial tried besides multipliers and rate, each in a word."""
+    return [f"{name} {value}" for name, value in point.items() if name not in SEARCHED]
+
+
 def point_settings(plan: Plan, point: Point) -> tuple[ModelSettings, TrainSettings]:
     """The plan's network and training at a point of the search space.
 
     All trainings of a run have one seed in common: runs of other names are independent repetitions.
     """
     seed = key("run", plan.run_name, plan.train.train_seed) % 2**31
-    model = dataclasses.replace(plan.model, channel_mults=point["channel_mults"])
-    return model, dataclasses.replace(plan.train, lr=point["lr"], train_seed=seed)
+    return plan.at({**point, "train_seed": seed})
 
 
 def trial_settings(plan: Plan, point: Point) -> tuple[ModelSettings, TrainSettings]:
@@ -117,11 +124,12 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
     One that the guard or the scores refuse is told as failed, and a hopeless one as pruned.
     """
     meter, spent_before, data = Meter(world.device, world.size), NOTHING, reference.data
-    model, settings = trial_settings(run.plan, suggest(trial, run.plan.search))
+    point = suggest(trial, run.plan.search)
+    model, settings = trial_settings(run.plan, point)
     name = f"trial {trial.number}"
     of = f"{trial.number + 1} of {run.plan.search.trials}"
     task = f"{name} ({of}) · {model.channel_mults}"
-    said = f"{task} · lr {settings.lr:.2g}"
+    said = " · ".join([task, f"lr {settings.lr:.2g}", *tried(point)])
     scoring = f"{name} ({of}) · its score"
     params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
     tags = {"kind": "trial", "trial": str(trial.number), "device": device_name(world.device)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -73,8 +73,9 @@ def _initial(run: Run, progress: Progress) -> Callable[[], None]:
     if is_initial(run.initial):
         return lambda: None
     initial = open_initial(plan.train.init_from, plan.tracking_uri)
-    for choice in plan.search.choices:
-        model = dataclasses.replace(plan.model, channel_mults=choice)
+    varied = {"channel_mults": plan.search.choices, **plan.search.varied}
+    for values in itertools.product(*varied.values()):
+        model, _ = plan.at(dict(zip(varied, values, strict=True)))
         agree(initial, model, plan.ingest.image_size, plan.train.init_partial)
     progress.say(f"every trial begins with weights of {initial.origin.reference}, which the run keeps")
     return partial(write_initial, run.initial, initial)

@@ -16,6 +16,7 @@ from ddpm.registry.initial import open_initial
 from ddpm.run import FINAL, Run
 from ddpm.search.choice import Choice, choose, choose_average, winner_settings
 from ddpm.search.recorder import Recorder
+from ddpm.search.trial import tried
 from ddpm.settings import ModelSettings, TrainSettings
 from ddpm.steps.task import task
 from ddpm.tracking import NoTrackedRun, TrackedRun
@@ -80,6 +81,8 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts) -> FinalFac
     with run.tracker.parent() as parent:
         parent.dataset(dataset)
         parent.tag("device", device)
+        if others := tried(winner.get("point", {})):
+            parent.tag("chosen", ", ".join(others))
     tags = {"kind": "final", "trial": str(winner["number"]), "device": device}
     with run.tracker.child(FINAL, params, tags, training=True) as tracked:
         tracked.dataset(dataset)
@@ -87,7 +90,7 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts) -> FinalFac
             run.workplace(progress), model, settings, open_dataset(dataset["uri"]), run.final, winner["checkpoint"], tracked,
             plan.search.score_steps, "final training",
         )  # fmt: skip
-        choose_average(run, trained["checkpoint"], dataset["uri"], tracked, progress)
+        choose_average(run, settings.half_lives, trained["checkpoint"], dataset["uri"], tracked, progress)
         if spent := trained.get("spent"):
             images = trained["images_seen"] - (winner["images_seen"] or 0)
             taken = cost(spent["seconds"], plan.cost.price_per_hour, 1, images, spent["joules"])

@@ -24,7 +24,7 @@ from ddpm.meter import NOTHING, Meter
 from ddpm.model.diffusion import Diffusion
 from ddpm.model.model import Model, suited
 from ddpm.progress import Progress
-from ddpm.settings import ModelSettings, TrainSettings
+from ddpm.settings import ModelSettings, TrainSettings, require_one_weight
 from ddpm.store import Store, open_store
 from ddpm.training import checkpoint
 from ddpm.training.batches import Batches
@@ -99,8 +99,7 @@ class Trainer:
             self.notices.append(
                 "nothing is held out, so that patience has nothing to go by: the whole budget will be spent"
             )
-        if model.objective == "edm" and settings.min_snr_gamma:
-            raise WrongInput("min_snr_gamma: edm has a weight of its own, on which min-SNR must not be stacked; give 0")
+        require_one_weight(model, settings)
         batch, processes = self.schedule.batch, self.world.size
         if batch % processes:
             raise WrongInput(
