@@ -25,9 +25,8 @@ from functools import cached_property
 from typing import Any
 
 from ddpm.attempts import Attempts
-from ddpm.credentials import without_password
 from ddpm.errors import WrongInput
-from ddpm.plan import PLACES, Plan, fields
+from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.settings import NAME, NAME_FORM
 from ddpm.store import Missing, Store, open_store
@@ -137,13 +136,11 @@ class Run:
             raise WrongInput(
                 f"run_name: run {self.name} was made in {before.get('store')}, which is {self.plan.store} now; its data set and its versions are found as before, but to carry on give another run_name, or move the folder back"
             )
-        defaults = {spec.name: spec.default for spec in fields()}  # a setting that came later was at its default
+        was = Plan.from_json(json.dumps(before)).parameters()  # in today's words; what came later was at its default
         for name, value in self.plan.parameters().items():
-            if name in PLACES and name in before:
-                before[name] = without_password(str(before[name]))  # release 0.1 kept it
-            if (was := before.get(name, defaults.get(name))) != value:
+            if was[name] != value:
                 raise WrongInput(
-                    f"run_name: run {self.name} has {name} {was!r}, not {value!r}; give another run_name, or the same settings"
+                    f"run_name: run {self.name} has {name} {was[name]!r}, not {value!r}; give another run_name, or the same settings"
                 )
 
     def mark_open(self) -> None:

@@ -48,6 +48,7 @@ from ddpm.training.checkpoint import (
     load_model,
     read_facts,
 )
+from ddpm.training.lineage import in_words
 
 __all__ = [
     "Registered",
@@ -113,6 +114,7 @@ def register(
         **_filters(contents.model, report, origin),
         "dataset_digest": facts.get("dataset_digest") or "",
         "dataset_uri": facts.get("dataset_uri") or "",
+        "lineage": "; ".join(map(in_words, facts.get("lineage", []))),
         **tags,
         WEIGHTS_TAG: sha256,
         FILES_TAG: hashlib.sha256(contents.files[LIST]).hexdigest(),

@@ -185,7 +185,7 @@ def agree(initial: Initial, model: ModelSettings, image_size: int, partial: bool
         raise WrongInput(f"init_from: {reference} has no tensor in common with this network; give its settings")
     if (found.anew or found.left) and not partial:
         raise WrongInput(
-            f"init_from: {reference} is another network: {_differences(initial, model, image_size)}; only {len(found.taken)} of {len(own)} tensors agree; give its settings, or init_partial=true, which takes those and begins the others anew"
+            f"init_from: {reference} is another network: {_differences(initial, model, image_size)}; only {len(found.taken)} tensors agree, of {len(given)} there and {len(own)} here; give its settings, or init_partial=true, which takes those and begins the others anew"
         )
     return found
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any, NotRequired, TypedDict, cast
 
 from ddpm.errors import WrongInput
 from ddpm.meter import Spent
-from ddpm.settings import ModelSettings, TrainSettings
+from ddpm.settings import ModelSettings, TrainSettings, pick
 from ddpm.store import Damaged, Missing, Store
 from ddpm.store.reading import misfit, read_json
-from ddpm.training.checkpoint import MANIFEST, Checkpoint
+from ddpm.training.checkpoint import Checkpoint
 from ddpm.training.lineage import Ancestor, kept_folders
 from ddpm.training.schedule import Schedule
 
 # On the way; micro_batch changes roundings only, and dropout's masks.
 MAY_CHANGE = ("checkpoint_seconds", "resident", "micro_batch")
-# What stands for a setting that came after a training began.
-DEFAULTS = {spec.name: spec.default for kind in (ModelSettings, TrainSettings) for spec in fields(kind)}
 
 
 class Trained(TypedDict):
@@ -64,11 +62,13 @@ class Ledger:
             "dataset_digest": dataset_digest,
             "start": start,
         }
-        before = self._read("training.json") or self.identity
+        before: dict[str, Any] = self._read("training.json") or self.identity
+        for kind in (ModelSettings, TrainSettings):  # in today's words; a setting that came later was at its default
+            before = {**before, **asdict(pick(kind, before))}
         self.lineage: list[Ancestor] = before.get("lineage", [])
         self.ended: Trained | None = None
         for name, value in self.identity.items():
-            was = before.get(name, DEFAULTS.get(name))
+            was: Any = before.get(name)
             if was == value:
                 continue
             if name != "epochs" or not self._may_go_on(was, settings.epochs):
@@ -118,7 +118,7 @@ class Ledger:
         if done is None or _folder(done["last_checkpoint"]) in kept_folders(self.lineage):  # given more epochs since
             return None
         for name in ("checkpoint", "last_checkpoint"):
-            done[name] = self.out.uri(f"{_folder(done[name])}/{MANIFEST}")  # the folder may have been moved
+            done[name] = self.out.uri("/".join(done[name].split("/")[-2:]))  # the folder may have been moved
         return done
 
     def goes_on(self, rate: str) -> None:
@@ -138,7 +138,7 @@ class Ledger:
 
 def _folder(uri: str) -> str:
     """The name of a checkpoint's folder, by its URI."""
-    return uri.split("/")[-2]
+    return "".join(uri.split("/")[-2:-1])
 
 
 def ancestors_of(start: Checkpoint) -> list[Ancestor]:

@@ -61,6 +61,8 @@ def test_every_sampler_fills_what_is_not_fixed_and_the_seed_is_the_run_s(tmp_pat
         for number in range(5):
             trial = study.ask()
             found.append(suggest(trial, plan.search))
+            trial.set_user_attr("fid", float(number))
+            trial.set_user_attr("kid", 0.1)
             study.tell(trial, float(number))
         return found, [trial_row(trial) for trial in study.trials]
 
@@ -71,7 +73,7 @@ def test_every_sampler_fills_what_is_not_fixed_and_the_seed_is_the_run_s(tmp_pat
     model, train = winner_settings(plan, rows[4])
     assert (model.channel_mults, train.lr) == (first[4]["channel_mults"], first[4]["lr"])
     assert str(model.base_channels) == first[4]["base_channels"] and model.objective == first[4]["objective"]
-    assert train.batch_size == int(first[4]["batch_size"]) and train.ema_half_lives == first[4]["ema_half_lives"]
+    assert train.batch_size == int(first[4]["batch_size"]) and train.half_lives == (int(first[4]["ema_half_lives"]),)
     assert tried(first[4])[0] == f"base_channels {first[4]['base_channels']}"
     assert points("two")[0][2:] != first[2:], "a run of another name is another search"
 

@@ -29,8 +29,15 @@ class Said(Quiet):
 
 
 class Dies(NoObserver):
+    """Is gone at a look, before the checkpoint that follows it."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
     def looked(self, epoch, images_seen, model):
-        raise KeyboardInterrupt
+        if epoch == self.epoch:
+            raise KeyboardInterrupt
+        return False
 
 
 def trainer(data, out, settings=ONE, model=MODEL, **more):
@@ -100,23 +107,22 @@ def test_killed_it_goes_on_to_the_same_bits_without_what_it_began_with(digits, s
     two = {"epochs": 2, "checkpoint_seconds": 1e-9}
     whole = begun(digits, tmp_path / "whole", tmp_path / "gone", **two).run(NoObserver(), Quiet())
     with pytest.raises(KeyboardInterrupt):
-        begun(digits, tmp_path / "parts", tmp_path / "gone", **two).run(Dies(), Quiet())
+        begun(digits, tmp_path / "parts", tmp_path / "gone", **two).run(Dies(2), Quiet())
     shutil.rmtree(tmp_path / "gone")
     parts = begun(digits, tmp_path / "parts", tmp_path / "gone", **two).run(NoObserver(), Quiet())
     assert parts["weights_sha256"] == whole["weights_sha256"] and parts["lineage"] == whole["lineage"]
 
 
 def test_killed_before_its_first_checkpoint_it_begins_with_the_same_weights_or_not_at_all(digits, source, tmp_path):
-    last_folder = copied(source, tmp_path / "moving")
+    copied(source, tmp_path / "moving")
     with pytest.raises(KeyboardInterrupt):
-        begun(digits, tmp_path / "out", tmp_path / "moving", checkpoint_seconds=1e6).run(Dies(), Quiet())
+        begun(digits, tmp_path / "out", tmp_path / "moving", checkpoint_seconds=1e6).run(Dies(1), Quiet())
     begun(digits, tmp_path / "out", tmp_path / "moving", checkpoint_seconds=1e6)
-    trained = trainer(digits, tmp_path / "moving2", dataclasses.replace(ONE, train_seed=1)).run(NoObserver(), Quiet())
+    trainer(digits, tmp_path / "moving2", dataclasses.replace(ONE, train_seed=1)).run(NoObserver(), Quiet())
     shutil.rmtree(tmp_path / "moving")
     (tmp_path / "moving2").rename(tmp_path / "moving")
     with pytest.raises(WrongInput, match=r"init_from: .* holds a training that began with weights [0-9a-f]{12}, and "):
         begun(digits, tmp_path / "out", tmp_path / "moving", checkpoint_seconds=1e6)
-    assert trained["weights_sha256"] and not last_folder.exists()
 
 
 def test_an_average_that_the_other_has_not_begins_as_the_one_that_is_drawn_from(digits, source, tmp_path):
@@ -143,7 +149,7 @@ OTHERS = [
     ({"objective": "edm"}, {}, "with objective epsilon, not edm"),
     ({"schedule": "cosine"}, {}, "with schedule linear, not cosine"),
     ({"timesteps": 500}, {}, "with timesteps 1000, not 500"),
-    ({"channel_mults": "1-3"}, {}, r"another network: channel_mults 1-2, not 1-3; only \d+ of \d+ tensors agree; .*init_partial"),
+    ({"channel_mults": "1-3"}, {}, r"another network: channel_mults 1-2, not 1-3; only \d+ tensors agree, of \d+ there and \d+ here; .*init_partial"),
     ({"base_channels": 12}, {}, "another network: base_channels 8, not 12"),
     ({"blocks": 2}, {}, "another network: blocks 1, not 2"),
     ({"classes": 10}, {}, "another network: classes 0, not 10"),
@@ -181,9 +187,10 @@ def test_with_init_partial_what_agrees_is_taken_and_the_rest_is_named(digits, so
 
 def test_another_size_will_do_where_the_network_is_the_same(digits, source):
     initial = of_checkpoint(str(source))
-    assert agree(initial, MODEL, 16, False).anew == [], "attention where it was"
-    with pytest.raises(WrongInput, match="another network: image_size 8, not 4; "):
-        agree(initial, MODEL, 4, False)
+    twice = dataclasses.replace(MODEL, attention_resolution=8)  # on the same level as before
+    assert agree(initial, twice, 16, False).anew == []
+    with pytest.raises(WrongInput, match="another network: image_size 8, not 16; "):
+        agree(initial, MODEL, 16, False)
 
 
 def test_classes_of_another_set_are_told(digits, tmp_path):
@@ -257,9 +264,14 @@ def test_a_run_keeps_them_as_they_are(source, tmp_path):
 
 
 def test_a_training_of_an_earlier_release_goes_on(digits, tmp_path):
-    """Its settings knew of no other weights."""
+    """Its settings knew of no other weights, and called some values otherwise."""
     facts = trainer(digits, tmp_path).run(NoObserver(), Quiet())
     kept = json.loads((tmp_path / "training.json").read_text())
     assert kept.pop("init_from") == "" and kept.pop("init_partial") is False
-    (tmp_path / "training.json").write_text(json.dumps(kept))
-    assert trainer(digits, tmp_path).run(NoObserver(), Quiet()) == facts
+    assert kept["ema_half_lives"] == "100 1k"
+    old = {**kept, "ema_half_lives": "100 1000", "compile": "no"}
+    (tmp_path / "training.json").write_text(json.dumps(old))
+    never = dataclasses.replace(ONE, compile="never")
+    assert trainer(digits, tmp_path, never).run(NoObserver(), Quiet()) == facts
+    with pytest.raises(WrongInput, match="holds a training with compile 'never', not 'auto'"):
+        trainer(digits, tmp_path)
