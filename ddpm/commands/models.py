@@ -10,7 +10,15 @@ from ddpm.commands.table import DATASET, MODEL, SEED, Facts, command, dataset_of
 from ddpm.errors import Refused, WrongInput
 from ddpm.plan import PLACES, SEARCHED
 from ddpm.serving.settings import VARIABLE, ServeSettings, from_environment
-from ddpm.settings import DrawSettings, EvaluateSettings, ModelSettings, SearchSettings, TrainSettings, pick
+from ddpm.settings import (
+    CostSettings,
+    DrawSettings,
+    EvaluateSettings,
+    ModelSettings,
+    SearchSettings,
+    TrainSettings,
+    pick,
+)
 from ddpm.workplace import Workplace
 
 SECONDS_TO_OPEN = 120.0  # that a search worker waits for worker 0
@@ -57,7 +65,7 @@ def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     DATASET,
     number("--worker", "int", 0, "this worker's number, of its own: others may be started beside worker 0", low=0, high=10**6, zero="opens the run"),
     places(*PLACES),
-    settings(ModelSettings, TrainSettings, SearchSettings, DrawSettings, EvaluateSettings, without=tuple(SEARCHED)),
+    settings(ModelSettings, TrainSettings, SearchSettings, DrawSettings, EvaluateSettings, CostSettings, without=tuple(SEARCHED)),
 )  # fmt: skip
 def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     from ddpm.data.dataset import open_dataset
