@@ -135,7 +135,8 @@ def gather(
     summary["seconds"] = {step: known["seconds"] for step, known in facts.items()}
     if workers := run.workers():
         summary["seconds"]["search"] = max(worker["seconds"] for worker in workers)
-    summary["cost"] = costs(facts, workers, lost(run.folder, over), price)
+    taken = costs(facts, workers, lost(run.folder, over), price)
+    summary["cost"] = {**taken, "steps": {step: taken["steps"][step] for step in STEPS if step in taken["steps"]}}
     return summary
 
 

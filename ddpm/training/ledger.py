@@ -62,9 +62,9 @@ class Ledger:
             "dataset_digest": dataset_digest,
             "start": start,
         }
-        before: dict[str, Any] = self._read("training.json") or self.identity
-        for kind in (ModelSettings, TrainSettings):  # in today's words; a setting that came later was at its default
-            before = {**before, **asdict(pick(kind, before))}
+        before: dict[str, Any] = self._read("training.json") or {**self.identity}
+        # In today's words; a setting that came later was at its default.
+        before |= {**asdict(pick(ModelSettings, before)), **asdict(pick(TrainSettings, before))}
         self.lineage: list[Ancestor] = before.get("lineage", [])
         self.ended: Trained | None = None
         for name, value in self.identity.items():
@@ -144,7 +144,10 @@ def _folder(uri: str) -> str:
 def ancestors_of(start: Checkpoint) -> list[Ancestor]:
     """The lineage of a training that goes on from this checkpoint. What its own folder keeps is no matter of ours."""
     facts = start.facts
-    before = [cast(Ancestor, {**one, "kept": []}) for one in facts.get("lineage", [])]
+    before = [
+        cast(Ancestor, {name: value for name, value in one.items() if name != "kept"})
+        for one in facts.get("lineage", [])
+    ]
     return [
         *before,
         {
