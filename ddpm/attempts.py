@@ -1,6 +1,7 @@
 """What the attempts at a run's steps leave while they are at work, and when they fail: who looks later finds it here.
 
 RUN/attempts/SESSION/STEP.json   an attempt that has begun; with its end, once it has failed. Gone when the step succeeds.
+RUN/lost/SESSION/STEP-1.json     the first attempt, once there is a second: what came to nothing has taken its time
 
 A session is one run of the pipeline, by its runner's id: a run that is carried on by its name has several, and what
 failed in one says nothing of the next. An attempt that is over, and says nothing of its end, was killed.
@@ -9,6 +10,7 @@ failed in one says nothing of the next. An attempt that is over, and says nothin
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime
 from typing import Any, TypedDict, cast
 
@@ -32,18 +34,26 @@ class Failure(TypedDict):
     status: int  # its exit status: 2 is wrong input, which no further attempt mends; 137 for one that was killed
 
 
+class Lost(TypedDict):
+    """An attempt that came to nothing."""
+
+    key: str  # the step, as its facts are kept
+    seconds: float | None  # how long it was at work; None: it was killed, or is from before that was kept
+
+
 class Attempt:
     """One attempt at a step, from its beginning on."""
 
     def __init__(self, folder: Store, key: str, step: str, number: int) -> None:
-        self._folder, self._key = folder, key
+        self._folder, self._key, self._began = folder, key, time.monotonic()
         self._facts: dict[str, Any] = {"step": step, "attempt": number, "at": _now()}
         self._write()
 
     def failed(self, error: str, status: int, folder: Store | None = None) -> None:
         """Keep how it ended, through another store of the same folder where one is named."""
         self._folder = folder or self._folder
-        self._facts |= {"at": _now(), "error": " ".join(error.split()), "status": status}
+        seconds = round(time.monotonic() - self._began, 2)
+        self._facts |= {"at": _now(), "error": " ".join(error.split()), "status": status, "seconds": seconds}
         self._write()
 
     def succeeded(self) -> None:
@@ -57,16 +67,20 @@ class Attempts:
     """The attempts of one session. `folder` is the run's."""
 
     def __init__(self, folder: Store, session: str) -> None:
-        self._folder, self._below = folder, f"attempts/{session or 'by-hand'}"
+        self._folder, self._session = folder, session or "by-hand"
+        self._below = f"attempts/{self._session}"
 
     def begin(self, key: str, step: str = "") -> Attempt:
         """The next attempt at a step whose facts are kept under `key`."""
         name = f"{self._below}/{key}.json"
         try:
-            before = self._read(name)["attempt"]
+            before = _read(self._folder, name)
         except Missing:
-            before = 0
-        return Attempt(self._folder, name, step or key, before + 1)
+            return Attempt(self._folder, name, step or key, 1)
+        self._folder.write(
+            f"lost/{self._session}/{key}-{before['attempt']}.json", json.dumps(before, indent=1).encode()
+        )
+        return Attempt(self._folder, name, step or key, before["attempt"] + 1)
 
     def failures(self, over: bool = True) -> list[Failure]:
         """The last attempts at what has not succeeded, in the order in which they ended.
@@ -74,17 +88,31 @@ class Attempts:
         Args:
             over: whether nobody is at work any more. Else only what has said how it ended is among them.
         """
-        found = [self._read(key) for key in self._folder.list(self._below)]
+        found = [_read(self._folder, key) for key in self._folder.list(self._below)]
         killed = {"error": KILLED, "status": 137}
-        ended = [cast("Failure", {**killed, **facts}) for facts in found if over or "error" in facts]
+        whole = [{**killed, **facts} for facts in found if over or "error" in facts]
+        ended = [cast("Failure", {name: facts[name] for name in Failure.__annotations__}) for facts in whole]
         return sorted(ended, key=lambda failure: failure["at"])
 
     def was_refused(self) -> bool:
         """Whether the session ended before it opened its run, which may be another's of the same name."""
         return self._folder.exists(f"{self._below}/{REFUSED}.json")
 
-    def _read(self, key: str) -> dict[str, Any]:
-        return read_json(self._folder, key, dict[str, Any], "remove it")
+
+def lost(folder: Store, over: bool = True) -> list[Lost]:
+    """The attempts of all a run's sessions that came to nothing. `folder` is the run's.
+
+    Args:
+        over: whether nobody is at work any more. Else what has not said how it ended may be at work still.
+    """
+    left = [key for key in folder.list("attempts/") if not key.endswith(f"/{REFUSED}.json")]
+    gone = [_read(folder, key) for key in folder.list("lost/")]
+    gone += [facts for facts in (_read(folder, key) for key in left) if over or "error" in facts]
+    return [{"key": facts["step"], "seconds": facts.get("seconds")} for facts in gone]
+
+
+def _read(folder: Store, key: str) -> dict[str, Any]:
+    return read_json(folder, key, dict[str, Any], "remove it")
 
 
 def in_words(failure: Failure) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +12,11 @@ from ddpm.credentials import without_password
 from ddpm.errors import WrongInput, did_you_mean
 from ddpm.fields import Typed, about, renamed, require
 from ddpm.settings import (
+    CHOICES,
     FORMAT_VERSION,
     NAME,
     NAME_FORM,
+    CostSettings,
     DrawSettings,
     EvaluateSettings,
     IngestSettings,
@@ -25,6 +28,7 @@ from ddpm.settings import (
     pick,
     require_drawable,
     require_halvable,
+    require_one_weight,
 )
 
 PLACE = r"(?s).*\S.*"  # any text but none
@@ -54,6 +58,7 @@ class Plan(Typed):
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
     registry: RegistrySettings = field(default_factory=RegistrySettings)
+    cost: CostSettings = field(default_factory=CostSettings)
 
     def check(self) -> None:
         for name, value in self.parameters().items():
@@ -63,7 +68,7 @@ class Plan(Typed):
                 )
         for choice in self.search.choices:
             require_halvable(self.ingest.image_size, choice)
-        require_drawable(self.model, self.draw)
+        self._check_varied()
         require(
             self.search.prune_every % self.train.held_out_every == 0,
             "prune_every",
@@ -76,6 +81,25 @@ class Plan(Typed):
             self.search.trial_epochs,
             f"at most epochs ({self.train.epochs}): the winner goes on from its trial",
         )
+
+    def at(self, point: Mapping[str, Any]) -> tuple[ModelSettings, TrainSettings]:
+        """The network and its training with these settings otherwise. Raises WrongInput for a value that will not do."""
+        of_model = {spec.name for spec in dataclasses.fields(ModelSettings)}
+        model = {name: value for name, value in point.items() if name in of_model}
+        train = {name: value for name, value in point.items() if name not in of_model}
+        return dataclasses.replace(self.model, **model), dataclasses.replace(self.train, **train)
+
+    def _check_varied(self) -> None:
+        """Raise WrongInput for a value among those that the search may choose from with which no trial could be run."""
+        require_drawable(self.model, self.draw)
+        for name, values in self.search.varied.items():
+            for value in values:
+                try:
+                    model, train = self.at({name: value})
+                    require_drawable(model, self.draw)
+                    require_one_weight(model, train)
+                except WrongInput as problem:
+                    raise WrongInput(f"{CHOICES[name]}: {value} is no choice: {problem}") from None
 
     @classmethod
     def from_parameters(cls, parameters: dict[str, Any]) -> Plan:
@@ -127,6 +151,7 @@ ROOMS: dict[str, type] = {
     "evaluate": EvaluateSettings,
     "judge": JudgeSettings,
     "registry": RegistrySettings,
+    "cost": CostSettings,
 }
 
 

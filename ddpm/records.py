@@ -62,6 +62,9 @@ class Records(NoTrackedRun):
             self._changed = False
         self.run.flush()
 
+    def tag(self, name: str, value: str) -> None:
+        self.run.tag(name, value)
+
     def picture(self, name: str, picture: np.ndarray, step: int | None = None) -> None:
         self.store.write(_file(name, step), png(picture))
         self.run.picture(name, picture, step)

@@ -4,8 +4,10 @@ STORE/runs/RUN_NAME/plan.json       its settings, written once
                     opened.json     its MLflow run, which it names, and its study are there
                     STEP.json       each step's facts, with its seconds; search-WORKER.json of each worker
                     attempts/       what is under way, and how what failed has ended (attempts.py)
+                    lost/           how attempts ended that others came after
                     claims/         which worker has which trial
                     leases/         which worker is at work
+                    init/           the weights that its trials begin with, where init_from names some
                     trials/NNN/     the checkpoints of a trial
                     final/          those of the final training
                     summary.json    all of it, written at its end
@@ -23,9 +25,8 @@ from functools import cached_property
 from typing import Any
 
 from ddpm.attempts import Attempts
-from ddpm.credentials import without_password
 from ddpm.errors import WrongInput
-from ddpm.plan import PLACES, Plan
+from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.settings import NAME, NAME_FORM
 from ddpm.store import Missing, Store, open_store
@@ -87,6 +88,11 @@ class Run:
         return f"{_root(self.plan.store, self.name)}/trials/{number:03d}"
 
     @property
+    def initial(self) -> str:
+        """Where the weights are that its trials begin with."""
+        return f"{_root(self.plan.store, self.name)}/init"
+
+    @property
     def final(self) -> str:
         """Where the final training's checkpoints go."""
         return f"{_root(self.plan.store, self.name)}/{FINAL}"
@@ -131,12 +137,11 @@ class Run:
             raise WrongInput(
                 f"run_name: run {self.name} was made in {before.get('store')}, which is {self.plan.store} now; its data set and its versions are found as before, but to carry on give another run_name, or move the folder back"
             )
+        was = Plan.from_json(json.dumps(before)).parameters()  # in today's words; what came later was at its default
         for name, value in self.plan.parameters().items():
-            if name in PLACES and name in before:
-                before[name] = without_password(str(before[name]))  # release 0.1 kept it
-            if before.get(name) != value:
+            if was[name] != value:
                 raise WrongInput(
-                    f"run_name: run {self.name} has {name} {before.get(name)!r}, not {value!r}; give another run_name, or the same settings"
+                    f"run_name: run {self.name} has {name} {was[name]!r}, not {value!r}; give another run_name, or the same settings"
                 )
 
     def mark_open(self) -> None:

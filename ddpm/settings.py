@@ -29,6 +29,9 @@ INCEPTION_LAYERS = (64, 192, 768, 2048)
 AUTO = ("auto", "always", "never")
 AUTO_WAS = {"yes": "always", True: "always", "no": "never", False: "never"}  # YAML takes yes and no for booleans
 FOUNDING_MULTS = "1-2-4-8 1-2-3-6 1-2-3 1-2-4"
+SEARCH_SAMPLERS = ("tpe", "random", "gp")
+LIST = r"[\s,]*([^\s,]+([\s,]+[^\s,]+)*)?[\s,]*"
+LIST_FORM = "different values, separated by spaces, or empty"
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 NAME_FORM = "letters, digits, '.', '_' and '-', beginning with a letter or digit, and at most 100 of them"
@@ -194,6 +197,14 @@ class TrainSettings(Typed):
         5, "epochs between held-out losses, each a chance for a new best checkpoint", low=1, high=MOST
     )
     checkpoint_seconds: float = setting(60.0, "time between checkpoints", unit="seconds", above=0, high=MOST)
+    init_from: str = setting(
+        "",
+        "weights to begin with, clock and optimizer anew: a checkpoint (folder or URI), models:/NAME@ALIAS or an exported folder; empty: random ones",
+        place=True,
+    )
+    init_partial: bool = setting(
+        False, "of init_from take what agrees in name and shape, where not all does; else that is refused"
+    )
     train_seed: int = setting(
         0,
         "seed of training's random numbers; a run mixes its name into it: runs of other names are repetitions",
@@ -213,6 +224,13 @@ class TrainSettings(Typed):
         return tuple(int(part.replace("k", "000")) for part in self.ema_half_lives.split())
 
 
+def _choices(name: str) -> Any:
+    """The setting that lists what the search may choose of another."""
+    return setting(
+        "", f"values of {name} that the search may choose from; empty: {name} alone", pattern=LIST, form=LIST_FORM
+    )
+
+
 @dataclass(frozen=True)
 class SearchSettings(Typed):
     """The study: which trials, how long, and how each is scored."""
@@ -227,11 +245,26 @@ class SearchSettings(Typed):
         pattern=rf"[\s,]*{MULTS}([\s,]+{MULTS})*[\s,]*",
         form="one list or more, separated by spaces, as in '1-2-4 1-2-3'",
     )
+    founding_first: bool = setting(
+        True, "each list of mults_choices is tried first, at founding_lr and the first of every other list"
+    )
     founding_lr: float = setting(
         7e-5, "each of the four founding lists is tried first, at this learning rate", above=0, below=1
     )
     lr_low: float = setting(1e-5, "the lowest learning rate that the search may choose", above=0, below=1)
     lr_high: float = setting(1e-3, "the highest learning rate that the search may choose", above=0, below=1)
+    base_choices: str = _choices("base_channels")
+    dropout_choices: str = _choices("dropout")
+    augment_choices: str = _choices("augment")
+    objective_choices: str = _choices("objective")
+    schedule_choices: str = _choices("schedule")
+    batch_choices: str = _choices("batch_size")
+    half_life_choices: str = _choices("ema_half_lives")
+    search_sampler: str = setting(
+        "tpe",
+        "how the search chooses: Parzen estimators, at random, or a Gaussian process (slower, for few trials)",
+        choices=SEARCH_SAMPLERS,
+    )
     prune_every: int = setting(
         0, "epochs between interim scores at which a hopeless trial is pruned", low=0, high=MOST, zero="no pruning"
     )
@@ -240,10 +273,30 @@ class SearchSettings(Typed):
 
     def check(self) -> None:
         require(self.lr_low <= self.lr_high, "lr_high", self.lr_high, f"from lr_low ({self.lr_low}) to below 1")
+        for name, values in self.varied.items():
+            require(len(set(values)) == len(values), CHOICES[name], getattr(self, CHOICES[name]), LIST_FORM)
 
     @property
     def choices(self) -> tuple[str, ...]:
-        return tuple(self.mults_choices.replace(",", " ").split())
+        """The lists of multipliers that the search may choose from."""
+        return _listed(self.mults_choices)
+
+    @property
+    def varied(self) -> dict[str, tuple[str, ...]]:
+        """What else it chooses, by the setting's name, and from what."""
+        return {name: found for name, listed in CHOICES.items() if (found := _listed(getattr(self, listed)))}
+
+
+# By the setting that is chosen, the one that lists what it may be.
+CHOICES = {
+    "base_channels": "base_choices", "dropout": "dropout_choices", "augment": "augment_choices",
+    "objective": "objective_choices", "schedule": "schedule_choices", "batch_size": "batch_choices",
+    "ema_half_lives": "half_life_choices",
+}  # fmt: skip
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
 
 
 @dataclass(frozen=True)
@@ -307,6 +360,12 @@ class EvaluateSettings(Typed):
         high=1,
         zero="any two are, and the log says so",
     )
+
+
+def require_one_weight(model: ModelSettings, train: TrainSettings) -> None:
+    """Raise WrongInput where noise levels would be weighed twice."""
+    if model.objective == "edm" and train.min_snr_gamma:
+        raise WrongInput("min_snr_gamma: edm has a weight of its own, on which min-SNR must not be stacked; give 0")
 
 
 def require_drawable(model: ModelSettings, drawing: DrawSettings) -> None:
@@ -396,6 +455,15 @@ class RegistrySettings(Typed):
 
     model_name: str = setting(
         "ddpm-digits", "the registered model of which the winner becomes a version", pattern=NAME, form=NAME_FORM
+    )
+
+
+@dataclass(frozen=True)
+class CostSettings(Typed):
+    """What a run's work costs, so that it can be said."""
+
+    price_per_hour: float = setting(
+        0.0, "what an hour of one device costs, in any currency", low=0, high=10**9, zero="not given"
     )
 
 

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
-from ddpm.attempts import Failure, in_words
+from ddpm.attempts import Failure, in_words, lost
+from ddpm.cost import Cost, Costs, costs, trial_cost
 from ddpm.evaluation.report import NoiseFloor, Protocol, Recognisable
 from ddpm.run import Run
+from ddpm.training.lineage import Ancestor
 
 STEPS = ("configure", "ingest", "search", "train", "evaluate", "register", "promote")
 
@@ -33,6 +35,7 @@ class SummedTrial(TypedDict):
     number: int
     channel_mults: str | None
     lr: float | None
+    point: dict[str, Any]  # what else was varied, by the settings' names
     state: str  # Optuna's
     fid: float | None
     kid: float | None
@@ -40,6 +43,7 @@ class SummedTrial(TypedDict):
     kid_std: float | None
     seconds: float | None
     images_seen: int | None
+    cost: Cost | None  # None of one that has not ended
 
 
 class SummedFinal(TypedDict, total=False):
@@ -47,6 +51,7 @@ class SummedFinal(TypedDict, total=False):
 
     checkpoint: str
     skipped_steps: int
+    lineage: list[Ancestor]  # what it went on from, and began with, the oldest first
     metric: str
     fid: float
     fid_std: float
@@ -84,7 +89,8 @@ class Summary(TypedDict, total=False):
     grid: str  # URIs, as is the page
     page: str
     model: SummedModel
-    seconds: dict[str, float]  # by step
+    seconds: dict[str, float]  # by step; of the search, of its longest worker
+    cost: Costs
     runs_page: str  # where MLflow's pages show it among others, from the # of their address on
     mlflow_run: str  # and by itself
 
@@ -92,8 +98,15 @@ class Summary(TypedDict, total=False):
 NOT_KEPT = {"fid_std": None, "kid_std": None}  # by runs from before trials had intervals
 
 
-def gather(run: Run, succeeded: bool, error: str = "", failed: Sequence[Failure] = (), session: str = "") -> Summary:
-    """The summary of what the run's steps have left so far. Without an `error` its words are those that failed."""
+def gather(
+    run: Run, succeeded: bool, error: str = "", failed: Sequence[Failure] = (), session: str = "", over: bool = False
+) -> Summary:
+    """The summary of what the run's steps have left so far. Without an `error` its words are those that failed.
+
+    Args:
+        over: whether nobody is at work on it any more.
+    """
+    price = run.plan.cost.price_per_hour
     facts = {step: known for step in STEPS if (known := run.facts(step))}
     summary: Summary = {"run_name": run.name, "state": "SUCCEEDED" if succeeded else "FAILED", "seconds": {}}
     summary["ended"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -106,7 +119,8 @@ def gather(run: Run, succeeded: bool, error: str = "", failed: Sequence[Failure]
     if dataset := facts.get("ingest"):
         summary["dataset"] = _part(SummedDataset, dataset)
     if trained := facts.get("train"):
-        summary["trials"] = [_part(SummedTrial, {**NOT_KEPT, **row}) for row in trained["trials"]]
+        rows = [{**NOT_KEPT, "point": {}, **row, "cost": trial_cost(row, price)} for row in trained["trials"]]
+        summary["trials"] = [_part(SummedTrial, row) for row in rows]
         summary["best"], summary["best_why"] = trained["best"], trained["best_why"]
         summary["tied"] = trained.get("tied", [])
         summary["final"] = _part(SummedFinal, trained)
@@ -122,7 +136,21 @@ def gather(run: Run, succeeded: bool, error: str = "", failed: Sequence[Failure]
     summary["seconds"] = {step: known["seconds"] for step, known in facts.items()}
     if workers := run.workers():
         summary["seconds"]["search"] = max(worker["seconds"] for worker in workers)
+    taken = costs(facts, workers, lost(run.folder, over), price)
+    summary["cost"] = {**taken, "steps": {step: taken["steps"][step] for step in STEPS if step in taken["steps"]}}
     return summary
+
+
+def network(trial: SummedTrial) -> str:
+    """A trial's multipliers, and what else was varied."""
+    return ", ".join([
+        trial["channel_mults"] or "–", *(f"{name} {value}" for name, value in trial.get("point", {}).items())
+    ])  # fmt: skip
+
+
+def priced(summary: Summary) -> bool:
+    """Whether somebody said what a device costs."""
+    return "cost" in summary and summary["cost"]["price_per_hour"] > 0
 
 
 def _part(kind: Any, facts: dict[str, Any]) -> Any:

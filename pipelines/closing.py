@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ddpm.cost import in_words
 from ddpm.evaluation.figures.numbers import distance_name, plus_minus
 from ddpm.evaluation.report import Report, number_in
 from ddpm.legible import legible
 from ddpm.plan import Plan
 from ddpm.run_page.going_on import going_on, runs_link
-from ddpm.summary import Summary
+from ddpm.summary import Summary, SummedTrial, network, priced
 
 
 def short(path: str | Path) -> str:
@@ -56,15 +57,21 @@ def trials_table(summary: Summary, score_n: int) -> Table:
     table.add_column("mults", no_wrap=True)
     for name in ("lr", "FID", "KID", "images", "s"):
         table.add_column(name, justify="right", no_wrap=True)  # a row is a line of 80 columns
+    if with_price := priced(summary):
+        table.add_column("cost", justify="right", no_wrap=True)
     table.add_column("state")
     for trial in summary["trials"]:
         best, tied = trial["number"] == summary["best"], trial["number"] in summary.get("tied", ())
         table.add_row(
-            "★" if best else "≈" if tied else "", str(trial["number"]), escape(legible(trial["channel_mults"] or "–")), number(trial["lr"], 3),
-            with_interval(trial["fid"], trial.get("fid_std")), with_interval(trial["kid"], trial.get("kid_std"), 3), number(trial["images_seen"], 7), number(trial["seconds"], 3),
+            "★" if best else "≈" if tied else "", str(trial["number"]), escape(legible(network(trial))), number(trial["lr"], 3),
+            with_interval(trial["fid"], trial.get("fid_std")), with_interval(trial["kid"], trial.get("kid_std"), 3), number(trial["images_seen"], 7), number(trial["seconds"], 3), *([_money(trial)] if with_price else []),
             trial["state"].lower().replace("complete", ""), style="bold" if best else None,
         )  # fmt: skip
     return table
+
+
+def _money(trial: SummedTrial) -> str:
+    return number(trial["cost"]["money"] if trial["cost"] else None)
 
 
 def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
@@ -104,6 +111,7 @@ def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
         )
     seconds, link = summary["seconds"], runs_link(summary, plan)
     text.append("seconds    " + ", ".join(f"{step} {value:.0f}" for step, value in seconds.items()))
+    text.append(f"cost       {in_words(summary['cost']['run'], summary['cost']['price_per_hour'])}")
     text += [
         "",
         "to go on",

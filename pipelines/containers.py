@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from ddpm.data import sources
 from ddpm.errors import WrongInput
 from ddpm.legible import tell
-from ddpm.places import cache_folder
+from ddpm.places import cache_folder, without_file_scheme
 from ddpm.plan import Plan
 
 LABEL = "ddpm.run"  # on every container, so that whoever ends the run finds them
@@ -75,7 +75,9 @@ def mounts(plan: Plan, var: Path) -> dict[str, str]:
         str(Path(plan.study_storage).parent),
         str(Path(urlsplit(plan.tracking_uri).path).parent),
     )
-    read = (*map(str, sources.parse(plan.ingest.source).local_paths()), plan.evaluate.weights)
+    initial = without_file_scheme(plan.train.init_from.partition("#")[0])
+    initial = initial if Path(initial).is_dir() else str(Path(initial).parent)  # beside a checkpoint.json lies the rest
+    read = (*map(str, sources.parse(plan.ingest.source).local_paths()), plan.evaluate.weights, initial)
     for path in written:
         if path.startswith("/") and path != "/" and not Path(path).is_relative_to(var):
             Path(path).mkdir(parents=True, exist_ok=True)

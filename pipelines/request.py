@@ -20,6 +20,8 @@ from ddpm.store import FileStore, Missing, Store, open_store
 
 WORKERS = "search_workers"
 MOST_WORKERS = 1000
+# Settings that may name a file of this machine, and how they name one that a cluster reaches.
+FILES = {"weights": "s3://bucket/weights.pth", "init_from": "s3://bucket/checkpoint or models:/NAME@champion"}
 
 
 def parse_changes(words: Sequence[str]) -> dict[str, str]:
@@ -33,6 +35,11 @@ def parse_changes(words: Sequence[str]) -> dict[str, str]:
             raise WrongInput(f"{name}: given twice; say it once")
         changes[name] = value
     return changes
+
+
+def is_here(place: str) -> bool:
+    """Whether a place is a path of this machine: no URI, and no version of a registered model."""
+    return bool(place) and "://" not in place and not place.startswith("models:")
 
 
 def parse_workers(value: str) -> list[int]:
@@ -69,8 +76,9 @@ def gather(
     for name in ("run_name", "source"):
         if name in changes:
             raise WrongInput(f"SET names {name}; give it as {'RUN_NAME' if name == 'run_name' else 'DATA'}=… instead")
-    if changes.get("weights") and "://" not in changes["weights"]:
-        changes["weights"] = str(local_path(changes["weights"]))  # a task has a folder of its own
+    for name in FILES:
+        if is_here(changes.get(name, "")):
+            changes[name] = str(local_path(changes[name]))  # a task has a folder of its own
     store = open_store(changes.get("store") or places["store"])
     settings: dict[str, Any] = load_preset(preset)
     if data:

@@ -152,10 +152,9 @@ def submit(options: argparse.Namespace) -> int:
     name = options.run_name or f"{options.preset}-{time.strftime('%Y%m%d-%H%M%S')}"
     plan, workers = request.gather(options.preset, options.data, name, changes, cluster_places(changes))
     check_source_for_cluster(plan.ingest.source)
-    if plan.evaluate.weights and "://" not in plan.evaluate.weights:
-        raise WrongInput(
-            f"weights: {plan.evaluate.weights} is a file of this machine; give a URI, as in s3://bucket/weights.pth"
-        )
+    for setting, example in request.FILES.items():
+        if request.is_here(place := str(plan.parameters()[setting])):
+            raise WrongInput(f"{setting}: {place} is a file of this machine; give a URI, as in {example}")
     package = PACKAGE.read_text()
     if options.cluster:
         from pipelines.pipeline import compiled  # it imports KFP's compiler, for seconds

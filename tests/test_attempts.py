@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from ddpm.attempts import KILLED, STOPPED
+from ddpm.attempts import KILLED, STOPPED, lost
 from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.plan import Plan
 from ddpm.run import Run, attempts_of
@@ -196,3 +196,19 @@ def test_a_failure_that_cannot_be_kept_is_still_told(made, step, capsys, monkeyp
     said = capsys.readouterr().out
     assert "how it ended could not be kept: the store is away" in said
     assert json.loads(said.splitlines()[-1].removeprefix("@ddpm "))["error"] == "the picture server is away"
+
+
+def test_what_came_to_nothing_has_taken_its_time(made, step):
+    """Of all sessions; of one that was killed nobody knows how long it was."""
+    assert step("ingest", "first", Outage("the disk is full")) == 1
+    made.attempts("second").begin("ingest")  # and no more is heard of it
+    assert step("ingest", "second", Refused("too few")) == 3
+    assert step("ingest", "second") == 0
+    made.attempts("second").begin("promote")
+    found = sorted((one["key"], one["seconds"] is None) for one in lost(made.folder))
+    assert found == [("ingest", False), ("ingest", False), ("ingest", True), ("promote", True)]
+    assert "promote" not in [one["key"] for one in lost(made.folder, over=False)], "it may be at work"
+    assert all(0 <= one["seconds"] < 60 for one in lost(made.folder) if one["seconds"] is not None)
+    exit_of(made, "second")
+    summed = made.facts("summary")["cost"]
+    assert (summed["steps"]["ingest"]["lost_unknown"], summed["run"]["lost_unknown"]) == (1, 2)

@@ -1,5 +1,8 @@
 """What a run finds out before it begins."""
 
+import json
+import shutil
+
 import pytest
 import torch
 
@@ -7,6 +10,8 @@ from ddpm.errors import Outage, WrongInput
 from ddpm.progress import Quiet
 from ddpm.steps.configure import configure
 from ddpm.store import open_store
+from ddpm.training.checkpoint import read_checkpoint
+from ddpm.training.initial import read_initial
 
 
 @pytest.fixture
@@ -54,3 +59,64 @@ def test_weights_that_cannot_be_downloaded_are_found_there_too(parameters, monke
         f"and go on with SET='weights=/path/to/{file}' (--weights)"
     )
     assert not list(open_store(parameters["store"]).list(""))
+
+
+@pytest.fixture
+def begins(tmp_path, empty_database, digits):
+    """Parameters of a run whose trials begin with a checkpoint's weights, and the folder that has it."""
+    from ddpm.settings import ModelSettings, TrainSettings
+    from ddpm.training.observer import NoObserver
+    from ddpm.training.trainer import Trainer
+    from ddpm.training.world import World
+
+    network = {"base_channels": 8, "blocks": 1, "attention_resolution": 4}
+    model, settings = ModelSettings(channel_mults="1-2", **network), TrainSettings(lr=1e-3, epochs=1)
+    source = tmp_path / "source"
+    Trainer(model, settings, digits, str(source), World(torch.device("cpu"))).run(NoObserver(), Quiet())
+    shutil.copy(empty_database, tmp_path / "m.db")
+    parameters = {
+        "run_name": "r", "store": str(tmp_path / "store"), "tracking_uri": f"sqlite:///{tmp_path}/m.db", "image_size": 8,
+        "study_storage": str(tmp_path / "j"), "extractor": "classifier", "mults_choices": "1-2", **network,
+        "init_from": str(source),
+    }  # fmt: skip
+    return parameters, source
+
+
+def test_a_run_keeps_the_weights_that_its_trials_begin_with(begins):
+    parameters, source = begins
+    run = configure(parameters, Quiet())
+    of = read_checkpoint(str(source))
+    kept = read_initial(run.initial)
+    assert kept.origin.reference == of.uri
+    torch.testing.assert_close(kept.weights, of.tensors["weights"], rtol=0, atol=0)
+    shutil.rmtree(source)
+    assert configure(parameters, Quiet()).is_open, "carried on, it needs them there no more"
+    assert read_initial(run.initial).origin == kept.origin
+    with pytest.raises(WrongInput, match="run r has init_from '.*', not ''"):
+        configure({**parameters, "init_from": ""}, Quiet())
+
+
+def test_weights_that_not_every_list_can_begin_with_are_found_there(begins):
+    parameters, _ = begins
+    with pytest.raises(WrongInput, match="init_from: .* another network: channel_mults 1-2, not 1-2-4; .*init_partial"):
+        configure({**parameters, "mults_choices": "1-2 1-2-4"}, Quiet())
+    with pytest.raises(WrongInput, match="init_from: there is no checkpoint at"):
+        configure({**parameters, "init_from": "/no/where"}, Quiet())
+    assert not list(open_store(parameters["store"]).list("runs")), "and the name is bound to nothing"
+    said = []
+    progress = Quiet()
+    progress.say = said.append
+    configure({**parameters, "mults_choices": "1-2 1-2-4", "init_partial": True}, progress)
+    assert any("every trial begins with weights of" in line for line in said)
+
+
+def test_a_run_of_an_earlier_release_is_carried_on(begins):
+    """Its plan knew of no other weights, and called some settings otherwise."""
+    parameters, _ = begins
+    del parameters["init_from"]
+    run = configure(parameters, Quiet())
+    kept = json.loads(run.folder.read("plan.json"))
+    del kept["init_from"], kept["init_partial"]
+    kept["n"] = kept.pop("evaluate_n")
+    run.folder.write("plan.json", json.dumps({**kept, "ema_half_lives": "50000", "resident": "auto"}).encode())
+    assert configure(parameters, Quiet()).name == "r"

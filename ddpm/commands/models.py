@@ -7,10 +7,18 @@ import dataclasses
 
 from ddpm.arguments import chosen_settings, group_flags, tracking_flag
 from ddpm.commands.table import DATASET, MODEL, SEED, Facts, command, dataset_of, flag, number, place, places, settings
-from ddpm.errors import Refused
+from ddpm.errors import Refused, WrongInput
 from ddpm.plan import PLACES, SEARCHED
 from ddpm.serving.settings import VARIABLE, ServeSettings, from_environment
-from ddpm.settings import DrawSettings, EvaluateSettings, ModelSettings, SearchSettings, TrainSettings, pick
+from ddpm.settings import (
+    CostSettings,
+    DrawSettings,
+    EvaluateSettings,
+    ModelSettings,
+    SearchSettings,
+    TrainSettings,
+    pick,
+)
 from ddpm.workplace import Workplace
 
 SECONDS_TO_OPEN = 120.0  # that a search worker waits for worker 0
@@ -34,6 +42,10 @@ def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
 
     chosen = chosen_settings(arguments)
     model, training = pick(ModelSettings, chosen), pick(TrainSettings, chosen)
+    if arguments.start and training.init_from:
+        raise WrongInput(
+            "init_from: it takes weights alone, and --start goes on from a checkpoint with its clock and optimizer; give one of them"
+        )
     with join_world() as world:
         data = open_dataset(dataset_of(arguments, place))
         if world.leads and (unused := unused_classes(len(data.classes), model.classes)):
@@ -53,7 +65,7 @@ def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     DATASET,
     number("--worker", "int", 0, "this worker's number, of its own: others may be started beside worker 0", low=0, high=10**6, zero="opens the run"),
     places(*PLACES),
-    settings(ModelSettings, TrainSettings, SearchSettings, DrawSettings, EvaluateSettings, without=tuple(SEARCHED)),
+    settings(ModelSettings, TrainSettings, SearchSettings, DrawSettings, EvaluateSettings, CostSettings, without=tuple(SEARCHED)),
 )  # fmt: skip
 def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     from ddpm.data.dataset import open_dataset

@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import cast
 
 from ddpm.evaluation.report import Report
+from ddpm.fields import about_of
 from ddpm.model.model import Model
+from ddpm.plan import fields
 
 PORT = 7860  # where Spaces look
+PLACES = {spec.name for spec in fields() if about_of(spec).place}  # settings that say where something lies
 NEEDS = ("fastapi", "numpy", "pillow", "prometheus-client", "pydantic", "safetensors", "torch", "uvicorn")
 KINDS = (".py", ".html", ".css", ".js", ".j2", ".yaml", ".typed")  # of the library's files
 
@@ -65,7 +68,8 @@ def public_model(model: Model) -> Model:
     origin = model.origin
     registered = origin.reference.startswith("models:/")
     reference = origin.reference if registered else f"weights:{origin.weights_sha256[:12]}"
-    return replace(model, origin=replace(origin, reference=reference, checkpoint=""))
+    settings = {name: value for name, value in origin.settings.items() if name not in PLACES}
+    return replace(model, origin=replace(origin, reference=reference, checkpoint="", settings=settings))
 
 
 def public(report: Report) -> Report:

@@ -48,8 +48,18 @@ from ddpm.training.checkpoint import (
     load_model,
     read_facts,
 )
+from ddpm.training.lineage import in_words
 
-__all__ = ["Registered", "downloaded", "figures", "load_version", "register", "resolve", "resolve_or_folder"]
+__all__ = [
+    "Registered",
+    "downloaded",
+    "figures",
+    "is_exported",
+    "load_version",
+    "register",
+    "resolve",
+    "resolve_or_folder",
+]
 
 DESCRIPTION = 5000  # characters that MLflow keeps of a version's description
 PYFUNC = Path(__file__).parent / "pyfunc.py"
@@ -104,6 +114,7 @@ def register(
         **_filters(contents.model, report, origin),
         "dataset_digest": facts.get("dataset_digest") or "",
         "dataset_uri": facts.get("dataset_uri") or "",
+        "lineage": "; ".join(map(in_words, facts.get("lineage", []))),
         **tags,
         WEIGHTS_TAG: sha256,
         FILES_TAG: hashlib.sha256(contents.files[LIST]).hexdigest(),
@@ -185,7 +196,7 @@ def resolve(reference: str, tracking_uri: str) -> Model:
     """
     reference = without_file_scheme(reference)
     if not reference.startswith("models:"):
-        return load_files(Path(reference), reference) if _is_exported(Path(reference)) else load_model(reference)
+        return load_files(Path(reference), reference) if is_exported(reference) else load_model(reference)
     client = open_registry(tracking_uri, reference)
     version = find(client, reference)
     with downloaded(client, version) as files:
@@ -195,13 +206,14 @@ def resolve(reference: str, tracking_uri: str) -> Model:
 def resolve_or_folder(reference: str, tracking_uri: str) -> Model | Path:
     """The model that a reference names, or the path of a folder that holds no model: of pictures, then."""
     folder = Path(without_file_scheme(reference))
-    if folder.is_dir() and not (_is_exported(folder) or is_checkpoint_folder(folder)):
+    if folder.is_dir() and not (is_exported(folder) or is_checkpoint_folder(folder)):
         return folder
     return resolve(reference, tracking_uri)
 
 
-def _is_exported(folder: Path) -> bool:
-    return all((folder / file).is_file() for file in ENGINE_FILES)
+def is_exported(folder: str | Path) -> bool:
+    """Whether a folder of this machine holds an exported model."""
+    return all(Path(folder, file).is_file() for file in ENGINE_FILES)
 
 
 def figures(tracking_uri: str, name: str, version: int) -> Report:

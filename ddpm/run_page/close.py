@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from ddpm.attempts import Failure
+from ddpm.cost import logged
 from ddpm.run import Run
 from ddpm.run_page.render import PAGE, page_of
 from ddpm.summary import STEPS, Summary, gather
@@ -30,7 +31,7 @@ def close_run(run: Run, session: str, over: bool, ended_well: bool = True, error
     succeeded = ended_well and left and not failed
     if session and over and not succeeded and not failed:
         failed = _never_began(run, session)
-    summary = gather(run, succeeded, error, failed, session)
+    summary = gather(run, succeeded, error, failed, session, over)
     before = run.facts("summary") or {}
     if "mlflow_run" in before:
         summary["mlflow_run"] = before["mlflow_run"]
@@ -47,6 +48,8 @@ def close_run(run: Run, session: str, over: bool, ended_well: bool = True, error
     with run.tracker.parent() as tracked:
         tracked.file("summary.json", json.dumps(summary, indent=1).encode())
         tracked.file(PAGE, page)
+        taken = summary["cost"]["run"]
+        tracked.metrics(logged(taken), round(taken["seconds"]))  # a run that is carried on takes more
         tracked.finish("FINISHED" if succeeded else "FAILED")
     return summary
 

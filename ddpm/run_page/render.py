@@ -14,6 +14,7 @@ from typing import cast
 
 from markupsafe import Markup
 
+from ddpm.cost import Cost, in_words
 from ddpm.evaluation.figures.numbers import distance_name, duration, number, plus_minus
 from ddpm.evaluation.figures.table import DECISIVE
 from ddpm.evaluation.page.tables import figure_rows
@@ -23,7 +24,7 @@ from ddpm.page.render import data_uri, template
 from ddpm.run import Run
 from ddpm.run_page.going_on import Command, going_on, reference, runs_link
 from ddpm.store import Missing, read_object
-from ddpm.summary import STEPS, Summary, SummedTrial, gather
+from ddpm.summary import STEPS, Summary, SummedTrial, gather, network, priced
 
 UNFINISHED = "UNFINISHED"  # the state of a run without a summary
 SERVER = "http://127.0.0.1:8000"  # where `make serve` and `make demo` listen
@@ -60,11 +61,13 @@ def page_of(run: Run, links: Links | None = None, more: Sequence[Command] = ()) 
         pictures=_pictures(report),
         findings=verdict(report) if report else [],
         figures=figure_rows(report) if report else [],
+        priced=priced(summary),
         trials=[_trial_cells(row, summary) for row in summary.get("trials", [])],
         scored=[
             distance_name(name, summary.get("final", {}).get("metric"), run.plan.search.score_n) for name in DECISIVE
         ],
         cost=_cost(summary),
+        cost_words=_cost_words(summary),
         commands=[*going_on(summary, run.plan), *more],
         links=links or Links(),
         server=SERVER,
@@ -96,10 +99,10 @@ def _trial_cells(row: SummedTrial, summary: Summary) -> dict[str, object]:
         "chosen": row["number"] == summary.get("best"),
         "tied": row["number"] in summary.get("tied", ()),
         "cells": [
-            str(row["number"]), row["channel_mults"] or "–", number(row["lr"]),
+            str(row["number"]), network(row), number(row["lr"]),
             *(_with_interval(cast("float | None", row.get(name)), cast("float | None", row.get(f"{name}_std"))) for name in DECISIVE),
             "–" if seen is None else f"{seen:,}", "–" if row["seconds"] is None else duration(row["seconds"]),
-            row["state"].lower(),
+            *([_taken(row.get("cost"))["money"]] if priced(summary) else []), row["state"].lower(),
         ],
     }  # fmt: skip
 
@@ -109,10 +112,27 @@ def _with_interval(value: float | None, std: float | None) -> str:
 
 
 def _cost(summary: Summary) -> list[dict[str, object]]:
-    """A row a step: its time, and its share of the longest one's for the bar."""
+    """A row a step: its time, its share of the longest one's for the bar, and what else it took, as far as that is known."""
     seconds = dict(sorted(summary.get("seconds", {}).items(), key=lambda item: STEPS.index(item[0])))
     longest = max(seconds.values(), default=0) or 1
+    steps = summary["cost"]["steps"] if "cost" in summary else {}  # a summary of an earlier release has none
     return [
-        {"step": step, "time": duration(value), "share": round(100 * value / longest, 1)}
+        {"step": step, "time": duration(value), "share": round(100 * value / longest, 1), **_taken(steps.get(step))}
         for step, value in seconds.items()
     ]
+
+
+def _taken(found: Cost | None) -> dict[str, str]:
+    """Device-hours, pictures trained on, energy and money, in cells; a dash for what there is not."""
+    if found is None:
+        return {"hours": "–", "images": "–", "energy": "–", "money": "–"}
+    return {
+        "hours": f"{found['device_hours']:.3g}" if found["device_hours"] else "–",
+        "images": "–" if found["images"] is None else f"{found['images']:,}",
+        "energy": "–" if found["energy_kwh"] is None else f"{found['energy_kwh']:.3g} kWh",
+        "money": f"{found['money']:.4g}" if found["money"] else "–",
+    }
+
+
+def _cost_words(summary: Summary) -> str:
+    return in_words(summary["cost"]["run"], summary["cost"]["price_per_hour"]) if "cost" in summary else ""

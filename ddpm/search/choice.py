@@ -81,17 +81,21 @@ def choose_among(rows: list[TrialRow]) -> Choice:
 
 
 def winner_settings(plan: Plan, winner: TrialRow) -> tuple[ModelSettings, TrainSettings]:
-    """How the winner, a completed trial, trains on: its own multipliers and rate, for the full budget."""
+    """How the winner, a completed trial, trains on: at its own point of the search space, for the full budget."""
     assert winner["channel_mults"] is not None and winner["lr"] is not None
-    return point_settings(plan, {"channel_mults": winner["channel_mults"], "lr": winner["lr"]})
+    return point_settings(
+        plan, {"channel_mults": winner["channel_mults"], "lr": winner["lr"], **winner.get("point", {})}
+    )
 
 
-def choose_average(run: Run, uri: str, dataset_uri: str, tracked: TrackedRun | NoTrackedRun, progress: Progress) -> int:
+def choose_average(
+    run: Run, half_lives: tuple[int, ...], uri: str, dataset_uri: str, tracked: TrackedRun | NoTrackedRun, progress: Progress
+) -> int:  # fmt: skip
     """Of a checkpoint's averages, the one whose pictures have the lowest FID is drawn from, from now on. Its half-life.
 
     They are compared on seeds of their own, which no report uses: the best of several is too good on its own seeds.
     """
-    plan, half_lives = run.plan, run.plan.train.half_lives
+    plan = run.plan
     if len(half_lives) == 1:
         return half_lives[0]
     reference = open_reference(plan.evaluate, open_dataset(dataset_uri), run.store, str(pick_device()), progress)

@@ -7,9 +7,11 @@ killed and started again in between. Only this file touches what Optuna keeps to
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 
 import optuna
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -68,19 +70,29 @@ def open_study(
         return optuna.load_study(
             storage=open_storage(study_storage, progress),
             study_name=name,
-            # constant_liar: workers must not all try the same place at once.
-            sampler=optuna.samplers.TPESampler(
-                seed=key("search", name, worker) % 2**32,
-                n_startup_trials=founding,
-                constant_liar=True,
-                multivariate=False,
-            ),
+            sampler=_sampler(settings, key("search", name, worker) % 2**32),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=founding)
             if settings.prune_every
             else optuna.pruners.NopPruner(),
         )
     except KeyError:
         raise WrongInput(f"there is no study '{name}' in {study_storage}; configure the run first") from None
+
+
+def _sampler(settings: SearchSettings, seed: int) -> BaseSampler:
+    """The one of this name. Raises WrongInput where what it needs is not installed."""
+    # The founding trials are a sampler's beginning. Without them, or with more to choose, it begins at random.
+    begins = min(len(settings.choices), settings.trials) if settings.founding_first else 10
+    begins += 2 * len(settings.varied)
+    if settings.search_sampler == "random":
+        return optuna.samplers.RandomSampler(seed)
+    if settings.search_sampler == "gp":
+        missing = [module for module in ("scipy", "torch") if importlib.util.find_spec(module) is None]
+        if missing:
+            raise WrongInput(f"search_sampler: gp needs {missing[0]}, which is not installed; give tpe")
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=begins)
+    # constant_liar: workers must not all try the same place at once.
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=begins, constant_liar=True, multivariate=False)
 
 
 def take_trials(study: optuna.Study, claims: Store, worker: int) -> Iterator[Trial]:

@@ -7,27 +7,32 @@ checkpoints in the store, its curves in MLflow, and its facts as the user attrib
 from __future__ import annotations
 
 import dataclasses
-import time
-from typing import TypedDict
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, TypedDict
 
 import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
+from ddpm.cost import logged, trial_cost
 from ddpm.device import device_name
 from ddpm.errors import Refused
 from ddpm.evaluation.figures.numbers import plus_minus
 from ddpm.evaluation.measure import Scores, score
 from ddpm.evaluation.reference import Reference
+from ddpm.meter import NOTHING, Meter
 from ddpm.model.drawing import draw_told
 from ddpm.model.model import Model
-from ddpm.plan import Plan
+from ddpm.plan import SEARCHED, Plan
 from ddpm.progress import Progress
 from ddpm.randomness import key
 from ddpm.run import Run
 from ddpm.search.recorder import Recorder
 from ddpm.search.space import Point, suggest
 from ddpm.settings import ModelSettings, TrainSettings
+from ddpm.training.initial import read_initial
+from ddpm.training.lineage import in_words
 from ddpm.training.trainer import Trainer
 from ddpm.training.world import World
 
@@ -38,12 +43,15 @@ class TrialRow(TypedDict):
     number: int
     channel_mults: str | None
     lr: float | None
+    point: dict[str, Any]  # what else it tried, by the settings' names
     state: str  # the name of Optuna's
     fid: float | None  # None unless completed, and so is kid
     kid: float | None
     fid_std: float | None  # None too of trials from before it was kept, and so is kid_std
     kid_std: float | None
-    seconds: float | None  # of the process that ended it
+    seconds: float | None  # of all processes that worked on it, as far as its checkpoints tell
+    joules: float | None  # None: not measured
+    devices: int | None  # None of trials from before it was kept
     images_seen: int | None
     parameters: int | None  # of the network
     checkpoint: str | None  # URI of the last
@@ -56,17 +64,25 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         "number": trial.number,
         "channel_mults": trial.params.get("channel_mults"),
         "lr": trial.params.get("lr"),
+        "point": {name: value for name, value in trial.params.items() if name not in SEARCHED},
         "state": trial.state.name,
         "fid": known["fid"] if done else None,
         "kid": known["kid"] if done else None,
         "fid_std": known.get("fid_std") if done else None,
         "kid_std": known.get("kid_std") if done else None,
         "seconds": known.get("seconds"),
+        "joules": known.get("joules"),
+        "devices": known.get("devices"),
         "images_seen": known.get("images_seen"),
         "parameters": known.get("parameters"),
         "checkpoint": known.get("checkpoint"),
         "problem": known.get("problem"),
     }
+
+
+def tried(point: Mapping[str, Any]) -> list[str]:
+    """What a trial tried besides multipliers and rate, each in a word."""
+    return [f"{name} {value}" for name, value in point.items() if name not in SEARCHED]
 
 
 def point_settings(plan: Plan, point: Point) -> tuple[ModelSettings, TrainSettings]:
@@ -75,8 +91,7 @@ def point_settings(plan: Plan, point: Point) -> tuple[ModelSettings, TrainSettin
     All trainings of a run have one seed in common: runs of other names are independent repetitions.
     """
     seed = key("run", plan.run_name, plan.train.train_seed) % 2**31
-    model = dataclasses.replace(plan.model, channel_mults=point["channel_mults"])
-    return model, dataclasses.replace(plan.train, lr=point["lr"], train_seed=seed)
+    return plan.at({**point, "train_seed": seed})
 
 
 def trial_settings(plan: Plan, point: Point) -> tuple[ModelSettings, TrainSettings]:
@@ -108,12 +123,13 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
 
     One that the guard or the scores refuse is told as failed, and a hopeless one as pruned.
     """
-    began, data = time.monotonic(), reference.data
-    model, settings = trial_settings(run.plan, suggest(trial, run.plan.search))
+    meter, spent_before, data = Meter(world.device, world.size), NOTHING, reference.data
+    point = suggest(trial, run.plan.search)
+    model, settings = trial_settings(run.plan, point)
     name = f"trial {trial.number}"
     of = f"{trial.number + 1} of {run.plan.search.trials}"
     task = f"{name} ({of}) · {model.channel_mults}"
-    said = f"{task} · lr {settings.lr:.2g}"
+    said = " · ".join([task, f"lr {settings.lr:.2g}", *tried(point)])
     scoring = f"{name} ({of}) · its score"
     params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
     tags = {"kind": "trial", "trial": str(trial.number), "device": device_name(world.device)}
@@ -121,25 +137,31 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
         with run.tracker.child(name, {**params, "n": run.plan.search.score_n}, tags, training=True) as tracked:
             tracked.dataset({"name": data.name, "digest": data.digest, "uri": data.uri, "n": len(data.train)})
             out = run.trial(trial.number)
-            world.broadcast({"settings": params, "out": out})
-            trainer = Trainer(model, settings, data, out, world)
+            world.broadcast({"settings": params, "out": out, "initial": run.initial})
+            trainer = Trainer(model, settings, data, out, world, initial=partial(read_initial, run.initial))
+            spent_before = trainer.spent_before
             recorder = Recorder(tracked, run.plan.search.score_steps)
             recorder.begins(trainer.averaged)
+            if lineage := trainer.ledger.lineage:
+                tracked.tag("lineage", "; ".join(map(in_words, lineage)))
             trained = trainer.run(Pruner(trial, run.plan, reference, recorder, progress, scoring), progress, task)
             averaged = trainer.averaged
             scores = quick_scores(run.plan, reference, averaged, progress, scoring) if trained["spent_budget"] else None
             if scores:
                 tracked.metrics({**scores.by_key(), "parameters": trained["parameters"]}, trained["images_seen"])
+            facts = {**meter.spent(spent_before), "devices": world.size, "images_seen": trained["images_seen"]}
+            if taken := trial_cost(facts, run.plan.cost.price_per_hour):
+                tracked.metrics(logged(taken), trained["images_seen"])
     except Refused as problem:
         progress.drop(task)
-        trial.set_user_attr("problem", str(problem))
+        for fact, value in {**meter.spent(spent_before), "devices": world.size, "problem": str(problem)}.items():
+            trial.set_user_attr(fact, value)
         trial.study.tell(trial, state=TrialState.FAIL)
         progress.say(f"{said}: failed: {problem}")
         return
-    for fact in ("images_seen", "parameters", "skipped_steps"):
-        trial.set_user_attr(fact, trained[fact])
-    trial.set_user_attr("checkpoint", trained["last_checkpoint"])
-    trial.set_user_attr("seconds", round(time.monotonic() - began, 2))
+    facts |= {"parameters": trained["parameters"], "skipped_steps": trained["skipped_steps"]}
+    for fact, value in {**facts, "checkpoint": trained["last_checkpoint"]}.items():
+        trial.set_user_attr(fact, value)
     if scores is None:
         trial.study.tell(trial, state=TrialState.PRUNED)
         progress.say(f"{said}: pruned after {trained['epochs']:g} epochs")

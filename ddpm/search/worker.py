@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TypedDict
 
 from ddpm.data.dataset import PictureSet, open_dataset
@@ -15,6 +16,7 @@ from ddpm.search.leases import Lease
 from ddpm.search.study import open_study, take_trials
 from ddpm.search.trial import TrialRow, run_trial, trial_row
 from ddpm.settings import ModelSettings, TrainSettings, pick
+from ddpm.training.initial import read_initial
 from ddpm.training.observer import NoObserver
 from ddpm.training.trainer import Trainer
 from ddpm.training.world import World
@@ -52,4 +54,5 @@ def follow(data: PictureSet, world: World) -> None:
     while (trial := world.broadcast(None)) is not None:
         model, settings = pick(ModelSettings, trial["settings"]), pick(TrainSettings, trial["settings"])
         with contextlib.suppress(Refused):  # all ranks meet it at the same step, and rank 0 says so
-            Trainer(model, settings, data, trial["out"], world).run(NoObserver(), Quiet())
+            initial = partial(read_initial, trial["initial"])
+            Trainer(model, settings, data, trial["out"], world, initial=initial).run(NoObserver(), Quiet())

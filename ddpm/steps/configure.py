@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,8 @@ def configure(parameters: dict[str, Any], progress: Progress, session: str = "")
         expect(plan.tracking_uri)  # it has answered this run before
     open_client(plan.tracking_uri)  # the places first: a run is bound to its plan once that is written
     run = Run(plan)
+    run.require_same_plan()
+    keep_initial = _initial(run, progress)
     # Whoever mistyped it should not have to wait; one that this run has been opened with is away for a while.
     open_storage(plan.study_storage, progress, seconds=None if run.is_open else 0)
     if plan.evaluate.extractor == "inception":
@@ -51,10 +56,33 @@ def configure(parameters: dict[str, Any], progress: Progress, session: str = "")
         inception_weights(plan.evaluate, open_store(plan.store), progress)  # not after an ingest and a first trial
     if not run.write_plan():
         progress.say(f"carrying on with run {run.name}")
+    keep_initial()
     run.tracker.open(plan.parameters(), pipeline_tags(session))
     create_study(plan.study_storage, run.name, plan.search, progress)
     run.mark_open()
     return run
+
+
+def _initial(run: Run, progress: Progress) -> Callable[[], None]:
+    """Look whether every list of multipliers can begin with the weights of init_from; returns what keeps them for the run.
+
+    A run that keeps them already is not asked again: it goes on with those. Raises WrongInput.
+    """
+    plan = run.plan
+    if not plan.train.init_from:
+        return lambda: None
+    from ddpm.registry.initial import open_initial  # it imports torch
+    from ddpm.training.initial import agree, is_initial, write_initial
+
+    if is_initial(run.initial):
+        return lambda: None
+    initial = open_initial(plan.train.init_from, plan.tracking_uri)
+    varied = {"channel_mults": plan.search.choices, **plan.search.varied}
+    for values in itertools.product(*varied.values()):
+        model, _ = plan.at(dict(zip(varied, values, strict=True)))
+        agree(initial, model, plan.ingest.image_size, plan.train.init_partial)
+    progress.say(f"every trial begins with weights of {initial.origin.reference}, which the run keeps")
+    return partial(write_initial, run.initial, initial)
 
 
 def join(parameters: dict[str, Any], progress: Progress, seconds: float) -> Run:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
+from ddpm.cost import cost, logged
 from ddpm.data.dataset import PictureSet, open_dataset
 from ddpm.data.ingest import DatasetFacts
 from ddpm.device import device_name, pick_device
 from ddpm.model.strips import FRAMES, denoising_strip, noising_strip, watchable
 from ddpm.pictures import grid
 from ddpm.progress import Progress, Quiet
+from ddpm.registry.initial import open_initial
 from ddpm.run import FINAL, Run
 from ddpm.search.choice import Choice, choose, choose_average, winner_settings
 from ddpm.search.recorder import Recorder
+from ddpm.search.trial import tried
 from ddpm.settings import ModelSettings, TrainSettings, pick
 from ddpm.steps.task import task
 from ddpm.tracking import NoTrackedRun, TrackedRun
 from ddpm.training.ledger import Trained
+from ddpm.training.lineage import in_words
 from ddpm.training.observer import NoObserver
 from ddpm.training.trainer import Trainer
 from ddpm.training.world import World
@@ -27,6 +32,8 @@ STRIP_SEEDS = range(4)
 
 class FinalFacts(Trained, Choice):
     """What the final training leaves: what came of it, and the choice that it began with."""
+
+    devices: int
 
 
 def train(
@@ -40,7 +47,9 @@ def train(
     """
     tracked = tracked or NoTrackedRun()
     world = world or World(pick_device())
-    trainer = Trainer(model, settings, data, out, world, start)
+    trainer = Trainer(
+        model, settings, data, out, world, start, partial(open_initial, settings.init_from, place.tracking_uri)
+    )
     if not world.leads:
         return trainer.run(NoObserver(), Quiet(), title)
     place.progress.say(
@@ -48,6 +57,8 @@ def train(
     )
     recorder = Recorder(tracked, grid_steps)
     recorder.begins(trainer.averaged)
+    if lineage := trainer.ledger.lineage:
+        tracked.tag("lineage", "; ".join(map(in_words, lineage)))
     trained = trainer.run(recorder, place.progress, title)
     shown = data.train.images[: len(STRIP_SEEDS)]
     tracked.picture("noising", grid(noising_strip(shown, model), columns=FRAMES))
@@ -79,6 +90,8 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, world: Worl
     with run.tracker.parent() as parent:
         parent.dataset(dataset)
         parent.tag("device", device)
+        if others := tried(winner.get("point", {})):
+            parent.tag("chosen", ", ".join(others))
     tags = {"kind": "final", "trial": str(winner["number"]), "device": device}
     with run.tracker.child(FINAL, params, tags, training=True) as tracked:
         tracked.dataset(dataset)
@@ -87,5 +100,9 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, world: Worl
             run.workplace(progress), model, settings, open_dataset(dataset["uri"]), run.final, winner["checkpoint"], tracked,
             plan.search.score_steps, "final training", world,
         )  # fmt: skip
-        choose_average(run, trained["checkpoint"], dataset["uri"], tracked, progress)
-    return {**trained, **chosen}
+        choose_average(run, settings.half_lives, trained["checkpoint"], dataset["uri"], tracked, progress)
+        if spent := trained.get("spent"):
+            images = trained["images_seen"] - (winner["images_seen"] or 0)
+            taken = cost(spent["seconds"], plan.cost.price_per_hour, world.size, images, spent["joules"])
+            tracked.metrics(logged(taken), trained["images_seen"])
+    return {**trained, **chosen, "devices": world.size}

@@ -24,12 +24,14 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ddpm.errors import WrongInput
+from ddpm.meter import Spent
 from ddpm.model.model import Model, Origin, suited
 from ddpm.model.unet import UNet
 from ddpm.settings import FORMAT_VERSION, ModelSettings, TrainSettings, pick
 from ddpm.store import Damaged, Missing, Store, open_store
 from ddpm.store.reading import misfit, read_json, read_tensors
 from ddpm.training.guard import GuardFacts
+from ddpm.training.lineage import Ancestor
 
 MANIFEST = "checkpoint.json"
 SEAL = "manifest_sha256"
@@ -57,6 +59,8 @@ class Standing(TypedDict):
     guard: NotRequired[GuardFacts]  # earlier releases wrote none
     micro_batch: int
     stopped: str  # why it ended before its budget was spent; empty: it has not
+    spent: NotRequired[Spent]  # by then, of all processes of this training; earlier releases wrote none
+    lineage: NotRequired[list[Ancestor]]  # of one that began with other weights, or went on from others
 
 
 class Manifest(Standing):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from ddpm.settings import TrainSettings, pick
 from ddpm.training.checkpoint import Checkpoint, average_part
 from ddpm.training.ema import ema_decay, update_ema
 from ddpm.training.guard import SpikeGuard
+from ddpm.training.initial import Initial
 from ddpm.training.recipe import Recipe
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, for each weight
@@ -91,6 +93,13 @@ class Learner:
         for half_life, net in self.averages.items():
             tensors[average_part(self.recipe.settings.half_lives, half_life)] = dict(net.named_parameters())
         return tensors
+
+    def begin_with(self, initial: Initial, taken: Sequence[str]) -> None:
+        """Take over these tensors of another network, and of its averages; optimizer and guard stay as new."""
+        self.net.load_state_dict({name: initial.weights[name] for name in taken}, strict=False)
+        for half_life, net in self.averages.items():
+            average = initial.average(half_life)
+            net.load_state_dict({name: average[name] for name in taken}, strict=False)
 
     def load(self, read: Checkpoint) -> list[str]:
         """Take up a checkpoint's state. Returns what a person should hear of.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -19,18 +20,21 @@ from torch import Tensor
 from ddpm.data.dataset import PictureSet
 from ddpm.device import keep_memory, threads_for
 from ddpm.errors import Refused, WrongInput
+from ddpm.meter import NOTHING, Meter
 from ddpm.model.diffusion import Diffusion
 from ddpm.model.model import Model, suited
 from ddpm.progress import Progress
-from ddpm.settings import ModelSettings, TrainSettings
+from ddpm.settings import ModelSettings, TrainSettings, require_one_weight
 from ddpm.store import Store, open_store
 from ddpm.training import checkpoint
 from ddpm.training.batches import Batches
 from ddpm.training.gradients import Gradients
 from ddpm.training.guard import MOST_ROLLBACKS, Snapshot
 from ddpm.training.held_out import by_band, held_out_losses
+from ddpm.training.initial import Initial, agree, ancestor_of, of_checkpoint
 from ddpm.training.learner import Learner
-from ddpm.training.ledger import Ledger, Trained, require_fits
+from ddpm.training.ledger import Ledger, Trained, ancestors_of, require_fits
+from ddpm.training.lineage import in_words, kept_folders
 from ddpm.training.observer import Observer
 from ddpm.training.recipe import Recipe
 from ddpm.training.schedule import Schedule
@@ -50,6 +54,7 @@ class Trainer:
     """One training run, writing its checkpoints to `out`; the same `out` again resumes it.
 
     `start` is the URI of a checkpoint to go on from (weights, averages, optimizer and clock) where `out` has none yet.
+    `initial` opens what the setting init_from names (weights and averages alone); None: it is a checkpoint.
     It runs on the world's device; of several processes each takes its share of every batch, and rank 0 alone writes and
     reports. Raises WrongInput where `out` holds a training with other settings or damaged checkpoints only, or cannot be
     written.
@@ -57,7 +62,7 @@ class Trainer:
 
     def __init__(
         self, model: ModelSettings, settings: TrainSettings, data: PictureSet, out: str, world: World,
-        start: str | None = None,
+        start: str | None = None, initial: Callable[[], Initial] | None = None,
     ) -> None:  # fmt: skip
         self.model, self.settings, self.data, self.world, self.start = model, settings, data, world, start
         self.out: Store = open_store(out)
@@ -75,9 +80,11 @@ class Trainer:
         self.last_look = math.nan  # the held-out loss, at the last look
         self.stopped = ""  # why it ended before its budget was spent
         self.untold: list[Tensor] = []  # losses of the steps since the last check
+        self.meter = Meter(world.device, world.size)
+        self.spent_before = self.spent = NOTHING  # by earlier processes; by all of them, up to the last checkpoint
         self.saved: str | None = None  # the last checkpoint that is known to be whole
         self.ledger = Ledger(self.out, model, settings, data.digest, start)
-        self._restore()
+        self._restore(initial or (lambda: of_checkpoint(settings.init_from)))
         if world.broadcast(self.steps_done) != self.steps_done:
             raise WrongInput(f"out: {self.out.root} is not the same place for all ranks; name one that all can read")
         self.good = Snapshot(self.learner.state())
@@ -92,8 +99,7 @@ class Trainer:
             self.notices.append(
                 "nothing is held out, so that patience has nothing to go by: the whole budget will be spent"
             )
-        if model.objective == "edm" and settings.min_snr_gamma:
-            raise WrongInput("min_snr_gamma: edm has a weight of its own, on which min-SNR must not be stacked; give 0")
+        require_one_weight(model, settings)
         batch, processes = self.schedule.batch, self.world.size
         if batch % processes:
             raise WrongInput(
@@ -245,12 +251,18 @@ class Trainer:
                 best = Best(mean, epoch)
             if observer.looked(epoch, self.images_seen, self.averaged):
                 stopped = "ended by its observer"
-            elif losses and 0 < self.settings.patience <= epoch - best.epoch:
+            elif losses and 0 < self.settings.patience <= epoch - max(best.epoch, self._given_more):
                 stopped = f"no better held-out loss for {self.settings.patience} epochs"
             return improved, best, stopped
 
         improved, self.best, self.stopped = self.world.decide(look)
         return improved
+
+    @property
+    def _given_more(self) -> int:
+        """The epoch after which it was last given more of them. The rate rose then, and the loss with it."""
+        ends = [one["images_seen"] for one in self.ledger.lineage if one["how"] == "epochs"]
+        return max(ends, default=0) // (self.schedule.batch * self.schedule.epoch_steps)
 
     # -- checkpoints -----------------------------------------------------------------------------------------------
 
@@ -270,26 +282,34 @@ class Trainer:
             "guard": self.learner.guard.facts(),
             "micro_batch": self.gradients.micro,
             "stopped": self.stopped,
+            "spent": self.meter.spent(self.spent_before),
         }
+        self.spent = facts["spent"]
+        if self.ledger.lineage:
+            facts["lineage"] = self.ledger.lineage
         folder = checkpoint.write_checkpoint(self.out, self.learner.tensors(), facts, self.model, self.settings)
         if best:
             checkpoint.point(self.out, "best", folder)
         checkpoint.point(self.out, "last", folder)
         kept = [self.saved, checkpoint.pointed(self.out, "best")]  # the previous one, should this one be damaged
-        checkpoint.prune_checkpoints(self.out, {folder, *(uri.split("/")[-2] for uri in kept if uri)})
+        branched = kept_folders(self.ledger.lineage)
+        checkpoint.prune_checkpoints(self.out, {folder, *branched, *(uri.split("/")[-2] for uri in kept if uri)})
         self.saved = self.out.uri(f"{folder}/{checkpoint.MANIFEST}")
 
-    def _restore(self) -> None:
-        """Take up what `out` holds, or else `start`, or else nothing."""
+    def _restore(self, initial: Callable[[], Initial]) -> None:
+        """Take up what `out` holds, or else `start`, or else the weights of init_from, or else nothing."""
         read, damaged = checkpoint.last_undamaged(self.out)
         if read is not None and damaged:
             self.notices.append(f"{damaged}. Going on from the one before it, at {read.facts['images_seen']:,} images")
         resumes = read is not None
         if read is None:
             if self.start is None:
+                if self.settings.init_from:
+                    self._begin_with(initial())
                 return
             read = checkpoint.read_checkpoint(self.start)
             require_fits(read, self.model, self.data.image_size, self.schedule)
+            self.ledger.descends(ancestors_of(read))
         facts = read.facts
         if resumes:
             best = facts["best"]
@@ -298,9 +318,31 @@ class Trainer:
             self._mend_best()
             self.gradients.micro = min(facts["micro_batch"], self.gradients.micro)
             self.saved = read.uri
+            self.spent_before = self.spent = facts.get("spent", NOTHING)
         self.notices += self.learner.load(read)
         self.steps_done = facts["step"]
         self.last_loss = math.nan if facts["loss"] is None else facts["loss"]
+        if self.ledger.ended is not None:
+            self._go_on(read.uri, self.ledger.ended, damaged)
+
+    def _begin_with(self, initial: Initial) -> None:
+        """Take up weights and averages of another training; clock and optimizer are new."""
+        agreement = agree(initial, self.model, self.data.image_size, self.settings.init_partial)
+        ancestor = ancestor_of(initial, agreement)
+        self.ledger.descends([ancestor])
+        self.learner.begin_with(initial, agreement.taken)
+        self.notices.append(in_words(ancestor))
+        if "embed_label.weight" in agreement.taken and initial.origin.dataset_digest != self.data.digest:
+            self.notices.append("its classes are those of another data set: each begins as the one of its number there")
+
+    def _go_on(self, uri: str, ended: Trained, damaged: str) -> None:
+        """Go on where a training has spent its budget, since it was given more epochs."""
+        if uri != ended["last_checkpoint"]:
+            raise WrongInput(f"out: {damaged}; give epochs {self.ledger.epochs_before} once more, which mends it")
+        share, epochs = f"{self.settings.decay_fraction:.0%}", self.settings.epochs
+        fell = f"the rate, which had fallen to 0 over the last {share} of them, begins again at {self.lr:.3g} and falls over the last {share} of {epochs}, so that this is not what {epochs} epochs from the beginning would have been"
+        self.ledger.goes_on(fell if self.settings.decay_fraction else f"the rate stays {self.lr:.3g}")
+        self.notices.append(in_words(self.ledger.lineage[-1]))
 
     def _mend_best(self) -> None:
         """Where best.json is damaged: the best checkpoint is known by its epoch."""
@@ -329,7 +371,7 @@ class Trainer:
         if last is None:
             raise Refused(f"out: {self.out.root} holds no checkpoint any more; leave it alone, and train again")
         weights = {name: weight.detach().cpu().contiguous() for name, weight in self.learner.net.named_parameters()}
-        return {
+        facts: Trained = {
             "checkpoint": checkpoint.pointed(self.out, "best") or last,
             "last_checkpoint": last,
             "weights_sha256": hashlib.sha256(save_tensors(weights)).hexdigest(),
@@ -342,7 +384,11 @@ class Trainer:
             "parameters": self.learner.parameters,
             "spent_budget": self.schedule.ends_run(self.steps_done),
             "stopped": self.stopped or "all epochs done",
+            "spent": self.spent,
         }
+        if self.ledger.lineage:
+            facts["lineage"] = self.ledger.lineage
+        return facts
 
 
 def _finite(loss: float) -> float | None:

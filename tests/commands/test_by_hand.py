@@ -87,6 +87,27 @@ def test_training_again_says_that_it_is_done(by_hand):
     assert len(by_hand["train"]["weights_sha256"]) == 64
 
 
+def test_another_training_begins_with_a_version_s_weights_and_goes_on_when_it_is_given_more_epochs(by_hand):
+    folder = by_hand["folder"]
+    train = ["train", "--dataset", "digits", "--store", "store", "--out", "more", *TINY, "--lr", "1e-3"]
+    begun = facts_of(*train, "--init-from", "models:/m@champion", "--epochs", 1, cwd=folder)
+    (first,) = begun["lineage"]
+    assert (first["how"], first["reference"], first["anew"]) == ("init_from", "models:/m/1", [])
+    assert first["weights_sha256"] == by_hand["evaluate"]["protocol"]["generation"]["weights_sha256"]
+    longer = ddpm(*train, "--init-from", "models:/m@champion", "--epochs", 2, "--json", cwd=folder)
+    assert "training: goes on beyond its 1 epochs from " in longer.stderr
+    found = json.loads(longer.stdout)
+    assert [one["how"] for one in found["lineage"]] == ["init_from", "epochs"] and found["images_seen"] == 3200
+    assert Path(begun["last_checkpoint"]).is_file()
+    wrong = ddpm(*train, "--init-from", "models:/m@gone", "--out", "wrong", cwd=folder)
+    assert wrong.returncode == 2 and "init_from: there is no models:/m@gone at " in wrong.stderr
+    other = ddpm(*train, "--init-from", "out", "--channel-mults", "1-3", "--out", "wrong", cwd=folder)
+    assert other.returncode == 2 and "another network: channel_mults 1-2, not 1-3" in other.stderr
+    both = ddpm(*train, "--init-from", "out", "--start", "out", "--out", "wrong", cwd=folder)
+    assert both.returncode == 2 and "init_from: it takes weights alone" in both.stderr
+    assert not (folder / "wrong").exists()
+
+
 def test_registered_and_promoted(by_hand):
     assert by_hand["register"] == {"name": "m", "version": 1, "new": True}
     assert by_hand["promote"]["aliases"] == ["champion"]

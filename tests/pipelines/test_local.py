@@ -108,6 +108,14 @@ def test_a_killed_run_carries_on_to_the_end(finished):
     assert summary["protocol"]["measurement"]["n"] == 64
     assert summary["protocol"]["generation"]["sampler"] == "ddim"
     assert (summary["model"]["version"], summary["model"]["aliases"]) == (1, ["champion"])
+    (start,) = summary["final"]["lineage"]
+    assert (start["how"], start["images_seen"]) == ("start", 1600)
+    cost = summary["cost"]
+    assert cost["run"]["lost_unknown"] >= 1, "a worker was killed without a word"
+    assert cost["run"]["images"] == 4 * 1600, "three trials of an epoch, and one more of the winner"
+    assert cost["steps"]["search"]["seconds"] >= sum(trial["seconds"] for trial in summary["trials"]) - 0.1
+    assert (cost["run"]["energy_kwh"], cost["run"]["money"]) == (None, None)
+    assert "energy not measured, no price given (price_per_hour)" in again.stdout
 
 
 def test_the_run_and_the_version_in_mlflow_name_the_pipelines_run(finished):

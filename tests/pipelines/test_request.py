@@ -63,3 +63,21 @@ def test_the_words_that_ask_again_ask_for_the_same():
         "PRESET": "quick", "RUN_NAME": "r", "DATA": "./it's mine", "RUNNER": "docker",
     }  # fmt: skip
     assert parse_changes(shlex.split(asked["SET"])) == changes
+
+
+@pytest.mark.parametrize("name", ["training", "training#10", "training/000000000256/checkpoint.json"])
+def test_weights_to_begin_with_are_found_by_tasks_that_have_a_folder_of_their_own(tmp_path, monkeypatch, name):
+    from pipelines import containers
+
+    folder = tmp_path / "training"
+    (folder / "000000000256").mkdir(parents=True)
+    (folder / "000000000256" / "checkpoint.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    places = {"store": str(tmp_path / "store"), "tracking_uri": "sqlite:///x", "study_storage": "j"}
+    plan, _ = gather("digits", "", "r", {"init_from": name}, places)
+    assert plan.train.init_from == str(tmp_path / name)
+    seen = [path for path, mode in containers.mounts(plan, tmp_path / "var").items() if mode == "ro"]
+    assert seen == [str(folder / "000000000256" if name.endswith(".json") else folder)], "what lies beside it too"
+    plan, _ = gather("digits", "", "r", {"init_from": "models:/m@champion"}, places)
+    assert plan.train.init_from == "models:/m@champion"
+    assert "ro" not in containers.mounts(plan, tmp_path / "var").values()

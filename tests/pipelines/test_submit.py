@@ -127,6 +127,7 @@ def test_what_the_server_refuses_is_said_in_its_words(stub):
         (["--data", "/my/pictures"], {}, "a folder of this machine"),
         (["--poll-seconds", "nan"], {}, "'nan' will not do; it must be above 0 and at most 3600 seconds"),
         (["weights=/my/weights.pth"], {}, "weights: /my/weights.pth is a file of this machine"),
+        (["init_from=/my/training"], {}, "init_from: /my/training is a file of this machine; give a URI, as in s3://"),
         ([], {"KFP_TOKEN": "sec\u00a0ret"}, "KFP_TOKEN: it holds characters that no token has"),
         ([], {"DDPM_STORE": ""}, "store: missing; export DDPM_STORE=s3://BUCKET/PREFIX"),
         ([], {"DDPM_STORE": "/var/store"}, "store: /var/store cannot be reached from a cluster"),

@@ -13,7 +13,7 @@ from ddpm.errors import WrongInput
 from ddpm.progress import Quiet
 from ddpm.registry.version import PYFUNC, figures, register, resolve
 from ddpm.steps.sample import sample
-from ddpm.tracking import open_client
+from ddpm.tracking import open_client, open_experiment
 from ddpm.workplace import Workplace
 
 
@@ -181,10 +181,11 @@ def test_mlflows_pages_say_by_themselves_what_a_version_is(checkpoints, place, r
 
 def test_a_registration_that_was_stopped_leaves_one_logged_model(checkpoints, place, report_of, monkeypatch):
     client = open_client(place)
-    run = client.create_run("0").info.run_id
+    experiment = open_experiment(client, place, "stopped")  # experiment 0 keeps its files in the working folder
+    run = client.create_run(experiment).info.run_id
     with monkeypatch.context() as stopped:
         stopped.setattr("mlflow.MlflowClient.create_model_version", lambda *given, **more: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             register(place, "m", checkpoints[0], report_of(checkpoints[0]), run, {})
     assert register(place, "m", checkpoints[0], report_of(checkpoints[0]), run, {})["version"] == 1
-    assert len(client.search_logged_models(["0"])) == 1
+    assert len(client.search_logged_models([experiment])) == 1

@@ -172,7 +172,7 @@ def test_in_a_browser_the_page_is_whole_on_a_desk_and_on_a_phone(ended, tmp_path
                 "Verdict",
                 "Trials",
                 "Figures of the final model",
-                "Time",
+                "Time and cost",
                 "To go on",
             ]
             shown = page.evaluate(

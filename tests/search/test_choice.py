@@ -57,7 +57,7 @@ def test_the_founding_choice(run):
     assert choice["best"] == 3
     assert choice["best_why"].startswith("trial 3 has the best mean rank, 1.5 (FID rank 2, KID rank 1 of 4)")
     assert choice["trials"][3] == {
-        "number": 3, "channel_mults": "1-2-4", "lr": 7e-5, "state": "COMPLETE", "fid": 24.49, "kid": 0.296, "fid_std": None, "kid_std": None, "seconds": 1.5,
+        "number": 3, "channel_mults": "1-2-4", "lr": 7e-5, "point": {}, "joules": None, "devices": None, "state": "COMPLETE", "fid": 24.49, "kid": 0.296, "fid_std": None, "kid_std": None, "seconds": 1.5,
         "images_seen": 768, "parameters": 1000, "checkpoint": "/trials/x", "problem": None,
     }  # fmt: skip
     assert [row["number"] for row in choice["trials"]] == [0, 1, 2, 3]
@@ -125,9 +125,7 @@ def test_the_winner_trains_on_from_its_trial(run, tmp_path):
 
 
 def test_a_single_average_needs_no_choice(tmp_path):
-    run = run_named("one", tmp_path, ema_half_lives="500")
-    assert choose_average(run, "/no/checkpoint", "/no/data", NoTrackedRun(), Quiet()) == 500
+    run = run_named("one", tmp_path)
+    assert choose_average(run, (500,), "/no/checkpoint", "/no/data", NoTrackedRun(), Quiet()) == 500
     with pytest.raises(WrongInput):
-        choose_average(
-            run_named("two", tmp_path, ema_half_lives="500 50"), "/no/checkpoint", "/no/data", NoTrackedRun(), Quiet()
-        )
+        choose_average(run_named("two", tmp_path), (500, 50), "/no/checkpoint", "/no/data", NoTrackedRun(), Quiet())

@@ -35,14 +35,20 @@ class Heard(NoTrackedRun):
         self.ended_by = kind
 
 
+BEFORE = {"seconds": 1000.0, "joules": None}  # what processes that were killed had spent
+
+
 class FakeTrainer:
     """Spends its budget, or is told otherwise by `outcome`."""
 
     outcome = "spent"
     averaged = "the averaged model"
+    ledger = SimpleNamespace(lineage=[])
+    spent_before = BEFORE
 
-    def __init__(self, model, settings, data, out, *place, **world):
+    def __init__(self, model, settings, data, out, world, initial):
         type(self).given = (model, settings, data, out)
+        type(self).initial = initial
 
     def run(self, observer, progress, task):
         if self.outcome == "refused":
@@ -58,7 +64,7 @@ def run(tmp_path, monkeypatch):
     plan = Plan.from_parameters(
         {
             "run_name": "one", "store": str(tmp_path / "store"), "tracking_uri": "sqlite:////none",
-            "study_storage": str(tmp_path / "journal.log"), "trials": 1, "trial_epochs": 6, "prune_every": 2, "held_out_every": 1,
+            "study_storage": str(tmp_path / "journal.log"), "trials": 1, "trial_epochs": 6, "prune_every": 2, "held_out_every": 1, "price_per_hour": 2.0,
         }
     )  # fmt: skip
     create_study(plan.study_storage, plan.run_name, plan.search)
@@ -89,12 +95,20 @@ def test_a_trial_is_told_as_it_ended(run, digits, monkeypatch, outcome, state, f
     assert study.trials[0].values == ([12.5] if fid else None)
     tracked = run.tracker
     assert (tracked.name, tracked.tags["kind"]) == ("trial 0", "trial")
-    assert tracked.told == ({"fid_classifier": 12.5, "kid_classifier": 0.25, "parameters": 1000} if fid else {})
+    scores = {name: value for name, value in tracked.told.items() if not name.startswith("cost_")}
+    assert scores == ({"fid_classifier": 12.5, "kid_classifier": 0.25, "parameters": 1000} if fid else {})
+    assert 1000 <= row["seconds"] < 1100, "with those of the processes before"
+    assert (row["joules"], row["devices"]) == (None, 1)
+    if not problem:
+        assert tracked.told["cost_device_hours"] == pytest.approx(row["seconds"] / 3600, abs=0.01)
+        assert tracked.told["cost_money"] == pytest.approx(2 * row["seconds"] / 3600, abs=0.01)
+        assert tracked.told["cost_energy_kwh"] is None
     assert tracked.params["n"] == run.plan.search.score_n
     assert tracked.ended_by is (Refused if problem else None), "a pruned trial is no failure"
     model, settings, data, out = FakeTrainer.given
     assert (model.channel_mults, settings.lr, settings.epochs) == (row["channel_mults"], row["lr"], 6)
     assert data is digits and out == run.trial(0)
+    assert FakeTrainer.initial.args == (run.initial,), "all trials begin with what the run keeps"
 
 
 def test_a_trial_is_scored_on_the_way_and_a_hopeless_one_ends(run):

@@ -1,0 +1,134 @@
+"""What a run took: time, pictures, device-hours, energy and money, of each step and of the whole.
+
+A device-hour is an hour for which a step held the device that it works on, be it a GPU or the machine itself. Attempts
+that came to nothing are part of it, as far as they have said how long they were. Energy is that of the trainings, the
+trials' scores among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypedDict
+
+from ddpm.attempts import Lost
+
+ON_DEVICE = ("search", "train", "evaluate", "promote")  # steps that hold one; on a cluster they are given a GPU
+HOUR = 3600
+JOULES = 3_600_000  # of a kilowatt-hour
+
+
+class Cost(TypedDict):
+    """What something took; a step's `seconds` are those of all its workers together."""
+
+    seconds: float
+    device_hours: float
+    images: int | None  # pictures trained on; None: nothing is trained there
+    energy_kwh: float | None  # None: not measured
+    money: float | None  # None: no price is given
+    lost_seconds: float  # of these, those of attempts that came to nothing
+    lost_unknown: int  # attempts that were killed, of which nobody knows how long they were
+
+
+class Costs(TypedDict):
+    price_per_hour: float  # of a device; 0: not given
+    steps: dict[str, Cost]
+    run: Cost
+
+
+def cost(
+    seconds: float, price: float, devices: int = 1, images: int | None = None, joules: float | None = None,
+    lost: Iterable[Lost] = (),
+) -> Cost:  # fmt: skip
+    """Of so many seconds on so many devices (0: it holds none), besides attempts that were lost on as many."""
+    lost = [*lost]
+    wasted = sum(one["seconds"] or 0.0 for one in lost)
+    hours = (seconds + wasted) * devices / HOUR
+    return {
+        "seconds": round(seconds + wasted, 2), "device_hours": hours, "images": images,
+        "energy_kwh": None if joules is None else joules / JOULES, "money": price * hours if price else None,
+        "lost_seconds": round(wasted, 2), "lost_unknown": sum(one["seconds"] is None for one in lost),
+    }  # fmt: skip
+
+
+def trial_cost(row: Mapping[str, Any], price: float) -> Cost | None:
+    """Of a trial, by its row; None where it has not ended."""
+    if (seconds := row.get("seconds")) is None:
+        return None
+    return cost(seconds, price, row.get("devices") or 1, row.get("images_seen"), row.get("joules"))
+
+
+def costs(
+    facts: Mapping[str, Mapping[str, Any]], workers: Sequence[Mapping[str, Any]], lost: Sequence[Lost], price: float
+) -> Costs:
+    """Of a run, by what its steps and its search's workers left, and by the attempts that came to nothing."""
+    trained = facts.get("train", {})
+    rows = trained["trials"] if trained else [row for worker in workers for row in worker.get("trials", [])]
+    trials = [row for row in rows if row.get("seconds") is not None]
+    held = {  # by the ranks of a step that has several
+        "search": max((row.get("devices") or 1 for row in rows), default=1), "train": trained.get("devices") or 1,
+    }  # fmt: skip
+    steps = {}
+    for step in dict.fromkeys([*facts, *(["search"] if workers else []), *(_step(one["key"]) for one in lost)]):
+        gone = [one for one in lost if _step(one["key"]) == step]
+        devices = held.get(step, 1) if step in ON_DEVICE else 0
+        if step == "search":
+            # A worker that was killed has not said how long it was at work, but its trials' checkpoints have.
+            wasted = sum(one["seconds"] or 0.0 for one in gone)
+            seconds = max(sum(done["seconds"] for done in workers), sum(row["seconds"] for row in trials) - wasted)
+            images: int | None = sum(row.get("images_seen") or 0 for row in trials)
+            joules = _sum(row.get("joules") for row in trials)
+        else:
+            seconds, images, joules = facts.get(step, {}).get("seconds", 0.0), None, None
+        if step == "train" and trained:
+            begun = trained["trials"][trained["best"]]["images_seen"] or 0  # the winner goes on from its trial
+            images, joules = trained["images_seen"] - begun, trained.get("spent", {}).get("joules")
+        steps[step] = cost(seconds, price, devices, images, joules, gone)
+    return {"price_per_hour": price, "steps": steps, "run": _whole(steps, price)}
+
+
+def in_words(found: Cost, price: float) -> str:
+    """What it took, but for its seconds, in a line."""
+    parts = [f"{found['device_hours']:.3g} device-hours"]
+    parts += [f"{found['images']:,} pictures trained on"] if found["images"] is not None else []
+    parts += ["energy not measured" if found["energy_kwh"] is None else f"{found['energy_kwh']:.3g} kWh"]
+    parts += [
+        "no price given (price_per_hour)" if found["money"] is None else f"{found['money']:.4g} at {price:g} an hour"
+    ]
+    if found["lost_seconds"] or found["lost_unknown"]:
+        unknown = f"{found['lost_unknown']} that were killed, of unknown length" if found["lost_unknown"] else ""
+        known = f"{found['lost_seconds']:.0f} s" if found["lost_seconds"] else ""
+        parts += [f"in attempts that came to nothing {' and '.join(filter(None, (known, unknown)))}"]
+    return ", ".join(parts)
+
+
+def logged(found: Cost) -> dict[str, float | None]:
+    """It as metrics."""
+    return {
+        "cost_seconds": found["seconds"], "cost_device_hours": found["device_hours"], "cost_images": found["images"],
+        "cost_energy_kwh": found["energy_kwh"], "cost_money": found["money"],
+    }  # fmt: skip
+
+
+def _whole(steps: Mapping[str, Cost], price: float) -> Cost:
+    """All steps together. Its energy is known where that of every training is."""
+    hours = sum(one["device_hours"] for one in steps.values())
+    images = [one["images"] for one in steps.values() if one["images"] is not None]
+    return {
+        "seconds": round(sum(one["seconds"] for one in steps.values()), 2), "device_hours": hours,
+        "images": sum(images) if images else None,
+        "energy_kwh": _sum(one["energy_kwh"] for one in steps.values() if one["images"] is not None),
+        "money": price * hours if price else None,
+        "lost_seconds": round(sum(one["lost_seconds"] for one in steps.values()), 2),
+        "lost_unknown": sum(one["lost_unknown"] for one in steps.values()),
+    }  # fmt: skip
+
+
+def _step(key: str) -> str:
+    """The step whose facts are kept under a key: search-0 is the search's worker 0."""
+    return key.partition("-")[0]
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """None where one is not known, or there are none."""
+    known = [*values]
+    return None if not known or None in known else sum(value for value in known if value is not None)
