@@ -35,7 +35,7 @@ STRANGE := $(firstword $(filter-out $(VARIABLES),$(GIVEN)))
 ifneq ($(STRANGE),)
 SETTING := $(shell echo '$(subst ','\'',$(STRANGE))' | tr A-Z- a-z_)
 IS_ONE := $(shell grep -q '^| `$(subst ','\'',$(SETTING))` |' docs/settings.md && echo yes)
-MEANT := $(SETTING)=$(if $(findstring @,$(value $(STRANGE))),…,$(value $(STRANGE)))
+MEANT := $(SETTING)=$(if $(findstring @,$(value $(STRANGE)))$(findstring ://,$(value $(STRANGE))),…,$(value $(STRANGE)))
 $(error $(STRANGE): make has no such variable; $(if $(IS_ONE),write SET='$(MEANT)',there are $(VARIABLES), and settings go into SET, as in SET='epochs=60'))
 endif
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from ddpm.credentials import masked
+from ddpm.credentials import masked_url
 from ddpm.errors import WrongInput, did_you_mean
 from ddpm.fields import SHOWN, About, about_of, as_type, describe, plain, require, type_of
 from ddpm.places import default_places, kept_tracking, require_place
@@ -143,7 +143,7 @@ def place_flags(parser: argparse.ArgumentParser, *names: str) -> None:
     for field in places():
         if field.name in names:
             default = defaults.get(field.name)
-            says = f"default: {masked(default)}" if default else "required"
+            says = f"default: {masked_url(default)}" if default else "required"
             add_flag(parser, field, says, default=default, required=default is None, type=flag_type(field))
 
 

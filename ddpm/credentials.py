@@ -14,7 +14,7 @@ _PASSWORD = re.compile(
 )
 _TOKEN = re.compile(r"(?P<begin>(?i:https?)://)[^\s:/?#@]+@")  # http has no use for a user but to let somebody in
 _QUERY = re.compile(
-    r"(?P<begin>[?&#](?:[a-z_-]*(?:password|passwd|pwd|token|secret|signature|credential|api[_-]?key)|auth|sig|key|odbc_connect)=)[^&\s'\"]+",
+    r"(?P<begin>[?&#;](?:[a-z_-]*(?:password|passwd|pwd|pass|token|secret|signature|credential|(?:api|secret|access|private|subscription)[_-]?key)|auth|sig|key|odbc_connect)=)[^&\s'\"]+",
     re.IGNORECASE,
 )
 _DATABASES = ("postgresql", "mysql", "mariadb", "mssql", "oracle")
@@ -29,15 +29,27 @@ def masked(text: str) -> str:
 
 def holds_password(url: str) -> bool:
     """Whether whoever reads this URL could let himself in by it."""
-    whole = re.sub(r"\s", "_", url)  # one URL, in whose password a space ends nothing
+    whole = _whole(url)
     return "://" in whole and masked(whole) != whole
+
+
+def masked_url(url: str) -> str:
+    """The same of one URL, in whose password a space ends nothing."""
+    return masked(_whole(url)) if holds_password(url) else url
+
+
+def _whole(url: str) -> str:
+    return re.sub(r"\s", "_", url)
 
 
 def without_password(url: str) -> str:
     """The URL as it is to be kept; a user stays where a database needs one."""
+    if not holds_password(url):
+        return url
+    url = _whole(url)
     url = _PASSWORD.sub(r"\g<begin>@", url)
     url = _TOKEN.sub(r"\g<begin>", url.replace("://@", "://"))
-    return re.sub(r"[?&#]$", "", re.sub(r"([?&#])&+", r"\1", _QUERY.sub(lambda found: found["begin"][0], url)))
+    return re.sub(r"[?&#;]$", "", re.sub(r"([?&#;])&+", r"\1", _QUERY.sub(lambda found: found["begin"][0], url)))
 
 
 def instead_of(url: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ddpm.credentials import masked_url
 from ddpm.errors import WrongInput
 from ddpm.places import require_no_password, require_place
 
@@ -63,7 +64,7 @@ class About:
         if self.zero and value == 0:
             return True
         return (
-            math.isfinite(value)
+            (isinstance(value, int) or math.isfinite(value))  # an int may be too large to be asked
             and (self.low is None or value >= self.low)
             and (self.high is None or value <= self.high)
             and (self.above is None or value > self.above)
@@ -151,7 +152,7 @@ def require(ok: bool, name: str, value: Any, right: str) -> None:
 
 def shown(value: Any) -> str:
     """A value that somebody gave, quoted; the beginning of a long one."""
-    text = repr(value)
+    text = repr(masked_url(value) if isinstance(value, str) else value)  # first: a cut would hide where a password ends
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ddpm.credentials import masked
+from ddpm.credentials import masked, masked_url
 from ddpm.errors import WrongInput
 from ddpm.plan import Plan
 
@@ -52,8 +52,9 @@ def check_endpoint(endpoint: str, token: str) -> dict[str, Any]:
 
     Returns what it says of itself. Raises Unreachable, or WrongInput for what is no address.
     """
+    told = masked_url(endpoint)
     if not endpoint.startswith(("http://", "https://")):
-        raise WrongInput(f"endpoint: '{endpoint}' will not do; write ENDPOINT=http://HOST:PORT, or export KFP_ENDPOINT")
+        raise WrongInput(f"endpoint: '{told}' will not do; write ENDPOINT=http://HOST:PORT, or export KFP_ENDPOINT")
     url = f"{endpoint.rstrip('/')}/apis/v2beta1/healthz"
     try:
         ask = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
@@ -64,14 +65,14 @@ def check_endpoint(endpoint: str, token: str) -> dict[str, Any]:
     except urllib.error.HTTPError as problem:
         if problem.code in (401, 403):
             said = "refused KFP_TOKEN" if token else "asks for a token; export KFP_TOKEN"
-            raise Unreachable(f"{endpoint} {said} (status {problem.code})") from None
+            raise Unreachable(f"{told} {said} (status {problem.code})") from None
         raise Unreachable(f"{url} answers with status {problem.code}; is it a Kubeflow Pipelines API?") from None
     except (http.client.InvalidURL, ValueError) as problem:
-        raise WrongInput(f"endpoint: '{endpoint}' will not do ({problem}); write ENDPOINT=http://HOST:PORT") from None
+        raise WrongInput(f"endpoint: '{told}' will not do ({problem}); write ENDPOINT=http://HOST:PORT") from None
     except http.client.HTTPException:
-        raise Unreachable(f"{endpoint} does not speak HTTP; is it the port of the API's gRPC, not of HTTP?") from None
+        raise Unreachable(f"{told} does not speak HTTP; is it the port of the API's gRPC, not of HTTP?") from None
     except (urllib.error.URLError, OSError) as problem:
-        raise Unreachable(f"no server answers at {endpoint}: {getattr(problem, 'reason', problem)}") from None
+        raise Unreachable(f"no server answers at {told}: {getattr(problem, 'reason', problem)}") from None
 
 
 def open_client(endpoint: str, token: str, namespace: str) -> Any:

@@ -6,8 +6,9 @@ import re
 import pytest
 
 from ddpm.cli import main
-from ddpm.credentials import holds_password, masked, without_password
+from ddpm.credentials import holds_password, masked, masked_url, without_password
 from ddpm.errors import Refused, WrongInput
+from ddpm.fields import shown
 from ddpm.plan import Plan
 from ddpm.run import Run
 from ddpm.settings import IngestSettings, JudgeSettings
@@ -45,7 +46,20 @@ def test_a_password_is_masked_wherever_it_stands(url, shown, kept):
 
 
 def test_a_password_may_hold_a_space():
-    assert holds_password(f"postgresql://u:a {SECRET}@db/d")
+    url = f"postgresql://u:a {SECRET}@db/d"
+    assert holds_password(url)
+    assert masked_url(url) == "postgresql://u:…@db/d"
+    assert without_password(url) == "postgresql://u@db/d"
+
+
+def test_a_wrong_value_shows_no_password_that_its_end_would_have_told():
+    assert SECRET not in shown(f"https://u:{SECRET}{'x' * 200}@h")
+
+
+@pytest.mark.parametrize("name", ["secret_key", "aws_secret_access_key", "private-key", "pass", "subscription-key"])
+@pytest.mark.parametrize("sign", "?&;#")
+def test_a_password_has_many_names(name, sign):
+    assert masked(f"mysql://h/d?x=1{sign}{name}={SECRET}") == f"mysql://h/d?x=1{sign}{name}=…"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from ddpm.errors import Outage, WrongInput
+from ddpm.registry.catalogue import open_registry
 from ddpm.tracking import open_client
 
 
@@ -17,10 +18,10 @@ def holders(tracking_uri: str, name: str) -> dict[str, int]:
     from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
     try:
-        client = open_client(tracking_uri)
+        client = open_registry(tracking_uri, f"models:/{name}")
         found = client.get_registered_model(name).aliases
     except WrongInput as problem:
-        if not urlsplit(tracking_uri).scheme:
+        if urlsplit(tracking_uri).scheme in ("", "sqlite"):  # a file that is not there does not come by waiting
             raise
         raise Outage(f"the registry does not answer: {problem}") from problem
     except MlflowException as problem:

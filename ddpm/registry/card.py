@@ -51,7 +51,7 @@ def card(
         f"- U-Net: channel multipliers {settings.channel_mults}, base {settings.base_channels}, {settings.blocks} blocks, attention at {settings.attention_resolution} pixels and below; {sum(p.numel() for p in model.net.parameters()):,} parameters",
         f"- Objective {settings.objective}, schedule {settings.schedule}, {settings.timesteps} timesteps",
         f"- Weights: {averaged}, after {origin.images_seen:,} pictures seen of the data set {origin.dataset_digest or 'unknown'}",
-        f"- From: {origin.reference if form in ('safetensors', 'diffusers') else origin.checkpoint}",
+        *([f"- From: {place}"] if (place := _from(model, form)) else []),
         "",
         "## Draw from it",
         "",
@@ -62,6 +62,10 @@ def card(
     if provenance is not None:
         lines += [*_intended_use(provenance), *_provenance(model, provenance)]
     return "\n".join(lines) + "\n"
+
+
+def _from(model: Model, form: str) -> str:
+    return model.origin.reference if form in ("safetensors", "diffusers") else model.origin.checkpoint
 
 
 def _how_to_draw(model: Model, form: str) -> Sequence[str]:

@@ -22,12 +22,12 @@ from safetensors.torch import save as save_tensors
 from ddpm.errors import WrongInput
 from ddpm.evaluation.report import Report
 from ddpm.model.model import Model
-from ddpm.registry.card import card
+from ddpm.registry.card import Provenance, card
 from ddpm.registry.catalogue import WEIGHTS_TAG
 from ddpm.registry.diffusers import as_json, diffusers_files
 from ddpm.registry.folder import DRAWN_BY
 from ddpm.registry.space import public, public_model, space_files
-from ddpm.registry.version import figures, resolve
+from ddpm.registry.version import figures, provenance_of, resolve
 from ddpm.settings import FORMAT_VERSION
 from ddpm.training.checkpoint import load_model
 
@@ -52,12 +52,12 @@ def export(reference: str, form: str, out: str, tracking_uri: str, weights: str 
     if weights == "raw" and reference.startswith("models:"):
         raise WrongInput("weights: a registered version holds its averaged weights alone; give ema, or a checkpoint")
     model = load_model(reference, "weights") if weights == "raw" else resolve(reference, tracking_uri)
-    report = _report(model, tracking_uri)
+    report, provenance = _registered(model, tracking_uri)
     if form == "space":  # strangers will read it
         model = public_model(model)
         report = public(report) if report else None
     files = diffusers_files(model) if form == "diffusers" else safetensors_files(model)
-    told = card(model, form, weights, report)
+    told = card(model, form, weights, report, provenance)
     if form == "space":
         measured = {"report.json": as_json(dict(report))} if report else {}
         files = space_files({**files, **measured}, told)
@@ -99,10 +99,10 @@ def safetensors_files(model: Model) -> Files:
     return {"weights.safetensors": data, "settings.json": as_json(settings)}
 
 
-def _report(model: Model, tracking_uri: str) -> Report | None:
-    """The figures of a registered version; a checkpoint has none."""
+def _registered(model: Model, tracking_uri: str) -> tuple[Report | None, Provenance | None]:
+    """The figures of a registered version, and where it comes from; of a checkpoint neither is known."""
     named = model.origin.reference
     if not named.startswith("models:/"):
-        return None
+        return None, None
     name, version = named.removeprefix("models:/").rsplit("/", 1)
-    return figures(tracking_uri, name, int(version))
+    return figures(tracking_uri, name, int(version)), provenance_of(tracking_uri, name, int(version))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from ddpm.legible import on_page
 from ddpm.registry.log import Entry, Log, ShortFigures, standing
 
 WORDS = {
@@ -17,7 +18,8 @@ WORDS = {
 def page(name: str, log: Log) -> str:
     """The page of a model's log, the newest entry first, with what is damaged at its head. The same log, the same bytes."""
     environment = Environment(
-        loader=PackageLoader("ddpm.registry", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("ddpm.registry", "."), autoescape=True, undefined=StrictUndefined, finalize=on_page,
+        trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     rows = [
         {

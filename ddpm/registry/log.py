@@ -76,15 +76,17 @@ def read_log(store: Store, name: str) -> Log:
     log = Log([], [], [])
     numbers: dict[int, str] = {}
     for key in store.list(f"registry/{name}"):
-        if found := re.fullmatch(r"([0-9]{6,})\.json", key.rpartition("/")[2]):
+        found = re.fullmatch(r"([0-9]{6}|[1-9][0-9]{6,17})\.json", key.rpartition("/")[2])
+        if found and int(found[1]):
             numbers[int(found[1])] = key
         else:
             log.strays.append(store.uri(key))
-    for number in range(1, max(numbers, default=0) + 1):
-        if number not in numbers:
-            if not log.damaged or number - 1 in numbers:  # a gap is said once, however wide it is
-                log.damaged.append(f"{store.uri(f'registry/{name}/{number:06d}.json')} is missing; {RIGHT}")
-            continue
+    before = 0
+    for number in sorted(numbers):
+        if number != before + 1:  # a gap is said once, however wide it is
+            missing = store.uri(f"registry/{name}/{before + 1:06d}.json")
+            log.damaged.append(f"{missing} is missing; {RIGHT}")
+        before = number
         try:
             entry = read_json(store, numbers[number], Entry, RIGHT)
             if entry["number"] != number:

@@ -105,10 +105,17 @@ def project_aliases(store: Store, tracking_uri: str, name: str) -> dict[str, int
 
 
 def rollback(store: Store, tracking_uri: str, name: str, why: str) -> Entry:
-    """Give the previous champion its place back. Raises Refused where there is none."""
+    """Give the previous champion its place back. Raises Refused where there is none, WrongInput where it is not whole.
+
+    It is not asked to draw its recorded sample: it was champion, and who goes back is in a hurry.
+    """
+    from ddpm.registry.version import resolve
+
     entries(store, name)  # a log that is not whole is said first
     client = open_client(tracking_uri)
     settle(store, client, name)
+    if previous := standing(entries(store, name)).get("previous"):
+        resolve(f"models:/{name}/{previous}", tracking_uri)
 
     def draft(log: list[Entry]) -> Draft:
         now = standing(log)

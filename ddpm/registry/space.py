@@ -73,10 +73,11 @@ def public_model(model: Model) -> Model:
 
 
 def public(report: Report) -> Report:
-    """A report without where files lie on the machine that wrote it."""
+    """A report without where files lie on the machine that wrote it, its checkpoint's, page's and pictures' among them."""
     protocol = report["protocol"]
     generation = {name: value for name, value in (protocol.get("generation") or {}).items() if name != "checkpoint"}
-    return cast(Report, {**report, "protocol": {**protocol, "generation": generation}})
+    told = {name: value for name, value in report.items() if name not in ("grid", "page", "pictures")}
+    return cast(Report, {**told, "protocol": {**protocol, "generation": generation}})
 
 
 def space_files(model_files: dict[str, bytes], card: str) -> dict[str, bytes]:

@@ -7,6 +7,7 @@ nothing in it needs pickle. Its tags in MLflow keep the digests of its files.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -148,6 +149,13 @@ def _provenance(facts: Manifest, tags: Mapping[str, str]) -> Provenance:
         commit=code_version(),
         image=os.environ.get("DDPM_IMAGE", ""),
     )
+
+
+def provenance_of(tracking_uri: str, name: str, version: int) -> Provenance:
+    """The same of a version that is registered, by its tags."""
+    tags = open_client(tracking_uri).get_model_version(name, str(version)).tags
+    told = {field.name: tags.get(field.name, "") for field in dataclasses.fields(Provenance) if field.name != "commit"}
+    return Provenance(**told, commit=tags.get("git_commit", ""))
 
 
 def _filters(model: Model, report: Report, origin: Provenance) -> dict[str, str]:

@@ -31,8 +31,7 @@ class Drawable(Protocol):
     @property
     def shapes(self) -> Sequence[int]: ...
 
-    @property
-    def seconds(self) -> float: ...
+    def seconds(self, pictures: int) -> float: ...
 
 
 class Full(Exception):
@@ -73,10 +72,9 @@ class Job:
     def waiting(self) -> int:
         return len(self.seeds) - self.begun
 
-    @property
-    def seconds(self) -> float:
-        """What its waiting pictures should take."""
-        return self.waiting * self.version.seconds * self.version.model.evaluations(self.drawing)
+    def seconds(self, pictures: int) -> float:
+        """What so many pictures of its kind should take."""
+        return self.version.seconds(pictures) * self.version.model.evaluations(self.drawing)
 
 
 Place = tuple[Job, int]  # a job, and which of its pictures
@@ -92,6 +90,7 @@ class Queue:
         self._jobs: list[Job] = []
         self._changed = threading.Condition()
         self._closed = False
+        self._ends = 0.0  # when the batch under way should, by time.monotonic
         self._thread = threading.Thread(target=self._work, name="drawing", daemon=True)
         self._thread.start()
 
@@ -104,12 +103,21 @@ class Queue:
     def put(self, job: Job) -> Job:
         """Let a job wait for its turn. Raises Full where too many pictures wait, or the wait would be too long."""
         with self._changed:
-            waiting, ahead = sum(other.waiting for other in self._jobs), sum(other.seconds for other in self._jobs)
-            if self._jobs and (waiting + job.waiting > self.most_waiting or ahead > self.most_seconds):
-                raise Full(ahead)
+            waiting = sum(other.waiting for other in self._jobs)
+            under_way = max(0.0, self._ends - time.monotonic())
+            whole = under_way + self._takes([*self._jobs, job])
+            if self._jobs and (waiting + job.waiting > self.most_waiting or whole > self.most_seconds):
+                raise Full(under_way + self._takes(self._jobs))
             self._jobs.append(job)
             self._changed.notify()
         return job
+
+    def _takes(self, jobs: Sequence[Job]) -> float:
+        """Seconds to draw all of them: those of one kind share batches."""
+        kinds: dict[Any, list[Job]] = {}
+        for job in jobs:
+            kinds.setdefault(job.kind, []).append(job)
+        return sum(alike[0].seconds(sum(job.waiting for job in alike)) for alike in kinds.values())
 
     def leave(self, job: Job) -> None:
         """A caller leaves: what it waited for is not drawn, or, in a batch that has begun, not waited for."""
@@ -162,6 +170,7 @@ class Queue:
         version, drawing = places[0][0].version, places[0][0].drawing
         shape = next(shape for shape in version.shapes if shape >= len(places))
         began, states = time.perf_counter(), _States(places)
+        self._ends = time.monotonic() + places[0][0].seconds(len(places))
         [images] = version.model.draw_batches(
             [job.seeds[number] for job, number in places], replace(drawing, sample_batch=shape),
             [job.labels[number] for job, number in places], states.watch,

@@ -115,6 +115,13 @@ class Tokens:
                 )
             self._left[name] = (left - pictures, now)
 
+    def give_back(self, name: str, pictures: int) -> None:
+        """What a caller spent on pictures that there was no room for."""
+        with self._lock:
+            if name in self._left:
+                left, at = self._left[name]
+                self._left[name] = (min(float(self.per_minute), left + pictures), at)
+
 
 class Door:
     """What every request passes: the name it asks by, its token, the size of its body; and what is counted of it."""
@@ -127,6 +134,9 @@ class Door:
             await self.app(scope, receive, send)
             return
         began, status = time.perf_counter(), 0
+        head = scope["method"] == "HEAD"
+        if head:  # what GET would answer, of which uvicorn sends the head alone
+            scope = {**scope, "method": "GET"}
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -146,7 +156,8 @@ class Door:
         finally:
             route = scope.get("route")
             path = getattr(route, "path", "other")
-            method = scope["method"] if scope["method"] in METHODS else "other"  # callers may make up any
+            method = "HEAD" if head else scope["method"]
+            method = method if method in METHODS else "other"  # callers may make up any
             self.metrics.requests.labels(path, method, status).inc()
             self.metrics.request_seconds.labels(path).observe(time.perf_counter() - began)
 

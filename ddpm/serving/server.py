@@ -35,6 +35,7 @@ from ddpm.serving.versions import Served, Versions, describe
 from ddpm.serving.wishes import (
     MOST_SEED,
     Alias,
+    Asked,
     Frames,
     How,
     Pictures,
@@ -78,10 +79,12 @@ class Server:
         self, request: Request, served: Served, drawing: DrawSettings, seeds: Sequence[int | Between], label: int | None, frames: int = 0
     ) -> list[Tensor]:  # fmt: skip
         """Pictures, when their turn has come. Raises Problem where there is no room for them, or no time."""
-        self.tokens.spend(getattr(request.state, "caller", ""), len(seeds))
+        caller = getattr(request.state, "caller", "")
+        self.tokens.spend(caller, len(seeds))
         try:
             job = self.queue.put(Job(served, drawing, seeds, [label] * len(seeds), frames))
         except Full as full:
+            self.tokens.give_back(caller, len(seeds))
             raise Problem(429, "the server has enough to draw; ask again when Retry-After says", full.again) from None
         done = asyncio.ensure_future(asyncio.wrap_future(job.done))
         leaves = asyncio.ensure_future(_leaves(request))
@@ -123,7 +126,7 @@ async def _leaves(request: Request) -> None:
 
 def tag_of(served: Served, drawing: DrawSettings, *what: object) -> str:
     """What a picture's bytes follow from: weights, the way of drawing, what is drawn, and on what."""
-    way = (drawing.sampler, drawing.sampling_steps, drawing.churn, drawing.guidance, served.shapes)
+    way = (drawing.sampler, drawing.sampling_steps, drawing.churn, drawing.guidance, served.arithmetic)
     on = (torch.__version__, device_name(served.model.place))
     parts = (served.model.origin.weights_sha256 or served.reference, way, on, *what)
     return f'"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
@@ -150,19 +153,22 @@ def create_app(server: Server) -> FastAPI:
         description="A number becomes a picture. The same seed is the same picture, byte for byte, whatever shares its batch.",
     )  # fmt: skip
     handle_problems(app)
+    app.add_middleware(Door, server.settings, server.tokens, server.metrics)
     if server.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=server.settings.cors_origins.split(), allow_methods=["GET", "POST"],
             allow_headers=["authorization", "content-type", "if-none-match"],
             expose_headers=["etag", "retry-after", "x-model-version", "x-model-alias"],
         )  # fmt: skip
-    app.add_middleware(Door, server.settings, server.tokens, server.metrics)
     versions = server.versions
 
-    def who(how: How, alias: str | None, seed: int) -> tuple[str, Served, DrawSettings]:
-        alias, served = versions.of(alias, seed)
+    def drawn_by(how: How, alias: str, served: Served) -> DrawSettings:
         server.metrics.of_version.labels(alias, served.reference).inc()
-        return alias, served, drawing_of(served.model, how, server.settings)
+        return drawing_of(served.model, how, server.settings)
+
+    def who(how: Asked, seed: int) -> tuple[str, Served, DrawSettings]:
+        [(alias, (served, _))] = versions.of(how.alias, [seed]).items()
+        return alias, served, drawn_by(how, alias, served)
 
     @app.post(
         "/v1/images",
@@ -173,16 +179,25 @@ def create_app(server: Server) -> FastAPI:
     async def images(request: Request, wish: Wish, alias: Annotated[Alias, Query()] = None) -> Response:
         """Pictures by seeds: one as PNG, several in a grid, or as JSON."""
         asked = order(wish, server.settings)
-        alias, served, drawing = who(wish, alias, _first(asked.seeds[0]))
-        drawn = await server.draw(request, served, drawing, asked.seeds, wish.label)
-        tag = tag_of(served, drawing, asked.form, list(asked.seeds), wish.label)
+        parts = versions.of(alias, [_first(seed) for seed in asked.seeds])
+        ways = {alias: drawn_by(wish, alias, served) for alias, (served, _) in parts.items()}
+        by_place: dict[int, tuple[Served, Tensor]] = {}
+        for name, (served, places) in parts.items():  # with a canary two versions share the seeds
+            pictures = await server.draw(
+                request, served, ways[name], [asked.seeds[place] for place in places], wish.label
+            )
+            by_place |= {place: (served, picture) for place, picture in zip(places, pictures, strict=True)}
+        drawn = [by_place[place][1] for place in range(len(asked.seeds))]
+        alias, (served, _) = next(iter(parts.items()))
+        drawing = ways[alias]
+        tags = [tag_of(of, ways[name], places) for name, (of, places) in parts.items()]
+        tag = tag_of(served, drawing, asked.form, list(asked.seeds), wish.label, tags)
         if asked.form == "png":
             return server.answer(alias, served, png(_rows(drawn[0])), "image/png", tag)
         if asked.form == "grid":
             return server.answer(alias, served, png(grid(torch.stack(drawn))), "image/png", tag)
         found = [
-            _as_json(picture, seed, wish.label, served.model.settings.classes)
-            for picture, seed in zip(drawn, asked.seeds, strict=True)
+            _as_json(by_place[place][1], seed, wish.label, by_place[place][0]) for place, seed in enumerate(asked.seeds)
         ]
         body = {
             "version": served.reference, "alias": alias, "sampler": drawing.sampler, "steps": drawing.sampling_steps,
@@ -195,7 +210,7 @@ def create_app(server: Server) -> FastAPI:
     )
     async def image(request: Request, seed: SeedInPath, how: Annotated[Single, Query()]) -> Response:
         """The picture of a seed, the same file as `ddpm sample` writes."""
-        alias, served, drawing = who(how, how.alias, seed)
+        alias, served, drawing = who(how, seed)
         tag = tag_of(served, drawing, "png", [seed], how.label)
         if is_known(request, tag):
             return Response(status_code=304, headers=server.headers(alias, served, tag))
@@ -208,7 +223,7 @@ def create_app(server: Server) -> FastAPI:
     async def denoising(request: Request, seed: int, how: Frames, kind: str) -> Response:
         if how.frames > server.settings.most_frames:
             raise Problem(422, f"frames: {how.frames} are too many; ask for at most {server.settings.most_frames}")
-        alias, served, drawing = who(how, how.alias, seed)
+        alias, served, drawing = who(how, seed)
         tag = tag_of(served, drawing, kind, [seed], how.label, how.frames)
         if is_known(request, tag):
             return Response(status_code=304, headers=server.headers(alias, served, tag))
@@ -288,11 +303,12 @@ def _rows(picture: Tensor) -> Any:
     return picture.permute(1, 2, 0).numpy()
 
 
-def _as_json(picture: Tensor, seed: int | Between, label: int | None, classes: int) -> dict[str, Any]:
-    data = png(_rows(picture))
+def _as_json(picture: Tensor, seed: int | Between, label: int | None, served: Served) -> dict[str, Any]:
+    data, classes = png(_rows(picture)), served.model.settings.classes
     return {
         "seed": _first(seed),
         "share": seed.share if isinstance(seed, Between) else None,
+        "version": served.reference,
         "label": (label_of(seed, classes) if label is None else label) if classes else None,
         "sha256": hashlib.sha256(data).hexdigest(),
         "png": base64.b64encode(data).decode(),

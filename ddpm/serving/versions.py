@@ -11,14 +11,14 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.evaluation.report import Report
-from ddpm.model.model import Model
+from ddpm.model.model import BATCH, Model
 from ddpm.outages import wait_out
 from ddpm.randomness import key
 from ddpm.registry.aliases import holders, told_card
@@ -29,6 +29,7 @@ from ddpm.registry.space import public, public_model
 from ddpm.registry.version import figures, resolve
 from ddpm.serving.settings import ServeSettings
 from ddpm.serving.shapes import Shape, choose, fixed, measure
+from ddpm.store import Missing
 
 log = logging.getLogger("ddpm.serving")
 
@@ -55,10 +56,16 @@ class Served:
         return choose(self.measured)
 
     @property
-    def seconds(self) -> float:
-        """Of one evaluation of the network, a picture, in the largest batch."""
-        [largest] = [shape for shape in self.measured if shape.pictures == self.shapes[-1]]
-        return largest.seconds / largest.pictures
+    def arithmetic(self) -> int:
+        """The batch whose bytes a picture has: the engine's own, or the one that a person chose."""
+        return BATCH if BATCH in self.shapes else self.shapes[0]
+
+    def seconds(self, pictures: int) -> float:
+        """Of one evaluation of the network for so many pictures, in the batches that they take."""
+        of = {shape.pictures: shape.seconds for shape in self.measured}
+        full, rest = divmod(pictures, self.shapes[-1])
+        last = next(shape for shape in self.shapes if shape >= rest)
+        return full * of[self.shapes[-1]] + (of[last] if rest else 0.0)
 
 
 def load(reference: str, tracking_uri: str, settings: ServeSettings) -> Served:
@@ -111,6 +118,7 @@ class Versions:
         followed = FOLLOWED.fullmatch(reference)
         self.name = followed["name"] if followed else ""
         self.main = followed["alias"] if followed else FIXED
+        self.beside = settings.beside if settings.beside != self.main else ""  # a version is not beside itself
         self.by_alias: dict[str, Served] = {}
         self.state = State()
         self._stop = threading.Event()
@@ -118,20 +126,20 @@ class Versions:
 
     # -- who answers ---------------------------------------------------------------------------------------------------
 
-    def of(self, alias: str | None, seed: int) -> tuple[str, Served]:
-        """The alias and the version that answer. Without an alias it is the main one's, but for a share of the seeds,
-        the same ones each time, so that a seed's picture does not change from request to request.
+    def of(self, alias: str | None, seeds: Sequence[int]) -> dict[str, tuple[Served, list[int]]]:
+        """By alias, the version that answers, and which of the seeds. Without an alias it is the main one's, but for a
+        share of the seeds, the same ones each time, so that a seed's picture does not change from request to request.
 
         Raises WrongInput for an alias that is not served.
         """
-        now = self.by_alias
-        beside = self.settings.beside
-        if alias is None:
-            goes_beside = beside in now and key("canary", seed) < self.settings.canary * 2**63
-            alias = beside if goes_beside else self.main
-        if alias not in now:
-            raise WrongInput(f"alias: nothing is served as {alias!r}; there is {' and '.join(now)}")
-        return alias, now[alias]
+        now, found = self.by_alias, dict[str, tuple[Served, list[int]]]()
+        for place, seed in enumerate(seeds):
+            beside = self.beside in now and key("canary", seed) < self.settings.canary * 2**63
+            name = alias or (self.beside if beside else self.main)
+            if name not in now:
+                raise WrongInput(f"alias: nothing is served as {name!r}; there is {' and '.join(now)}")
+            found.setdefault(name, (now[name], []))[1].append(place)
+        return found
 
     # -- what is loaded ------------------------------------------------------------------------------------------------
 
@@ -182,9 +190,7 @@ class Versions:
         self._heard("")
         now = dict(self.by_alias)
         wanted = {
-            alias: f"models:/{self.name}/{aliases[alias]}"
-            for alias in (self.main, self.settings.beside)
-            if alias in aliases
+            alias: f"models:/{self.name}/{aliases[alias]}" for alias in (self.main, self.beside) if alias in aliases
         }
         self.state.refused = {ref: why for ref, why in self.state.refused.items() if ref in wanted.values()}
         loaded = {served.reference: served for served in now.values()}
@@ -194,8 +200,8 @@ class Versions:
             served = loaded.get(reference) or self._try(reference)
             if served:
                 now[alias] = loaded[reference] = served
-        if self.settings.beside not in wanted or now.get(self.settings.beside) is now.get(self.main):
-            now.pop(self.settings.beside, None)
+        if self.beside not in wanted or now.get(self.beside) is now.get(self.main):
+            now.pop(self.beside, None)
         before, self.by_alias = self.by_alias, now
         for alias in now:
             if before.get(alias) is not now[alias]:
@@ -204,11 +210,14 @@ class Versions:
 
     def _try(self, reference: str) -> Served | None:
         """The version, or None where it will not do: then it is known why. One that cannot be read now is tried again."""
-        if reference in self.state.refused and not self.state.refused[reference].startswith(AGAIN):
+        before = self.state.refused.get(reference, "")
+        if before and not before.startswith(AGAIN):
             return None
         try:
             began = time.monotonic()
             served = self._load(reference, self.tracking_uri, self.settings)
+        except Missing as problem:  # files may come back
+            self.state.refused[reference] = f"{AGAIN} {problem}"
         except (WrongInput, Refused) as problem:
             self.state.refused[reference] = str(problem)
         except Exception as problem:  # whatever it is, the running version must go on
@@ -217,7 +226,8 @@ class Versions:
             self.state.refused.pop(reference, None)
             log.info("%s was loaded and checked in %.1f s: %s", reference, time.monotonic() - began, served.checked)
             return served
-        log.error("%s is refused, and what is served goes on: %s", reference, self.state.refused[reference])
+        if self.state.refused[reference] != before:
+            log.error("%s is refused, and what is served goes on: %s", reference, self.state.refused[reference])
         return None
 
 

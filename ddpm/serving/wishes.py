@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ddpm import settings as names
 from ddpm.errors import WrongInput
+from ddpm.fields import shown
 from ddpm.model.model import Model
 from ddpm.model.sampling import Between
 from ddpm.serving.settings import ServeSettings
@@ -96,6 +97,7 @@ class Picture(BaseModel):
 
     seed: int = Field(description="its seed; on a walk, the first one's")
     share: float | None = Field(None, description="on a walk, how far towards the other seed")
+    version: str = Field(description="which drew it: with a canary it follows from the seed")
     label: int | None = Field(None, description="its class, where the model has classes")
     sha256: str = Field(description="of the PNG")
     png: str = Field(description="the PNG, in base64")
@@ -155,9 +157,11 @@ def order(wish: Wish, settings: ServeSettings) -> Order:
 
 def drawing_of(model: Model, how: How, settings: ServeSettings) -> DrawSettings:
     """The way of drawing that is asked for. Raises WrongInput for one that the model does not know, or that is too long."""
-    found = model.drawing_with(sampler=how.sampler, sampling_steps=how.steps, guidance=how.guidance)
     if how.steps is not None and how.steps > settings.most_steps:
-        raise WrongInput(f"steps: {how.steps} are too many for one request; ask for at most {settings.most_steps}")
+        raise WrongInput(
+            f"steps: {shown(how.steps)} are too many for one request; ask for at most {settings.most_steps}"
+        )
+    found = model.drawing_with(sampler=how.sampler, sampling_steps=how.steps, guidance=how.guidance)
     require_drawable(model.settings, found)
     if how.label is not None and how.label >= model.settings.classes:
         has = f"classes 0 to {model.settings.classes - 1}" if model.settings.classes else "no classes"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ddpm.credentials import masked
+from ddpm.credentials import masked_url
 from ddpm.errors import WrongInput
 from ddpm.outages import wait_out
 from ddpm.places import require_place
@@ -50,7 +50,7 @@ def expect(tracking_uri: str) -> None:
 
 def patiently(tracking_uri: str, act: Callable[[], T], seconds: float | None = None) -> T:
     """What `act`, which asks MLflow, returns; while MLflow is away it is asked again. Raises Outage where it stays away."""
-    where = masked(tracking_uri)
+    where = masked_url(tracking_uri)
 
     def matter(problem: Exception) -> str:
         words = away(problem, tracking_uri)
@@ -153,7 +153,7 @@ def open_client(tracking_uri: str) -> Client:
     ) as problem:  # ImportError: a driver not there
         words = away(problem, tracking_uri) or " ".join(str(problem).split())[:160]
         raise WrongInput(
-            f"tracking_uri: MLflow at {masked(tracking_uri)} cannot be used ({words}); start it, or give another"
+            f"tracking_uri: MLflow at {masked_url(tracking_uri)} cannot be used ({words}); start it, or give another"
         ) from None
     expect(tracking_uri)
     return Client(inner, tracking_uri)

@@ -10,6 +10,7 @@ import platform
 import subprocess
 from pathlib import Path
 
+from ddpm.credentials import without_password
 from ddpm.places import KFP_PAGES
 
 PIPELINE = ("kfp.pipeline_run_id", "kfp.pipeline_run_url")  # as Kubeflow's own MLflow plugin calls them
@@ -47,7 +48,7 @@ def pipeline_tags(session: str) -> dict[str, str]:
     """
     if not os.environ.get("KFP_POD_NAME"):  # which KFP gives every task's container
         return {}
-    pages = os.environ.get(KFP_PAGES, "").rstrip("/")
+    pages = without_password(os.environ.get(KFP_PAGES, "")).rstrip("/")
     found = (session, f"{pages}/#/runs/details/{session}" if pages else "")
     return {name: value for name, value in zip(PIPELINE, found, strict=True) if value}
 

@@ -7,6 +7,7 @@ import os
 import re
 
 from ddpm import places
+from ddpm.credentials import without_password
 from ddpm.tracking.client import Client
 
 VIEW = "ddpm"  # the name of our view of an experiment, which MLflow keeps as a tag of it
@@ -35,5 +36,5 @@ def run_page(experiment_id: str, run_id: str) -> str:
 
 def address(tracking_uri: str, page: str) -> str:
     """A page's whole address, as people reach MLflow; empty where its place is a database, whose server is nobody knows where."""
-    server = os.environ.get(places.MLFLOW_PAGES) or tracking_uri
+    server = without_password(os.environ.get(places.MLFLOW_PAGES) or tracking_uri)
     return f"{server.rstrip('/')}/{page}" if server.startswith(("http://", "https://")) else ""

@@ -53,6 +53,16 @@ def understood(source):
     return {p.name: found.classes[p.label] if p.label >= 0 else None for p in found.pictures}, found
 
 
+def test_bytes_of_an_old_code_page_in_a_tar_keep_names_and_classes_apart(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as packed:
+        for number, name in enumerate(("chatés/0.png", "chatès/1.png", "été/2.png")):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(png(number))
+            packed.addfile(entry, io.BytesIO(png(number)))
+    classes, _ = understood(str(tmp_path / "x.tar"))
+    assert {*classes.values()} == {"chat\\xe9s", "chat\\xe8s", "\\xe9t\\xe9"}
+
+
 PLAIN = {"cat/0.png": "cat", "cat/1.png": "cat", "dog/2.png": "dog"}
 
 

@@ -88,6 +88,21 @@ def test_a_gap_is_said_once_however_wide_it_is(store):
     ]
 
 
+@pytest.mark.parametrize("far", ["999999999999", "000009"])
+def test_an_entry_far_behind_the_others_is_a_gap_that_is_said_at_once(store, far):
+    filled(store, entry("promote", None, 1))
+    store.write(f"registry/m/{far}.json", b"{}")
+    log = read_log(store, "m")
+    assert [one["number"] for one in log.entries] == [1]
+    assert "000002.json is missing" in log.damaged[0]
+
+
+def test_another_spelling_of_a_number_is_a_stray(store):
+    filled(store)
+    store.write("registry/m/0000001.json", b"{}")
+    assert len(read_log(store, "m").strays) == 1
+
+
 def test_a_stray_object_is_no_entry_and_stops_nobody(store, capsys):
     filled(store)
     store.write("registry/m/note.json", b'{"note": 1}')

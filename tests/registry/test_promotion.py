@@ -54,6 +54,17 @@ def test_a_better_one_takes_its_place_and_rollback_gives_it_back(checkpoints, pl
     assert entries(store, "m")[-1]["why"] == "it draws nothing but noise"
 
 
+def test_rollback_to_a_version_whose_files_are_gone_changes_nothing(checkpoints, place, store, report_of):
+    for number, uri in enumerate(checkpoints, 1):
+        register(place, "m", uri, report_of(uri, fid=3.0 - number), None, {})
+        decide_on(store, place, number)
+    shutil.rmtree(open_client(place).get_model_version("m", "1").source.removeprefix("file://"))
+    with pytest.raises(WrongInput, match="models:/m/1"):
+        rollback(store, place, "m", why="x")
+    assert aliases(place) == {"champion": 2, "previous": 1}
+    assert len(entries(store, "m")) == 2
+
+
 def test_deciding_again_writes_nothing(checkpoints, place, store, report_of):
     for number, uri in enumerate(checkpoints, 1):
         register(place, "m", uri, report_of(uri), None, {})

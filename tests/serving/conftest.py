@@ -51,6 +51,7 @@ def registry(tmp_path, checkpoints):
         report = {
             "metric": "fid_classifier", "fid": 3.0 - number, "fid_std": 0.1, "kid": 0.2, "kid_std": 0.01, "n": 64,
             "copying": {"share": 0.0, "share_held_out": 0.0, "excess_low": -0.1}, "noise_floor": {"fid": 0.1, "kid": 0.0},
+            "page": f"{uri}/page.html", "grid": f"{uri}/grid.png", "pictures": {"grid": f"{uri}/grid.png"},
             "protocol": {
                 "measurement": {"extractor": "classifier", "n": 64, "image_size": 8, "dataset_digest": "abc"},
                 "generation": generation,

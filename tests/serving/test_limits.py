@@ -55,6 +55,21 @@ def test_a_token_has_so_many_pictures_a_minute(checkpoints, serve, tmp_path):
     assert more.status == 422 and "4 a minute" in more.json["detail"]
 
 
+def test_pictures_that_there_is_no_room_for_are_given_back():
+    tokens = Tokens(LINE, per_minute=4)
+    tokens.spend("ann", 4)
+    tokens.give_back("ann", 3)
+    tokens.spend("ann", 3)
+    with pytest.raises(Problem):
+        tokens.spend("ann", 3)
+
+
+def test_head_is_answered_as_get_is_without_the_body(checkpoints, site):
+    for path in ("/", "/healthz", "/v1/images/7.png?steps=1"):
+        head, got = site.ask(path, method="HEAD"), site.ask(path)
+        assert (head.status, head.body) == (200, b"") and head.headers["content-length"] == str(len(got.body))
+
+
 def test_a_minutes_pictures_come_back_with_time(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("ddpm.serving.limits.time.monotonic", lambda: now[0])
@@ -96,6 +111,8 @@ def test_other_pages_may_ask_only_where_they_are_let(checkpoints, serve, site):
     open_site = serve(checkpoints[0], cors_origins="https://a.example")
     let = open_site.ask("/v1/model", Origin="https://a.example").headers
     assert let["access-control-allow-origin"] == "https://a.example"
+    refused = open_site.ask("/v1/model", Origin="https://a.example", Host="elsewhere")
+    assert (refused.status, refused.headers["access-control-allow-origin"]) == (421, "https://a.example")
     assert "access-control-allow-origin" not in open_site.ask("/v1/model", Origin="https://b.example").headers
 
 
@@ -107,6 +124,7 @@ MALFORMED = [
     ("/v1/images", {"seed": 1, "seeds": [1]}, 422), ("/v1/images", {"seeds": []}, 422), ("/v1/images", {"seeds": [1], "n": 1}, 422),
     ("/v1/images", {"seed": 1, "n": 0}, 422), ("/v1/images", {"seed": 1, "n": 65}, 422), ("/v1/images", {"seeds": [1] * 65}, 422),
     ("/v1/images", {"seed": 1, "n": 2, "format": "png"}, 422), ("/v1/images", {"seed": 1, "format": "gif"}, 422),
+    ("/v1/images", {"seed": 1, "steps": 10**309}, 422), ("/v1/images/7.png?steps=" + "9" * 309, None, 422),
     ("/v1/images", {"seed": 1, "steps": 0}, 422), ("/v1/images", {"seed": 1, "steps": 51}, 422),
     ("/v1/images", {"seed": 1, "steps": 10**9}, 422), ("/v1/images", {"seed": 1, "sampler": "x"}, 422),
     ("/v1/images", {"seed": 1, "label": 0}, 422), ("/v1/images", {"seed": 1, "guidance": 2}, 422),

@@ -51,6 +51,9 @@ def test_a_space_of_a_version_has_its_figures_and_no_path_of_the_machine(registr
     export("models:/m/1", "space", str(tmp_path / "space"), registry)
     export(checkpoints[0], "space", str(tmp_path / "unregistered"), registry)
     assert json.loads((tmp_path / "space" / "model" / "report.json").read_text())["fid"] == 3.0
+    assert "page" not in json.loads((tmp_path / "space" / "model" / "report.json").read_text())
+    told = (tmp_path / "space" / "README.md").read_text()
+    assert "## Intended use" in told and "- From" not in told
     where = os.path.dirname(checkpoints[0]).encode()
     assert not [
         path

@@ -1,6 +1,8 @@
 """The server follows the alias: swaps under load, bad versions, a registry that is down, two versions at once."""
 
+import base64
 import collections
+import dataclasses
 import os
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.progress import Quiet
 from ddpm.registry.sample import Verified
 from ddpm.serving import versions as room
+from ddpm.serving.server import tag_of
 from ddpm.serving.settings import ServeSettings
 from ddpm.serving.versions import Versions, load
 from ddpm.steps.sample import sample
@@ -138,12 +141,52 @@ def test_a_canary_answers_for_its_share_of_the_seeds_and_always_for_the_same(reg
     point("challenger", 2)
     versions = Versions("models:/m@champion", registry, ServeSettings(batch=16, canary=0.3))
     versions.open(lambda text: None)
-    first = [versions.of(None, seed)[0] for seed in range(2000)]
-    assert first == [versions.of(None, seed)[0] for seed in range(2000)]
-    assert 0.26 < first.count("challenger") / 2000 < 0.34
-    assert {versions.of("champion", seed)[0] for seed in range(50)} == {"champion"}
+    first = versions.of(None, range(2000))
+    assert {*first} == {"champion", "challenger"}
+    assert 0.26 < len(first["challenger"][1]) / 2000 < 0.34
+    assert all([*versions.of(None, [seed])] == ["challenger"] for seed in first["challenger"][1][:50])
+    assert [*versions.of("champion", range(50))] == ["champion"]
     versions.look({"champion": 1})
-    assert {versions.of(None, seed)[0] for seed in range(50)} == {"champion"}
+    assert [*versions.of(None, range(50))] == ["champion"]
+
+
+def test_with_a_canary_a_seed_has_one_picture_alone_and_among_others(serve, registry, point):
+    point("challenger", 2)
+    site = serve("models:/m@champion", registry, canary=0.5)
+    many = site.ask("/v1/images", {"seed": 0, "n": 12, "format": "json"}).json["images"]
+    assert {one["version"] for one in many} == {"models:/m/1", "models:/m/2"}
+    for one in many:
+        alone = site.ask(f"/v1/images/{one['seed']}.png")
+        assert (alone.headers["x-model-version"], alone.body) == (one["version"], base64.b64decode(one["png"]))
+
+
+def test_the_version_beside_may_be_served_by_itself(serve, registry, point):
+    point("challenger", 2)
+    site = serve("models:/m@challenger", registry)
+    assert site.ask("/readyz").json["serving"] == {"challenger": "models:/m/2"}
+    assert site.ask("/v1/images/3.png").headers["x-model-alias"] == "challenger"
+
+
+def test_a_version_whose_files_come_back_is_served_then(serve, registry, point):
+    site = serve("models:/m@champion", registry)
+    files = Path(open_client(registry).get_model_version("m", "2").source.removeprefix("file://"))
+    aside = files.with_name("aside")
+    files.rename(aside)
+    point("champion", 2)
+    until(lambda: "models:/m/2" in site.ask("/readyz").json["refused"])
+    aside.rename(files)
+    until(lambda: site.ask("/readyz").json["serving"] == {"champion": "models:/m/2"})
+    assert site.ask("/readyz").json["refused"] == {}
+
+
+def test_an_etag_does_not_follow_from_what_a_start_measured(registry):
+    versions = [Versions("models:/m@champion", registry, ServeSettings(batch=batch)) for batch in (0, 8)]
+    for one in versions:
+        one.open(lambda text: None)
+    own, chosen = (one.by_alias["champion"] for one in versions)
+    fewer = dataclasses.replace(own, measured=[shape for shape in own.measured if shape.pictures <= 16])
+    drawing = own.model.drawing
+    assert tag_of(own, drawing, 7) == tag_of(fewer, drawing, 7) != tag_of(chosen, drawing, 7)
 
 
 def test_a_canarys_figures_stand_beside_the_others(serve, registry, point):

@@ -208,7 +208,7 @@ def _plain_name(file: Path, name: str) -> str:
 
     Raises WrongInput where it leads out of the archive.
     """
-    parts = printable(name).replace("\\", "/").split("/")
+    parts = printable(name.replace("\\", "/")).split("/")  # then, for `printable` writes bytes with backslashes
     if (not parts[0] and len(parts) > 1) or parts[0][1:2] == ":":
         raise _refused(file, name, "is an absolute path")
     if ".." in parts:
