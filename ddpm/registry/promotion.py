@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ddpm.errors import Refused, WrongInput
-from ddpm.registry.catalogue import WEIGHTS_TAG, version_of, versions
+from ddpm.registry.catalogue import WEIGHTS_TAG, open_registry, version_of, versions
 from ddpm.registry.log import Draft, Entry, append, entries, standing, weights_in
 from ddpm.store import Store
 from ddpm.tracking import open_client
@@ -112,7 +112,7 @@ def rollback(store: Store, tracking_uri: str, name: str, why: str) -> Entry:
     from ddpm.registry.version import resolve
 
     entries(store, name)  # a log that is not whole is said first
-    client = open_client(tracking_uri)
+    client = open_registry(tracking_uri, f"models:/{name}")
     settle(store, client, name)
     if previous := standing(entries(store, name)).get("previous"):
         resolve(f"models:/{name}/{previous}", tracking_uri)

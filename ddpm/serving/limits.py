@@ -72,7 +72,7 @@ class Tokens:
         if settings.tokens_file:
             try:
                 lines = Path(settings.tokens_file).read_text()
-            except (OSError, UnicodeDecodeError) as problem:
+            except (OSError, ValueError) as problem:
                 raise WrongInput(
                     f"tokens_file: {settings.tokens_file} cannot be read ({problem}); give a text file"
                 ) from None

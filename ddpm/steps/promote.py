@@ -10,7 +10,7 @@ from ddpm.data.ingest import DatasetFacts
 from ddpm.errors import WrongInput
 from ddpm.evaluation.report import Report
 from ddpm.progress import Progress
-from ddpm.registry.catalogue import FILES_TAG, find
+from ddpm.registry.catalogue import FILES_TAG, find, open_registry
 from ddpm.registry.contest import SAMPLE_RULE, Contender, contender, contest
 from ddpm.registry.gate import Decision, Rule
 from ddpm.registry.log import Draft, Entry, ShortFigures, append, entries, standing
@@ -20,7 +20,6 @@ from ddpm.registry.version import Registered, resolve
 from ddpm.run import Run
 from ddpm.settings import DrawSettings, EvaluateSettings
 from ddpm.steps.task import task
-from ddpm.tracking import open_client
 from ddpm.workplace import Workplace
 
 
@@ -44,7 +43,7 @@ def promote(
         again: whether a version that was decided on before is decided on again where the champion has changed since.
             A run that is carried on must not: it would undo a rollback.
     """
-    client = open_client(place.tracking_uri)
+    client = open_registry(place.tracking_uri, f"models:/{name}/{version}")
     before = entries(place.store, name)  # one that is not whole is said before anything else
     find(client, f"models:/{name}/{version}")
     log = settle(place.store, client, name)
@@ -111,7 +110,7 @@ def try_out(
     place: Workplace, name: str, version: int, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings
 ) -> Tried:  # fmt: skip
     """Decide on a version as `promote` would now, and write nothing: no entry, no alias."""
-    client = open_client(place.tracking_uri)
+    client = open_registry(place.tracking_uri, f"models:/{name}/{version}")
     find(client, f"models:/{name}/{version}")
     log = as_settled(place.store, client, name)
     candidate = contender(place, name, version, log)

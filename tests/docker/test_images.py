@@ -98,7 +98,7 @@ def make(tmp_path, *words, program="docker", **environment):
     calls = tmp_path / "calls"
     calls.unlink(missing_ok=True)
     done = subprocess.run(
-        ["make", *words, f"DOCKER={tmp_path}/{program}"], cwd=ROOT, env={**os.environ, "CALLS": str(calls), **environment},
+        ["make", "--no-print-directory", *words, f"DOCKER={tmp_path}/{program}"], cwd=ROOT, env={**os.environ, "CALLS": str(calls), **environment},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     return done, calls.read_text().splitlines()

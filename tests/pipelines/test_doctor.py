@@ -311,6 +311,7 @@ def mlflow_server(tmp_path, empty_database, monkeypatch):
     monkeypatch.setenv("_MLFLOW_SERVER_FILE_STORE", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", str(tmp_path / "artifacts"))
     monkeypatch.setattr(handlers, "_tracking_store", None)
+    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", None)  # which the app sets, for all
     made = []
 
     def start(login="", version=""):

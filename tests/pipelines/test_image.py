@@ -85,7 +85,7 @@ def call_of(step):
 
 def configure_call(plan):
     settings = ", ".join(f"{name}={value!r}" for name, value in plan.parameters().items())
-    return f"{settings}, run_id='unused', plan=Artifact('/shared/plan.json')"
+    return f"{settings}, run_id='unused', plan=Artifact('/shared/plan.json'), note=Artifact('/shared/configured.md')"
 
 
 @pytest.mark.docker

@@ -147,7 +147,7 @@ def test_every_step_runs_as_an_ordinary_user_with_optional_secrets_and_an_end(pl
 
 def test_every_step_s_cache_has_a_size_and_is_where_the_image_looks_for_it(placed) -> None:
     image = (pipeline.COMPILED.parent.parent / "docker" / "Containerfile").read_text()
-    assert f"DDPM_CACHE={pipeline.CACHE} " in image
+    assert re.search(rf"DDPM_CACHE={pipeline.CACHE}\s", image)
     for step in STEPS:
         (cache,) = (mount for mount in placed[f"exec-{step}"]["emptyDirMounts"] if mount["volumeName"] == "cache")
         assert (cache["mountPath"], cache["sizeLimit"]) == ("/var/cache/ddpm", "32Gi")

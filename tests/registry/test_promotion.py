@@ -176,8 +176,9 @@ def test_a_champion_that_was_measured_otherwise_is_measured_again(checkpoints, p
 
 
 @pytest.fixture
-def tidied(place, store):
+def tidied(place, store, monkeypatch):
     """Fills a log and a registry of four versions, deletes one of them, and returns what moves the rest."""
+    monkeypatch.setattr("ddpm.registry.version.resolve", lambda *_: None)  # these have no files to look at
     client = open_client(place)
     client.create_registered_model("m")
     for number in range(1, 5):
