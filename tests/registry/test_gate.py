@@ -5,6 +5,7 @@ import math
 import pytest
 
 from ddpm.errors import Refused
+from ddpm.evaluation.report import seal
 from ddpm.registry.gate import decide
 
 
@@ -64,10 +65,11 @@ def test_a_report_that_says_nothing_of_copying_does_not_pass_its_gate():
     assert "evaluate it again" in decide(report(1.0, 0.1), None, copying_gate=0.05).why
 
 
-def near_noise(share, precision=0.5):
+def near_noise(share, precision=0.5, **figures):
     """A report of pictures that are so far on the way to noise; half of them lie among the real ones, as of noise may."""
     beside = {"kid": 0.4, "n": 64, "share": share, "interval": None}
-    return {**report(2.9, 0.1), "precision": precision, "noise": beside}
+    measured = {**report(2.9, 0.1), "precision": precision, "noise": beside, **figures}
+    return {**measured, "sha256": seal(measured)}
 
 
 @pytest.mark.parametrize(("share", "passes"), [(1.0, False), (0.75, False), (0.74, True), (0.1, True), (-0.01, True)])
@@ -77,7 +79,7 @@ def test_a_first_version_that_nothing_tells_from_noise_is_not_champion(share, pa
     if not passes:
         assert "nothing tells its pictures from noise" in found.why and "noise_gate 75.0%" in found.why
     assert decide(near_noise(share), None, noise_gate=1).promote
-    assert decide({**near_noise(share), **report(1.0, 0.1)}, report(2.0, 0.2), noise_gate=0.75).promote, (
+    assert decide(near_noise(share, fid=1.0), report(2.0, 0.2), noise_gate=0.75).promote, (
         "who is better than a champion needs no floor"
     )
 
