@@ -255,7 +255,11 @@ def _policy(namespace: Namespace) -> Findings:
         "OnError": "deleted pods are tried again, and no exit status, no kill and no lack of memory",
         "OnFailure": "exit statuses and kills are tried again, and no deleted pods",
     }
-    if policy == POLICY:
+    if policy == POLICY and not told:
+        yield wrong(
+            f"retries: {CONTROLLER}'s templateDefaults say {POLICY} of every template, those that hold others too: one failed step begins its run again; take it out, and let {PATCH} say it (deploy/kubeflow)"
+        )
+    elif policy == POLICY:
         yield ok(f"retries: Argo's retryPolicy is {POLICY}")
     else:
         yield wrong(

@@ -36,10 +36,16 @@ MENDED = config_map(
     "workflow-controller-configmap",
     {
         "executor": "resources:\n  requests: {cpu: 10m, memory: 64Mi}\n  limits: {cpu: 500m, memory: 512Mi}\n",
-        "workflowDefaults": "spec:\n  templateDefaults:\n    retryStrategy: {limit: '2', retryPolicy: Always}\n",
+        "workflowDefaults": "spec:\n  templateDefaults:\n    retryStrategy: {limit: '2', retryPolicy: OnError}\n",
     },
 )
-WELL = (config_map("ddpm", PLACES), secret("ddpm", KEYS), MENDED, node("gpu-1", 1), node("cpu-1"))
+EVERYWHERE = config_map(
+    "workflow-controller-configmap",
+    {"workflowDefaults": "spec:\n  templateDefaults:\n    retryStrategy: {limit: '2', retryPolicy: Always}\n"},
+)
+PATCH = {"templates": [{"name": "retry-system-container-impl", "retryStrategy": {"retryPolicy": "Always"}}]}
+PATCHED = api_server([{"name": "COMPILED_PIPELINE_SPEC_PATCH", "value": json.dumps(PATCH)}])
+WELL = (config_map("ddpm", PLACES), secret("ddpm", KEYS), MENDED, PATCHED, node("gpu-1", 1), node("cpu-1"))
 
 
 @pytest.fixture(autouse=True)
@@ -176,7 +182,7 @@ def test_what_the_tasks_are_given(doctor, objects, words):
 
 def test_without_a_config_map_the_places_may_be_exported_here(doctor):
     os.environ.update(PLACES)
-    status, found = doctor(objects=(secret("ddpm", {}), MENDED, node("gpu-1", 1)))
+    status, found = doctor(objects=(secret("ddpm", {}), MENDED, PATCHED, node("gpu-1", 1)))
     assert status == 0
     assert "`make submit` sends the places that are exported here" in about(found, "there is no ConfigMap")[0][1]
 
@@ -201,15 +207,15 @@ def test_nodes_are_looked_at_with_what_the_tasks_will_ask_for(doctor, tmp_path):
     """Four GPUs, a label and a toleration, as CLUSTER=… names them."""
     large = {"cpu": "63", "memory": "500Gi"}
     nodes = [node("a", 1), node("b", 4, {"disk": "fast"}, [TAINT], **large), node("c", 4, **large)]
-    status, found = doctor("--cluster", "gpu-4", objects=(*WELL[:3], *nodes))
+    status, found = doctor("--cluster", "gpu-4", objects=(*WELL[:4], *nodes))
     assert (status, about(found, "gpu steps")) == (0, [(OK, "gpu steps: 2 of 3 nodes would take 4 × nvidia.com/gpu")])
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump({"gpu": {"node_selector": {"disk": "fast"}, "image_pull_secrets": ["registry"]}}))
-    status, found = doctor("--cluster", str(file), objects=(*WELL[:3], *nodes))
+    status, found = doctor("--cluster", str(file), objects=(*WELL[:4], *nodes))
     assert "have taints that no toleration is for" in about(found, "gpu steps")[0][1]
     assert (WRONG, "image pull secrets: there is no Secret registry in namespace kubeflow; create it") in found
     file.write_text(yaml.safe_dump({"gpu": {"node_selector": {"disk": "slow"}}}))
-    _, found = doctor("--cluster", str(file), objects=(*WELL[:3], *nodes))
+    _, found = doctor("--cluster", str(file), objects=(*WELL[:4], *nodes))
     assert "has the labels of node_selector, disk=slow" in about(found, "gpu steps")[0][1]
 
 
@@ -239,16 +245,14 @@ def test_a_quota_that_would_refuse_pods(doctor, hard, controller, words):
     assert words in told[0][1]
 
 
-PATCH = {"templates": [{"name": "retry-system-container-impl", "retryStrategy": {"retryPolicy": "Always"}}]}
-
-
 @pytest.mark.parametrize(
     ("objects", "state", "words"),
     [
         ((SHIPPED,), WRONG, "Argo's retryPolicy is OnError: deleted pods are tried again, and no exit status"),
         ((config_map("workflow-controller-configmap", {}),), WRONG, "retryPolicy is OnFailure: exit statuses and kills"),
-        ((config_map("workflow-controller-configmap", {"config": MENDED["data"]["workflowDefaults"].replace("spec:", "workflowDefaults:\n spec:", 1).replace("\n  ", "\n   ")}),), OK, "Always"),
-        ((SHIPPED, api_server([{"name": "COMPILED_PIPELINE_SPEC_PATCH", "value": json.dumps(PATCH)}])), OK, "Always"),
+        ((config_map("workflow-controller-configmap", {"config": EVERYWHERE["data"]["workflowDefaults"].replace("spec:", "workflowDefaults:\n spec:", 1).replace("\n  ", "\n   ")}),), WRONG, "of every template"),
+        ((SHIPPED, PATCHED), OK, "Always"),
+        ((EVERYWHERE,), WRONG, "one failed step begins its run again"),
         ((SHIPPED, api_server([{"name": "COMPILED_PIPELINE_SPEC_PATCH", "value": "{"}])), WRONG, "is no JSON object"),
         ((SHIPPED, api_server([{"name": "OTHER", "value": "x"}])), WRONG, "OnError"),
         ((), UNKNOWN, "there is no ConfigMap workflow-controller-configmap in namespace kubeflow; PROBE=1 tries it out"),
