@@ -1,6 +1,6 @@
 """The run's settings, checked before anything else starts.
 
-Written by `make compile` from the settings (ddpm/settings.py), for KFP reads this file's own text. Do not edit it.
+Written by `make compile` from the settings (ddpm/settings/), for KFP reads this file's own text. Do not edit it.
 """
 
 from kfp import dsl

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 
 COMPONENT = '''"""The run's settings, checked before anything else starts.
 
-Written by `make compile` from the settings (ddpm/settings.py), for KFP reads this file's own text. Do not edit it.
+Written by `make compile` from the settings (ddpm/settings/), for KFP reads this file's own text. Do not edit it.
 """
 
 from kfp import dsl
@@ -45,7 +45,7 @@ def configure(
 
 PAGE = """# The settings
 
-Written by `make compile` from `ddpm/settings.py`, where each is one field; do not edit it here. The names are the same in `SET='name=value …'`, as a command's flags (`--like-this`), in presets (`ddpm/presets/`), as the pipeline's parameters, and in MLflow. Values are checked before anything starts; nan and infinities are refused. Of a run, the search chooses {searched}; `ddpm train` has them as flags.
+Written by `make compile` from `ddpm/settings/`, where each is one field; do not edit it here. The names are the same in `SET='name=value …'`, as a command's flags (`--like-this`), in presets (`ddpm/presets/`), as the pipeline's parameters, and in MLflow. Values are checked before anything starts; nan and infinities are refused. Of a run, the search chooses {searched}; `ddpm train` has them as flags.
 
 ## A run's name and places
 

@@ -1,0 +1,90 @@
+"""The study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ddpm.fields import Typed, require, setting
+from ddpm.settings.model import MULTS
+from ddpm.settings.words import MOST
+
+FOUNDING_MULTS = "1-2-4-8 1-2-3-6 1-2-3 1-2-4"
+SEARCH_SAMPLERS = ("tpe", "random", "gp")
+LIST = r"[\s,]*([^\s,]+([\s,]+[^\s,]+)*)?[\s,]*"
+LIST_FORM = "different values, separated by spaces, or empty"
+
+
+def _choices(name: str) -> Any:
+    """The setting that lists what the search may choose of another."""
+    return setting(
+        "", f"values of {name} that the search may choose from; empty: {name} alone", pattern=LIST, form=LIST_FORM
+    )
+
+
+@dataclass(frozen=True)
+class SearchSettings(Typed):
+    """The study: which trials, how long, and how each is scored."""
+
+    trials: int = setting(12, "models that are tried", low=1, high=10_000)
+    trial_epochs: int = setting(
+        50, "epochs that each is trained; the winner then goes on to all epochs", low=1, high=MOST
+    )
+    mults_choices: str = setting(
+        FOUNDING_MULTS,
+        "channel multipliers that the search may choose from",
+        pattern=rf"[\s,]*{MULTS}([\s,]+{MULTS})*[\s,]*",
+        form="one list or more, separated by spaces, as in '1-2-4 1-2-3'",
+    )
+    founding_first: bool = setting(
+        True, "each list of mults_choices is tried first, at founding_lr and the first of every other list"
+    )
+    founding_lr: float = setting(
+        7e-5, "each of the four founding lists is tried first, at this learning rate", above=0, below=1
+    )
+    lr_low: float = setting(1e-5, "the lowest learning rate that the search may choose", above=0, below=1)
+    lr_high: float = setting(1e-3, "the highest learning rate that the search may choose", above=0, below=1)
+    base_choices: str = _choices("base_channels")
+    dropout_choices: str = _choices("dropout")
+    augment_choices: str = _choices("augment")
+    objective_choices: str = _choices("objective")
+    schedule_choices: str = _choices("schedule")
+    batch_choices: str = _choices("batch_size")
+    half_life_choices: str = _choices("ema_half_lives")
+    search_sampler: str = setting(
+        "tpe",
+        "how the search chooses: Parzen estimators, at random, or a Gaussian process (slower, for few trials)",
+        choices=SEARCH_SAMPLERS,
+    )
+    prune_every: int = setting(
+        0, "epochs between interim scores at which a hopeless trial is pruned", low=0, high=MOST, zero="no pruning"
+    )
+    score_n: int = setting(2048, "pictures a trial is scored on", low=16, high=MOST)
+    score_steps: int = setting(20, "DPM-Solver++ steps for them", low=1, high=100_000)
+
+    def check(self) -> None:
+        require(self.lr_low <= self.lr_high, "lr_high", self.lr_high, f"from lr_low ({self.lr_low}) to below 1")
+        for name, values in self.varied.items():
+            require(len(set(values)) == len(values), CHOICES[name], getattr(self, CHOICES[name]), LIST_FORM)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The lists of multipliers that the search may choose from."""
+        return _listed(self.mults_choices)
+
+    @property
+    def varied(self) -> dict[str, tuple[str, ...]]:
+        """What else it chooses, by the setting's name, and from what."""
+        return {name: found for name, listed in CHOICES.items() if (found := _listed(getattr(self, listed)))}
+
+
+# By the setting that is chosen, the one that lists what it may be.
+CHOICES = {
+    "base_channels": "base_choices", "dropout": "dropout_choices", "augment": "augment_choices",
+    "objective": "objective_choices", "schedule": "schedule_choices", "batch_size": "batch_choices",
+    "ema_half_lives": "half_life_choices",
+}  # fmt: skip
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
