@@ -109,18 +109,17 @@ def rollback(store: Store, tracking_uri: str, name: str, why: str) -> Entry:
 
     It is not asked to draw its recorded sample: it was champion, and who goes back is in a hurry.
     """
-    from ddpm.registry.version import resolve
+    from ddpm.registry.version import resolve  # it imports torch
 
     entries(store, name)  # a log that is not whole is said first
     client = open_registry(tracking_uri, f"models:/{name}")
     settle(store, client, name)
-    if previous := standing(entries(store, name)).get("previous"):
-        resolve(f"models:/{name}/{previous}", tracking_uri)
 
     def draft(log: list[Entry]) -> Draft:
         now = standing(log)
         if "previous" not in now:
             raise Refused(f"{name} has no previous champion to go back to; `ddpm history` shows its log")
+        resolve(f"models:/{name}/{now['previous']}", tracking_uri)
         return {
             "action": "rollback",
             "from": now.get("champion"),

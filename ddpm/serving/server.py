@@ -179,25 +179,27 @@ def create_app(server: Server) -> FastAPI:
     async def images(request: Request, wish: Wish, alias: Annotated[Alias, Query()] = None) -> Response:
         """Pictures by seeds: one as PNG, several in a grid, or as JSON."""
         asked = order(wish, server.settings)
-        parts = versions.of(alias, [_first(seed) for seed in asked.seeds])
-        ways = {alias: drawn_by(wish, alias, served) for alias, (served, _) in parts.items()}
-        by_place: dict[int, tuple[Served, Tensor]] = {}
-        for name, (served, places) in parts.items():  # with a canary two versions share the seeds
-            pictures = await server.draw(
-                request, served, ways[name], [asked.seeds[place] for place in places], wish.label
-            )
-            by_place |= {place: (served, picture) for place, picture in zip(places, pictures, strict=True)}
-        drawn = [by_place[place][1] for place in range(len(asked.seeds))]
-        alias, (served, _) = next(iter(parts.items()))
-        drawing = ways[alias]
-        tags = [tag_of(of, ways[name], places) for name, (of, places) in parts.items()]
-        tag = tag_of(served, drawing, asked.form, list(asked.seeds), wish.label, tags)
+        drawn: dict[int, tuple[Served, Tensor]] = {}  # by the seed's place
+        heads: list[tuple[str, Served, DrawSettings]] = []
+        tags: list[str] = []
+        # With a canary two versions share the seeds; the first one's stands for the whole where there is room for one.
+        for name, (served, places) in versions.of(alias, [_first(seed) for seed in asked.seeds]).items():
+            drawing, seeds = drawn_by(wish, name, served), [asked.seeds[place] for place in places]
+            pictures = await server.draw(request, served, drawing, seeds, wish.label)
+            drawn |= {place: (served, picture) for place, picture in zip(places, pictures, strict=True)}
+            heads.append((name, served, drawing))
+            tags.append(tag_of(served, drawing, places, seeds, wish.label))
+        alias, served, drawing = heads[0]
+        tag = tag_of(served, drawing, asked.form, tags)
+        whole = [drawn[place] for place in range(len(asked.seeds))]
         if asked.form == "png":
-            return server.answer(alias, served, png(_rows(drawn[0])), "image/png", tag)
+            return server.answer(alias, served, png(_rows(whole[0][1])), "image/png", tag)
         if asked.form == "grid":
-            return server.answer(alias, served, png(grid(torch.stack(drawn))), "image/png", tag)
+            return server.answer(
+                alias, served, png(grid(torch.stack([picture for _, picture in whole]))), "image/png", tag
+            )
         found = [
-            _as_json(by_place[place][1], seed, wish.label, by_place[place][0]) for place, seed in enumerate(asked.seeds)
+            _as_json(picture, seed, wish.label, by) for (by, picture), seed in zip(whole, asked.seeds, strict=True)
         ]
         body = {
             "version": served.reference, "alias": alias, "sampler": drawing.sampler, "steps": drawing.sampling_steps,

@@ -58,7 +58,7 @@ class Served:
     @property
     def arithmetic(self) -> int:
         """The batch whose bytes a picture has: the engine's own, or the one that a person chose."""
-        return BATCH if BATCH in self.shapes else self.shapes[0]
+        return BATCH if any(shape.pictures == BATCH for shape in self.measured) else self.measured[0].pictures
 
     def seconds(self, pictures: int) -> float:
         """Of one evaluation of the network for so many pictures, in the batches that they take."""
@@ -135,7 +135,7 @@ class Versions:
         now, found = self.by_alias, dict[str, tuple[Served, list[int]]]()
         for place, seed in enumerate(seeds):
             beside = self.beside in now and key("canary", seed) < self.settings.canary * 2**63
-            name = alias or (self.beside if beside else self.main)
+            name = (self.beside if beside else self.main) if alias is None else alias
             if name not in now:
                 raise WrongInput(f"alias: nothing is served as {name!r}; there is {' and '.join(now)}")
             found.setdefault(name, (now[name], []))[1].append(place)

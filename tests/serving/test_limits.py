@@ -124,7 +124,7 @@ MALFORMED = [
     ("/v1/images", {"seed": 1, "seeds": [1]}, 422), ("/v1/images", {"seeds": []}, 422), ("/v1/images", {"seeds": [1], "n": 1}, 422),
     ("/v1/images", {"seed": 1, "n": 0}, 422), ("/v1/images", {"seed": 1, "n": 65}, 422), ("/v1/images", {"seeds": [1] * 65}, 422),
     ("/v1/images", {"seed": 1, "n": 2, "format": "png"}, 422), ("/v1/images", {"seed": 1, "format": "gif"}, 422),
-    ("/v1/images", {"seed": 1, "steps": 10**309}, 422), ("/v1/images/7.png?steps=" + "9" * 309, None, 422),
+    ("/v1/images/7.png?alias=", None, 422), ("/v1/images", {"seed": 1, "steps": 10**309}, 422), ("/v1/images/7.png?steps=" + "9" * 309, None, 422),
     ("/v1/images", {"seed": 1, "steps": 0}, 422), ("/v1/images", {"seed": 1, "steps": 51}, 422),
     ("/v1/images", {"seed": 1, "steps": 10**9}, 422), ("/v1/images", {"seed": 1, "sampler": "x"}, 422),
     ("/v1/images", {"seed": 1, "label": 0}, 422), ("/v1/images", {"seed": 1, "guidance": 2}, 422),
