@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from provision import BUCKETS, DATABASES
+from provision import BUCKETS, DATABASES, ended
 
 from ddpm.arguments import Parser
 from ddpm.errors import Outage, Refused, WrongInput
@@ -243,8 +243,6 @@ def _do(arguments: Any) -> None:
 
 
 def main() -> int:
-    import psycopg
-
     os.umask(0o077)  # nobody else's to read
     parser = Parser(
         prog="backup.py", description="Save a team's databases and buckets into a folder, and restore them."
@@ -255,21 +253,7 @@ def main() -> int:
         commands.add_parser(what)
     for what in ("verify", "restore", "forget"):
         commands.add_parser(what).add_argument("name", help="as `list` says it")
-    try:
-        _do(parser.parse_args())
-    except WrongInput as problem:
-        tell(f"backup.py: {problem}")
-        return 2
-    except Refused as problem:
-        tell(f"backup.py: {problem}")
-        return 3
-    except Outage as problem:
-        tell(f"backup.py: {problem}; the same command carries on")
-        return 1
-    except psycopg.Error as problem:
-        tell(f"backup.py: PostgreSQL: {' '.join(str(problem).split())}")
-        return 1
-    return 0
+    return ended("backup.py", lambda: _do(parser.parse_args()))
 
 
 if __name__ == "__main__":

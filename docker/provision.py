@@ -18,9 +18,10 @@ import os
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 
 from ddpm.arguments import Parser
-from ddpm.errors import Outage, WrongInput
+from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.legible import tell
 from ddpm.store import S3Store
 from ddpm.store.bucket import Bucket
@@ -126,30 +127,42 @@ def _asked(method: str, what: str, account: dict[str, str]) -> int:
 WORK = {"places": (make_databases, make_buckets), "accounts": (make_accounts,)}
 
 
-def main() -> int:
+def ended(program: str, work: Callable[[], None]) -> int:
+    """The exit status of a program here; why it ended otherwise than well, in one line."""
     import psycopg
 
+    try:
+        work()
+    except WrongInput as problem:
+        tell(f"{program}: {problem}")
+        return 2
+    except Refused as problem:
+        tell(f"{program}: {problem}")
+        return 3
+    except Outage as problem:
+        tell(f"{program}: {problem}; the same command carries on")
+        return 1
+    except psycopg.Error as problem:
+        tell(f"{program}: PostgreSQL: {' '.join(str(problem).split())}")
+        return 1
+    return 0
+
+
+def main() -> int:
     parser = Parser(prog="provision.py", description="Set up a team's servers.")
     commands = parser.add_subparsers(dest="what", required=True, metavar="places|accounts|account")
     for what in WORK:
         commands.add_parser(what)
     commands.add_parser("account").add_argument("name")
-    try:
+
+    def work() -> None:
         asked = parser.parse_args()
         if asked.what == "account":
             make_account(asked.name, told_password(asked.name))
-        for work in WORK.get(asked.what, ()):
-            work()
-    except WrongInput as problem:
-        tell(f"provision.py: {problem}")
-        return 2
-    except Outage as problem:
-        tell(f"provision.py: {problem}")
-        return 1
-    except psycopg.Error as problem:
-        tell(f"provision.py: PostgreSQL: {' '.join(str(problem).split())}")
-        return 1
-    return 0
+        for make in WORK.get(asked.what, ()):
+            make()
+
+    return ended("provision.py", work)
 
 
 if __name__ == "__main__":

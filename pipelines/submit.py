@@ -105,8 +105,8 @@ def pause(text: str) -> float:
     return seconds
 
 
-def cluster_flags(parser: argparse.ArgumentParser) -> None:
-    """Where the cluster is, and how a run there is followed."""
+def server_flags(parser: argparse.ArgumentParser, namespace: str) -> None:
+    """Where Kubeflow Pipelines is, and how often it is asked; `namespace` says what it is for, besides its default."""
     parser.add_argument(
         "--endpoint",
         default=os.environ.get("KFP_ENDPOINT", ""),
@@ -115,15 +115,20 @@ def cluster_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--namespace",
         default=os.environ.get("KFP_NAMESPACE", ""),
-        help="where Kubeflow has several users (default $KFP_NAMESPACE)",
+        help=f"{namespace} (default $KFP_NAMESPACE)",
     )
+    parser.add_argument("--poll-seconds", type=pause, default=10.0, help="between two looks (default 10)")
+
+
+def cluster_flags(parser: argparse.ArgumentParser) -> None:
+    """Where the cluster is, and how a run there is followed."""
+    server_flags(parser, "where Kubeflow has several users")
     parser.add_argument(
         "--retries",
         type=count,
         default=0,
         help="how often a failed run is tried again, where that may help (default 0)",
     )
-    parser.add_argument("--poll-seconds", type=pause, default=10.0, help="between two looks (default 10)")
 
 
 def ended(work: Callable[[], int]) -> int:

@@ -26,7 +26,7 @@ from pipelines.doctor import namespace as in_namespace
 from pipelines.doctor import nodes, places, probe, server
 from pipelines.doctor.finding import UNKNOWN, WRONG, Finding, unknown
 from pipelines.doctor.namespace import Namespace
-from pipelines.submit import ended, pause
+from pipelines.submit import ended, server_flags
 
 NAMESPACE = "kubeflow"  # where Kubeflow Pipelines for one user runs its tasks, and where it is itself
 
@@ -81,16 +81,7 @@ def look_over(options: Any) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m pipelines.doctor", description="Look a cluster over before a run.")
-    parser.add_argument(
-        "--endpoint",
-        default=os.environ.get("KFP_ENDPOINT", ""),
-        help="the Kubeflow Pipelines API (default $KFP_ENDPOINT)",
-    )
-    parser.add_argument(
-        "--namespace",
-        default=os.environ.get("KFP_NAMESPACE", ""),
-        help=f"where tasks run (default $KFP_NAMESPACE, or {NAMESPACE})",
-    )
+    server_flags(parser, f"where tasks run; {NAMESPACE} where none is given")
     parser.add_argument(
         "--system-namespace", default=NAMESPACE, help=f"where Kubeflow Pipelines is (default {NAMESPACE})"
     )
@@ -99,7 +90,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--probe", action="store_true", help="have a tiny run fail once, to see whether it is tried again"
     )
-    parser.add_argument("--poll-seconds", type=pause, default=10.0, help="between two looks at the probe (default 10)")
     return ended(lambda: look_over(parser.parse_args(arguments)))
 
 

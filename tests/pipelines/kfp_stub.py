@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from json_answer import answer
+
 API = "/apis/v2beta1"
 CREATED = "2026-01-01T00:00:00Z"
 FAULTS = {
@@ -62,21 +64,21 @@ class KubeflowStub:
         path = urlsplit(request.path).path
         self.calls.append(f"{request.command} {path}")
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
-            return self.send(request, 401, {"error": "who are you?"})
+            return answer(request, 401, {"error": "who are you?"})
         if path == f"{API}/healthz":
             told = {} if self.version is None else {"commit_sha": "0" * 40, "tag_name": self.version}
-            return self.send(request, 200, {"multi_user": False, **told})
+            return answer(request, 200, {"multi_user": False, **told})
         if path == f"{API}/experiments" and body is None:
-            return self.send(request, 200, {"experiments": self.experiments})
+            return answer(request, 200, {"experiments": self.experiments})
         if path == f"{API}/experiments":
             self.experiments.append({**body, "experiment_id": "experiment-1", "created_at": CREATED})
-            return self.send(request, 200, self.experiments[-1])
+            return answer(request, 200, self.experiments[-1])
         if path == f"{API}/runs" and body is not None:
             if self.refuse:
-                return self.send(request, *self.refuse)
+                return answer(request, *self.refuse)
             self.runs.append({**body, "run_id": "run-1", "created_at": CREATED})
             self.on_run(body["runtime_config"]["parameters"])
-            return self.send(request, 200, {**self.runs[-1], "state": "PENDING"})
+            return answer(request, 200, {**self.runs[-1], "state": "PENDING"})
         if path == f"{API}/runs" and body is None:
             asked = json.loads(parse_qs(urlsplit(request.path).query)["filter"][0])["predicates"][0]
             found = (
@@ -84,17 +86,17 @@ class KubeflowStub:
                 if asked.get("stringValue", asked.get("string_value")) == self.run("SUCCEEDED")["display_name"]
                 else []
             )
-            return self.send(request, 200, {"runs": found})
+            return answer(request, 200, {"runs": found})
         if path == f"{API}/runs/run-1:retry" and body is not None:
             self.states, self.looks = self.retried.pop(0), 0
-            return self.send(request, 200, {})
+            return answer(request, 200, {})
         if path == f"{API}/runs/run-1":
             state = self.states[min(self.looks, len(self.states) - 1)]
             self.looks += 1
             if isinstance(state, str) and state in FAULTS:
-                return self.send(request, *FAULTS[state])
-            return self.send(request, 200, self.run(state))
-        return self.send(request, 404, {"error": f"no {path}"})
+                return answer(request, *FAULTS[state])
+            return answer(request, 200, self.run(state))
+        return answer(request, 404, {"error": f"no {path}"})
 
     def run(self, state):
         """The run in this state, or as in this whole answer."""
@@ -105,12 +107,3 @@ class KubeflowStub:
             **whole.get("runtime_config", {}).get("parameters", {}),
         }
         return {**known, **whole, "run_id": "run-1", "runtime_config": {"parameters": given}}
-
-    @staticmethod
-    def send(request, status, facts):
-        data = json.dumps(facts).encode()
-        request.send_response(status)
-        request.send_header("Content-Type", "application/json")
-        request.send_header("Content-Length", str(len(data)))
-        request.end_headers()
-        request.wfile.write(data)

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import kubernetes_validate
+from json_answer import answer
 
 TOKEN = "a-service-account's-token"
 VERSION = "1.34"
@@ -62,13 +63,7 @@ class KubernetesStub:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 stub.calls.append(f"GET {urlsplit(self.path).path}")
-                status, facts = stub.answer(urlsplit(self.path).path, self.headers.get("Authorization"))
-                data = json.dumps(facts).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+                answer(self, *stub.answer(urlsplit(self.path).path, self.headers.get("Authorization")))
 
             def log_message(self, *arguments):
                 """Quiet."""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kfp_stub import KubeflowStub
 
 from components import IMAGE
 from ddpm.errors import Outage
@@ -22,19 +21,6 @@ PLACES = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def stub():
-    made = []
-
-    def make(*states, **options):
-        made.append(KubeflowStub(states or ("SUCCEEDED",), **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
-
-
 def submit(endpoint, *more, **environment):
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("KFP_", "DDPM_", "MLFLOW_"))}
     return subprocess.run(
@@ -43,8 +29,8 @@ def submit(endpoint, *more, **environment):
     )  # fmt: skip
 
 
-def test_what_is_sent_is_the_compiled_file_with_the_presets_parameters(stub):
-    server = stub("PENDING", "RUNNING", "SUCCEEDED")
+def test_what_is_sent_is_the_compiled_file_with_the_presets_parameters(kubeflow):
+    server = kubeflow("PENDING", "RUNNING", "SUCCEEDED")
     found = submit(server.url, "--preset", "flowers102", "--run-name", "r1", "lr_high=5e-4", "search_workers=3")
     assert found.returncode == 0, found.stderr
     sent = server.runs[0]
@@ -67,18 +53,18 @@ def test_what_is_sent_is_the_compiled_file_with_the_presets_parameters(stub):
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELED", "SKIPPED"])
-def test_only_success_is_success(stub, state):
-    found = submit(stub("RUNNING", state).url)
+def test_only_success_is_success(kubeflow, state):
+    found = submit(kubeflow("RUNNING", state).url)
     assert found.returncode == 1
     assert f"ended: {state}" in found.stderr
 
 
-def test_a_server_that_stumbles_is_asked_again(stub):
-    assert submit(stub("RUNNING", "BROKEN", "BROKEN", "SUCCEEDED").url).returncode == 0
+def test_a_server_that_stumbles_is_asked_again(kubeflow):
+    assert submit(kubeflow("RUNNING", "BROKEN", "BROKEN", "SUCCEEDED").url).returncode == 0
 
 
-def test_another_image_is_in_every_task(stub):
-    server = stub()
+def test_another_image_is_in_every_task(kubeflow):
+    server = kubeflow()
     image = "registry.example/ddpm@sha256:" + "0" * 64
     assert submit(server.url, "--image", image).returncode == 0
     text = str(server.runs[0]["pipeline_spec"])
@@ -86,20 +72,20 @@ def test_another_image_is_in_every_task(stub):
     assert IMAGE not in text
 
 
-def test_what_the_tasks_ask_of_a_node_is_compiled_in(stub):
-    server = stub()
+def test_what_the_tasks_ask_of_a_node_is_compiled_in(kubeflow):
+    server = kubeflow()
     assert submit(server.url, "--cluster", "gpu-4").returncode == 0
     spec = server.runs[0]["pipeline_spec"]["pipeline_spec"]
     train = spec["deploymentSpec"]["executors"]["exec-train"]["container"]
     assert train["resources"]["accelerator"]["resourceCount"] == "4"
     assert train["env"] == [{"name": "DDPM_PROCESSES", "value": "4"}]
-    refused = submit(stub().url, "--cluster", "gpu-40")
+    refused = submit(kubeflow().url, "--cluster", "gpu-40")
     assert refused.returncode == 2
     assert refused.stderr.startswith("CLUSTER: there is neither a file 'gpu-40'")
 
 
-def test_a_token_is_sent_and_never_shown(stub):
-    server = stub("SUCCEEDED", token="very-secret")
+def test_a_token_is_sent_and_never_shown(kubeflow):
+    server = kubeflow("SUCCEEDED", token="very-secret")
     without = submit(server.url)
     assert without.returncode == 1
     assert "asks for a token; export KFP_TOKEN" in without.stderr
@@ -109,8 +95,8 @@ def test_a_token_is_sent_and_never_shown(stub):
     assert "refused KFP_TOKEN" in submit(server.url, KFP_TOKEN="wrong").stderr
 
 
-def test_what_the_server_refuses_is_said_in_its_words(stub):
-    found = submit(stub(refuse=(400, {"message": "Validation failed: no such node\nstack"})).url)
+def test_what_the_server_refuses_is_said_in_its_words(kubeflow):
+    found = submit(kubeflow(refuse=(400, {"message": "Validation failed: no such node\nstack"})).url)
     assert found.returncode == 2
     assert (
         found.stderr.strip().splitlines()[-1]
@@ -135,8 +121,8 @@ def test_what_the_server_refuses_is_said_in_its_words(stub):
         ([], {"DDPM_STUDY_STORAGE": "journal.log"}, "study_storage: journal.log cannot be reached"),
     ],
 )
-def test_wrong_input_is_one_line_and_nothing_is_sent(stub, more, environment, words):
-    server = stub()
+def test_wrong_input_is_one_line_and_nothing_is_sent(kubeflow, more, environment, words):
+    server = kubeflow()
     found = submit(server.url, *more, **environment)
     assert found.returncode == 2
     assert words in found.stderr
@@ -169,9 +155,9 @@ def test_no_server(endpoint, status, words):
     assert len(found.stderr.strip().splitlines()) == 1
 
 
-def test_kfps_own_command_submits_the_file_bare(stub):
+def test_kfps_own_command_submits_the_file_bare(kubeflow):
     """`kfp run submit` with two exported variables, as the README says."""
-    server = stub()
+    server = kubeflow()
     environment = {
         **os.environ, "KFP_ENDPOINT": server.url, "KFP_RUN_CREATE_EXPERIMENT_NAME": "flowers102",
         "KFP_RUN_CREATE_PACKAGE_FILE": str(ROOT / "pipelines" / "ddpm.yaml"),

@@ -1,0 +1,13 @@
+"""How the stubs here answer."""
+
+import json
+
+
+def answer(request, status, facts):
+    """Answer a request of `http.server` with JSON."""
+    data = json.dumps(facts).encode()
+    request.send_response(status)
+    request.send_header("Content-Type", "application/json")
+    request.send_header("Content-Length", str(len(data)))
+    request.end_headers()
+    request.wfile.write(data)
