@@ -5,6 +5,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -12,6 +13,22 @@ from pathlib import Path
 import pytest
 
 PROGRAMS = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+
+
+@pytest.fixture(autouse=True)
+def of_one_process():
+    """What a process is told once and then believes does not go from one test to the next: which places have answered,
+    and MLflow's tracking URI, which its server's app and `set_tracking_uri` leave behind for all."""
+    kept = {"ddpm.tracking.client": "_answered", "ddpm.store.transfer": "_answered"}
+    before = {module: set(getattr(sys.modules[module], name)) for module, name in kept.items() if module in sys.modules}
+    yield
+    for module, name in kept.items():
+        if module in sys.modules:
+            setattr(sys.modules[module], name, before.get(module, set()))
+    told = sys.modules.get("mlflow.tracking._tracking_service.utils")
+    if told is not None and told._tracking_uri is not None:
+        told._tracking_uri = None
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 @pytest.fixture(scope="session")

@@ -60,10 +60,9 @@ def served(checkpoints, report_of_module, tmp_path_factory):
     place = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
     register(place, "m", checkpoints[0], report_of_module(checkpoints[0]), None, {})
     client.open_client(place)
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(place)
     model = mlflow.pyfunc.load_model("models:/m/1")
-    mlflow.set_tracking_uri(before)
+    mlflow.set_tracking_uri(None)
     with pytest.MonkeyPatch.context() as patch, TestClient(init(model)) as http:
         patch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "true")
         yield http
