@@ -9,6 +9,7 @@ from ddpm.arguments import chosen_settings, read_report
 from ddpm.commands.table import (
     DATASET,
     GENERATED,
+    GUIDE,
     TEXT,
     Facts,
     command,
@@ -27,6 +28,7 @@ from ddpm.workplace import Workplace
 @command(
     "FID, KID, precision, recall and copying of a folder of pictures, a checkpoint or a registered model",
     GENERATED,
+    GUIDE,
     DATASET,
     place("--html", metavar="FILE", help="the report as a page, here too (default: in the store alone)"),
     places("store", "tracking_uri"),
@@ -45,7 +47,7 @@ def evaluate(arguments: argparse.Namespace, place: Workplace) -> Facts:
     chosen = chosen_settings(arguments)
     measuring, drawing, asked = pick(EvaluateSettings, chosen), pick(DrawSettings, chosen), judging(chosen, place)
     dataset = dataset_of(arguments, place)
-    report = evaluate(place, arguments.generated, dataset, measuring, drawing)
+    report = evaluate(place, arguments.generated, dataset, measuring, drawing, arguments.guide or "")
     if asked.judge_url:
         from ddpm.steps.judge import judge
 

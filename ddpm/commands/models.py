@@ -6,7 +6,20 @@ import argparse
 import dataclasses
 
 from ddpm.arguments import chosen_settings, group_flags, tracking_flag
-from ddpm.commands.table import DATASET, MODEL, SEED, Facts, command, dataset_of, flag, number, place, places, settings
+from ddpm.commands.table import (
+    DATASET,
+    GUIDE,
+    MODEL,
+    SEED,
+    Facts,
+    command,
+    dataset_of,
+    flag,
+    number,
+    place,
+    places,
+    settings,
+)
 from ddpm.errors import Refused, WrongInput
 from ddpm.plan import PLACES, SEARCHED
 from ddpm.serving.settings import VARIABLE, ServeSettings, from_environment
@@ -100,6 +113,7 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
 @command(
     "draw pictures from a model",
     MODEL,
+    GUIDE,
     number("--n", "int", 16, "how many pictures", low=1, high=100_000),
     number("--seed", "int", 0, "pictures SEED to SEED+N-1, each named after its seed", low=0, high=SEED),
     place(
@@ -116,7 +130,16 @@ def sample(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.steps.sample import sample
 
     drawing = {spec.name: getattr(arguments, spec.name) for spec in dataclasses.fields(DrawSettings)}
-    return sample(place, arguments.model, arguments.n, arguments.seed, arguments.out, arguments.label, **drawing)
+    return sample(
+        place,
+        arguments.model,
+        arguments.n,
+        arguments.seed,
+        arguments.out,
+        arguments.label,
+        arguments.guide or "",
+        **drawing,
+    )
 
 
 @command(
@@ -129,12 +152,15 @@ def sample(arguments: argparse.Namespace, place: Workplace) -> Facts:
     ),
     place("--out", required=True, metavar="DIR", help="a new folder, or an empty one"),
     flag("--weights", default="ema", help="ema, the averaged ones, or, of a checkpoint, raw (default: ema)"),
+    flag("--dtype", default="fp32", help="fp32, or bf16: rounded, and half as large (default: fp32)"),
     places("tracking_uri"),
 )
 def export(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.registry.export import export
 
-    return export(arguments.model, arguments.format, arguments.out, place.tracking_uri, arguments.weights)
+    return export(
+        arguments.model, arguments.format, arguments.out, place.tracking_uri, arguments.weights, arguments.dtype
+    )
 
 
 @command(

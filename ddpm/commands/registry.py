@@ -6,7 +6,19 @@ import argparse
 from pathlib import Path
 
 from ddpm.arguments import chosen_settings, read_report
-from ddpm.commands.table import A_DATASET, MODEL_NAME, Facts, command, dataset_of, flag, number, place, places, settings
+from ddpm.commands.table import (
+    A_DATASET,
+    GUIDE,
+    MODEL_NAME,
+    Facts,
+    command,
+    dataset_of,
+    flag,
+    number,
+    place,
+    places,
+    settings,
+)
 from ddpm.errors import Refused, WrongInput
 from ddpm.settings import DrawSettings, EvaluateSettings, RegistrySettings, pick
 from ddpm.workplace import Workplace
@@ -16,6 +28,7 @@ from ddpm.workplace import Workplace
     "a checkpoint and its report as a version in MLflow's registry",
     place("--checkpoint", required=True, metavar="URI", help="the checkpoint, or the folder that training wrote to"),
     place("--report", required=True, metavar="FILE", help="what `ddpm evaluate --json` printed"),
+    GUIDE,
     places("tracking_uri"),
     settings(RegistrySettings),
 )
@@ -24,7 +37,7 @@ def register(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
     name = pick(RegistrySettings, chosen_settings(arguments)).model_name
     report = read_report(arguments.report)
-    facts = register(place.tracking_uri, name, arguments.checkpoint, report, None, {})
+    facts = register(place.tracking_uri, name, arguments.checkpoint, report, None, {}, arguments.guide or "")
     if not facts["new"]:
         place.progress.say(
             f"the same weights are version {facts['version']} already; it stays as it is, with its own report"

@@ -103,6 +103,10 @@ MODEL = place(
     "--model", required=True, metavar="REF",
     help="a checkpoint's URI, models:/NAME@ALIAS, models:/NAME/VERSION, or an exported folder",
 )  # fmt: skip
+GUIDE = place(
+    "--guide", metavar="REF",
+    help="a weaker model of the same pictures, which a guidance above 1 leads away from, as a short training of the same kind (default: none)",
+)  # fmt: skip
 MODEL_NAME = required(RegistrySettings, "model_name")
 
 

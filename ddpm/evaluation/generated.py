@@ -79,7 +79,7 @@ def _of_model(
         raise WrongInput(
             f"generated: {model.origin.reference} draws {model.image_size} px and the data set has {data.image_size} px; evaluate on a data set of the same size"
         )
-    require_drawable(model.settings, drawing)
+    require_drawable(model.settings, drawing, model.guide is not None)
     n = settings.evaluate_n or len(data.train)
     firsts = range(settings.sample_seed, settings.sample_seed + n * settings.seeds, n)
     generation: Generation = {
@@ -89,6 +89,8 @@ def _of_model(
         "seeds": [settings.sample_seed, settings.sample_seed + n * settings.seeds],
         "draws": settings.seeds,
     }
+    if model.guide and drawing.guidance != 1:
+        generation["guide"] = model.guide.origin.weights_sha256
     draws = (_draw(model, drawing, range(first, first + n), progress) for first in firsts)
     return Generated(n, draws, lambda: generation, model)
 

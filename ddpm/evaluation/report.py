@@ -39,6 +39,7 @@ class Generation(TypedDict, total=False):
     sampling_steps: int
     churn: float
     guidance: float
+    guide: str  # of the weaker model that guidance leads away from, where there is one: its weights' digest
     sample_batch: int
     seeds: list[int]  # the first, and the one after the last
     draws: int

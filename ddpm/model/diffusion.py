@@ -166,15 +166,18 @@ class Denoiser:
     """The network as D(x, sigma), the expected picture x_0 given x = x_0 + sigma eps.
 
     With `labels` (int64 [b]) the pictures are of these classes; `guidance` w goes beyond them, D_none + w (D_label -
-    D_none) (classifier-free guidance, Ho & Salimans 2022, https://arxiv.org/abs/2207.12598): 1 is none, and costs nothing.
-    The discrete objectives' estimates are clipped to the range that pictures have, as in DDPM's own sampling code.
+    D_none) (classifier-free guidance, Ho & Salimans 2022, https://arxiv.org/abs/2207.12598), or, where there is a `guide`,
+    away from what that weaker model makes of the same, D_guide + w (D - D_guide) (autoguidance, Karras et al. 2024,
+    https://arxiv.org/abs/2406.02507, equation 3): 1 is none, and costs nothing. The discrete objectives' estimates are
+    clipped to the range that pictures have, as in DDPM's own sampling code.
     """
 
     def __init__(
-        self, net: nn.Module, diffusion: Diffusion, autocast: bool = False, labels: Tensor | None = None, guidance: float = 1.0
+        self, net: nn.Module, diffusion: Diffusion, autocast: bool = False, labels: Tensor | None = None,
+        guidance: float = 1.0, guide: Denoiser | None = None,
     ) -> None:  # fmt: skip
         self.net, self.diffusion, self.autocast = net, diffusion, autocast
-        self.labels, self.guidance = labels, guidance
+        self.labels, self.guidance, self.guide = labels, guidance, guide
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """x [b,3,h,w], sigma a scalar tensor; returns [b,3,h,w]."""
@@ -183,8 +186,11 @@ class Denoiser:
         at, scaled = c_noise.expand(len(x)), x * c_in.to(x.dtype)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
             found = self.net(scaled, at, self.labels).to(x.dtype)
-            if self.labels is not None and self.guidance != 1:
+            if self.labels is not None and self.guidance != 1 and self.guide is None:
                 without = self.net(scaled, at, None).to(x.dtype)
                 found = without + self.guidance * (found - without)  # D is linear in F
         estimate = c_skip.to(x.dtype) * x + c_out.to(x.dtype) * found
+        if self.guide is not None and self.guidance != 1:
+            weaker = self.guide(x, sigma)
+            estimate = weaker + self.guidance * (estimate - weaker)
         return estimate.clamp(-1, 1) if self.diffusion.discrete else estimate

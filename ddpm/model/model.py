@@ -77,6 +77,7 @@ class Model:
     image_size: int
     drawing: DrawSettings
     origin: Origin = Origin()
+    guide: Model | None = None  # a weaker one of the same pictures, which `guidance` above 1 leads away from
     device: torch.device | str | None = None  # where it draws; None: pick_device()
 
     @property
@@ -96,6 +97,22 @@ class Model:
         if changes.get("sampler", self.drawing.sampler) != self.drawing.sampler:
             own.pop("churn")
         return DrawSettings(**{**own, **changes})
+
+    def guided_by(self, weaker: Model) -> Model:
+        """The same model with a weaker one as its guide: `guidance` above 1 then leads away from what that one draws.
+
+        Autoguidance (Karras et al. 2024, https://arxiv.org/abs/2406.02507). The guide may be of any size and objective, and
+        serves best as a short training of the same kind. Raises WrongInput where it is of another size or other classes.
+        """
+        for name, own, other in (
+            ("picture size", self.image_size, weaker.image_size),
+            ("number of classes", self.settings.classes, weaker.settings.classes),
+        ):
+            if own != other:
+                raise WrongInput(
+                    f"guide: its {name} is {other}, and the model's is {own}; give one of the same pictures"
+                )
+        return dataclasses.replace(self, guide=weaker)
 
     def quick(self, steps: int, sample_batch: int) -> DrawSettings:
         """DPM-Solver++ in few steps, at most as many as the process has: for previews, and for scores on the way."""
@@ -126,7 +143,7 @@ class Model:
         """
         drawing = drawing or self.drawing
         wanted = whole_numbers(seeds)
-        require_drawable(self.settings, drawing)
+        require_drawable(self.settings, drawing, self.guide is not None)
         return self._batches(wanted, drawing, self._labels(wanted, label), watch)
 
     def _labels(self, seeds: Sequence[int | Between], label: Label) -> list[int] | None:
@@ -150,14 +167,15 @@ class Model:
         drawing = drawing or self.drawing
         continuous = self.settings.objective == "edm"
         steps = drawing.sampling_steps if continuous else min(drawing.sampling_steps, self.settings.timesteps)
-        guided = self.settings.classes and drawing.guidance != 1
+        guided = drawing.guidance != 1  # which is refused where there is neither a guide nor a class
         return evaluations(drawing.sampler, steps) * (2 if guided else 1)
 
     def denoiser(self, labels: Tensor | None = None, guidance: float = 1.0) -> Denoiser:
         """The network as D(x, sigma) on the model's device, in the precision in which pictures are drawn there."""
         device = self.place
         net = self.net.to(device).eval()
-        return Denoiser(net, Diffusion(self.settings).to(device), device.type in AUTOCAST, labels, guidance)
+        guide = self.guide.denoiser(labels) if self.guide and guidance != 1 else None
+        return Denoiser(net, Diffusion(self.settings).to(device), device.type in AUTOCAST, labels, guidance, guide)
 
     @torch.inference_mode()
     def _batches(

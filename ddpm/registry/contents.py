@@ -14,7 +14,19 @@ from ddpm.model.model import Model
 from ddpm.pictures import grid, png
 from ddpm.registry.card import Provenance, card
 from ddpm.registry.catalogue import WEIGHTS_TAG
-from ddpm.registry.folder import CARD, DRAWN_BY, GRID, LIST, REPORT, SETTINGS, WEIGHTS, list_of, load_files
+from ddpm.registry.folder import (
+    CARD,
+    DRAWN_BY,
+    GRID,
+    GUIDE,
+    LIST,
+    REPORT,
+    SETTINGS,
+    WEIGHTS,
+    described,
+    list_of,
+    load_files,
+)
 from ddpm.registry.sample import record
 from ddpm.settings import FORMAT_VERSION
 from ddpm.store import open_store
@@ -30,8 +42,11 @@ class Contents:
     model: Model
 
 
-def contents_of(uri: str, facts: Manifest, report: Report, provenance: Provenance) -> Contents:
-    """The files of a version of the checkpoint at `uri`. Its sample is drawn: that takes a while.
+def contents_of(
+    uri: str, facts: Manifest, report: Report, provenance: Provenance, guide: Model | None = None
+) -> Contents:
+    """The files of a version of the checkpoint at `uri`, with its `guide`, if it has one. Its sample is drawn: that takes
+    a while.
 
     Raises Damaged where the checkpoint's weights are.
     """
@@ -50,6 +65,8 @@ def contents_of(uri: str, facts: Manifest, report: Report, provenance: Provenanc
     }
     weights = checked(store.read(averaged), store.uri(averaged), "use another checkpoint", sha256)
     files = {WEIGHTS: weights, SETTINGS: as_json(settings), REPORT: as_json(report)}
+    if guide:
+        files |= dict(zip(GUIDE, described(guide), strict=True))
     with tempfile.TemporaryDirectory(prefix="ddpm-version-") as folder:
         for name, data in files.items():
             Path(folder, name).write_bytes(data)

@@ -36,6 +36,10 @@ def diffusers_files(model: Model) -> dict[str, bytes]:
         raise WrongInput(
             f"objective: {settings.objective} has no counterpart in diffusers' DDPMPipeline, whose network sees x_t at a whole timestep; export epsilon or v models, or choose --format safetensors"
         )
+    if model.guide is not None:
+        raise WrongInput(
+            "guide: diffusers' DDPMPipeline has one network, and knows no guide; export the model without it, or choose --format safetensors"
+        )
     if settings.classes:
         raise WrongInput(
             "classes: diffusers' DDPMPipeline gives its network no class labels; export a model with classes 0, or choose --format safetensors"

@@ -9,41 +9,48 @@ Each holds a README.md, the model's card.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import uuid
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save as save_tensors
+import torch
 
 from ddpm.errors import WrongInput
 from ddpm.evaluation.report import Report
 from ddpm.model.model import Model
 from ddpm.registry.card import Provenance, card
-from ddpm.registry.catalogue import WEIGHTS_TAG
 from ddpm.registry.diffusers import as_json, diffusers_files
-from ddpm.registry.folder import DRAWN_BY
+from ddpm.registry.folder import ENGINE_FILES, GUIDE, described
 from ddpm.registry.space import public, public_model, space_files
 from ddpm.registry.version import figures, provenance_of, resolve
-from ddpm.settings import FORMAT_VERSION
 from ddpm.training.checkpoint import load_model
 
 FORMATS = ("safetensors", "diffusers", "space")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 Files = dict[str, bytes]
 
 
-def export(reference: str, form: str, out: str, tracking_uri: str, weights: str = "ema") -> dict[str, Any]:
+def export(
+    reference: str, form: str, out: str, tracking_uri: str, weights: str = "ema", dtype: str = "fp32"
+) -> dict[str, Any]:
     """Write the model that `reference` names into the folder `out`, whole or not at all: its files and their digest.
 
-    `weights` is the averaged (`ema`) or, of a checkpoint, also the raw ones (`raw`). Raises WrongInput where `out` holds
-    something, where the reference has no such weights, or where the format cannot say what the model does.
+    Args:
+        weights: the averaged ones (`ema`) or, of a checkpoint, also the raw ones (`raw`).
+        dtype: in which the weights are kept, fp32, or bf16: rounded, and half as large. They are drawn from as float32.
+
+    Raises WrongInput where `out` holds something, where the reference has no such weights, or where the format cannot say
+    what the model does.
     """
     if form not in FORMATS:
         raise WrongInput(f"format: {form!r} will not do; it must be one of {', '.join(FORMATS)}")
+    if dtype not in DTYPES:
+        raise WrongInput(f"dtype: {dtype!r} will not do; it must be one of {', '.join(DTYPES)}")
+    if dtype != "fp32" and form == "diffusers":
+        raise WrongInput("dtype: diffusers' folders are written as fp32; from_pretrained(…, torch_dtype=…) rounds them")
     if weights not in ("ema", "raw"):
         raise WrongInput(f"weights: {weights!r} will not do; it must be ema or raw")
     folder = Path(out)
@@ -56,14 +63,14 @@ def export(reference: str, form: str, out: str, tracking_uri: str, weights: str 
     if form == "space":  # strangers will read it
         model = public_model(model)
         report = public(report) if report else None
-    files = diffusers_files(model) if form == "diffusers" else safetensors_files(model)
+    files = diffusers_files(model) if form == "diffusers" else safetensors_files(model, DTYPES[dtype])
     told = card(model, form, weights, report, provenance)
     if form == "space":
         measured = {"report.json": as_json(dict(report))} if report else {}
         files = space_files({**files, **measured}, told)
     files = {"README.md": told.encode(), **files}
     _write_folder(folder, files)
-    return {"out": str(folder), "format": form, "weights": weights, "files": sorted(files)}
+    return {"out": str(folder), "format": form, "weights": weights, "dtype": dtype, "files": sorted(files)}
 
 
 def _write_folder(folder: Path, files: Files) -> None:
@@ -82,21 +89,12 @@ def _write_folder(folder: Path, files: Files) -> None:
         raise
 
 
-def safetensors_files(model: Model) -> Files:
-    """The weights under this project's own names, and the settings without which they mean nothing."""
-    data = save_tensors({name: tensor.contiguous() for name, tensor in model.net.state_dict().items()})
-    origin = model.origin
-    settings = {
-        "format_version": FORMAT_VERSION,
-        "settings": {**origin.settings, **asdict(model.settings)},
-        "image_size": model.image_size,
-        **{name: getattr(model.drawing, name) for name in DRAWN_BY},
-        "images_seen": origin.images_seen,
-        "dataset_digest": origin.dataset_digest,
-        "checkpoint": origin.checkpoint,
-        WEIGHTS_TAG: hashlib.sha256(data).hexdigest(),
-    }
-    return {"weights.safetensors": data, "settings.json": as_json(settings)}
+def safetensors_files(model: Model, dtype: torch.dtype = torch.float32) -> Files:
+    """The weights under this project's own names, and the settings without which they mean nothing; its guide's too."""
+    files = dict(zip(ENGINE_FILES, described(model, dtype), strict=True))
+    if model.guide is not None:
+        files |= dict(zip(GUIDE, described(model.guide, dtype), strict=True))
+    return files
 
 
 def _registered(model: Model, tracking_uri: str) -> tuple[Report | None, Provenance | None]:

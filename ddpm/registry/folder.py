@@ -2,6 +2,7 @@
 
     weights.safetensors   the averaged weights
     settings.json         the settings of the network and of its training, picture size, how it draws, digests
+    guide.safetensors, guide.json   the same of the weaker model that guides it, where there is one
     report.json           of a version: figures with their protocol
     sample.json, sample.safetensors, sample.png   of a version: its recorded sample (sample.py)
     card.md               of a version: what it is, in words
@@ -14,10 +15,14 @@ beside them is found out. Versions of earlier releases have a tag for their weig
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, TypeVar
+
+import torch
+from safetensors.torch import save as save_tensors
 
 from ddpm.errors import WrongInput
 from ddpm.model.model import Model, Origin, suited
@@ -27,6 +32,7 @@ from ddpm.store import Damaged
 from ddpm.store.reading import parse_json, parse_tensors, read_file
 
 WEIGHTS, SETTINGS, REPORT, LIST = "weights.safetensors", "settings.json", "report.json", "files.json"
+GUIDE = ("guide.safetensors", "guide.json")
 CARD, GRID = "card.md", "sample.png"
 ENGINE_FILES = (WEIGHTS, SETTINGS)  # what an exported folder holds too
 FILES = (*ENGINE_FILES, REPORT)
@@ -106,6 +112,23 @@ def list_of(contents: Mapping[str, bytes]) -> FileList:
     }
 
 
+def described(model: Model, dtype: torch.dtype = torch.float32) -> tuple[bytes, bytes]:
+    """A model as two of a folder's files: its weights, in this type, and what one must know of them."""
+    data = save_tensors({name: tensor.to(dtype).contiguous() for name, tensor in model.net.state_dict().items()})
+    origin = model.origin
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "settings": {**origin.settings, **asdict(model.settings)},
+        "image_size": model.image_size,
+        **{name: getattr(model.drawing, name) for name in DRAWN_BY},
+        "images_seen": origin.images_seen,
+        "dataset_digest": origin.dataset_digest,
+        "checkpoint": origin.checkpoint,
+        WEIGHTS_TAG: hashlib.sha256(data).hexdigest(),
+    }
+    return data, json.dumps(facts, indent=1, sort_keys=True).encode()
+
+
 def load_version(path: Path, name: str, tags: Mapping[str, str] | None = None) -> Model:
     """The model in a version's folder of files. Raises WrongInput where they are not ours, or damaged."""
     missing = [file for file in FILES if not (path / file).is_file()]
@@ -118,22 +141,30 @@ def load_version(path: Path, name: str, tags: Mapping[str, str] | None = None) -
 
 def load_files(path: Path, name: str, tags: Mapping[str, str] | None = None) -> Model:
     """The model in a folder with ENGINE_FILES. Raises WrongInput where they are of another format, or damaged."""
+    folder = open_folder(path, name, tags)
+    model = _read_model(folder, name, *ENGINE_FILES)
+    if not any(folder.has(file) or folder.lists(file) for file in GUIDE):
+        return model
+    return model.guided_by(_read_model(folder, f"{name}, its guide", *GUIDE))
+
+
+def _read_model(folder: Folder, name: str, weights: str, described: str) -> Model:
+    """The model in two of a folder's files: weights, and what describes them."""
     from ddpm.model.unet import UNet
 
-    folder = open_folder(path, name, tags)
-    known = folder.json(SETTINGS, ModelFacts)
+    known = folder.json(described, ModelFacts)
     if known["format_version"] != FORMAT_VERSION:
         raise WrongInput(
             f"model: {name} has format_version {known['format_version']}; this release reads {FORMAT_VERSION}"
         )
-    what = f"model: {name} is not whole: its {WEIGHTS}"
-    tensors = parse_tensors(folder.read(WEIGHTS), what, folder.right, known["weights_sha256"])
+    what = f"model: {folder.name} is not whole: its {weights}"
+    tensors = parse_tensors(folder.read(weights), what, folder.right, known["weights_sha256"])
     settings = pick(ModelSettings, known["settings"])
     net = UNet(settings, known["image_size"])
     try:
         net.load_state_dict(tensors)
     except RuntimeError:  # other names or shapes
-        raise Damaged(f"{what} is of another network than its {SETTINGS}; {folder.right}") from None
+        raise Damaged(f"{what} is of another network than its {described}; {folder.right}") from None
     facts: Mapping[str, Any] = known
     own = {field: facts[field] for field in DRAWN_BY if field in facts}  # earlier releases wrote the first two alone
     if (sampler := own.get("sampler", SAMPLERS[0])) not in SAMPLERS:

@@ -69,7 +69,8 @@ def public_model(model: Model) -> Model:
     registered = origin.reference.startswith("models:/")
     reference = origin.reference if registered else f"weights:{origin.weights_sha256[:12]}"
     settings = {name: value for name, value in origin.settings.items() if name not in PLACES}
-    return replace(model, origin=replace(origin, reference=reference, checkpoint="", settings=settings))
+    guide = public_model(model.guide) if model.guide else None
+    return replace(model, guide=guide, origin=replace(origin, reference=reference, checkpoint="", settings=settings))
 
 
 def public(report: Report) -> Report:

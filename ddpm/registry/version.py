@@ -75,14 +75,23 @@ class Registered(TypedDict):
 
 
 def register(
-    tracking_uri: str, name: str, checkpoint: str, report: Report, run_id: str | None, tags: dict[str, str]
+    tracking_uri: str,
+    name: str,
+    checkpoint: str,
+    report: Report,
+    run_id: str | None,
+    tags: dict[str, str],
+    guide: str = "",
 ) -> Registered:
     """Make a checkpoint's averaged weights and their report a version of `name`.
 
     Weights that are a version of that name already are not registered again: that version stays as it is, with its
     report, and `new` is false unless it was this very run that registered it.
 
-    Raises WrongInput where the report is none, or of other weights.
+    Args:
+        guide: a reference to the weaker model that guided the pictures of the report; the version carries its weights.
+
+    Raises WrongInput where the report is none, or of other weights, or of pictures that another model guided, or none.
     """
     from mlflow.exceptions import MlflowException
 
@@ -99,6 +108,12 @@ def register(
     if measured != sha256:
         of = f"of weights {measured[:12]}…" if measured else "of no checkpoint"
         raise WrongInput(f"report: it is {of}, and the checkpoint has weights {sha256[:12]}…; evaluate this checkpoint")
+    weaker = resolve(guide, tracking_uri) if guide else None
+    guided, own = generation.get("guide", ""), weaker.origin.weights_sha256 if weaker else ""
+    if guided != own:
+        by = f"guided by weights {guided[:12]}…" if guided else "of pictures that nothing guided"
+        given = f"guide has weights {own[:12]}…" if own else "no guide is given"
+        raise WrongInput(f"report: it is {by}, and {given}; give the guide that `ddpm evaluate` had")
     client = open_client(tracking_uri)
     with contextlib.suppress(MlflowException):  # the name is there already
         client.create_registered_model(name)
@@ -110,7 +125,7 @@ def register(
         run_id = client.create_run(experiment, run_name="registered by hand").info.run_id
         client.set_terminated(run_id)
     origin = _provenance(facts, tags)
-    contents = contents_of(uri, facts, report, origin)
+    contents = contents_of(uri, facts, report, origin, weaker)
     described = {
         **_filters(contents.model, report, origin),
         "dataset_digest": facts.get("dataset_digest") or "",

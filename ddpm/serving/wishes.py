@@ -162,7 +162,7 @@ def drawing_of(model: Model, how: How, settings: ServeSettings) -> DrawSettings:
             f"steps: {shown(how.steps)} are too many for one request; ask for at most {settings.most_steps}"
         )
     found = model.drawing_with(sampler=how.sampler, sampling_steps=how.steps, guidance=how.guidance)
-    require_drawable(model.settings, found)
+    require_drawable(model.settings, found, model.guide is not None)
     if how.label is not None and how.label >= model.settings.classes:
         has = f"classes 0 to {model.settings.classes - 1}" if model.settings.classes else "no classes"
         raise WrongInput(f"label: {how.label} will not do; the model has {has}")

@@ -19,7 +19,12 @@ class DrawSettings(Typed):
     sampler: str = setting("ddim", "how noise becomes a picture", choices=SAMPLERS)
     sampling_steps: int = setting(250, "steps of the sampler", low=1, high=100_000)
     churn: float = setting(0.0, "S_churn, noise that the sampler heun adds on the way", low=0, high=MOST, zero="none")
-    guidance: float = setting(1.0, "classifier-free guidance of networks with classes; 1: none", low=0, high=1000)
+    guidance: float = setting(
+        1.0,
+        "guidance of networks with classes (classifier-free), or away from a weaker model; 1: none",
+        low=0,
+        high=1000,
+    )
     sample_batch: int = setting(256, "pictures that go through the network at once", low=1, high=65_536)
 
     def check(self) -> None:
@@ -31,8 +36,8 @@ class DrawSettings(Typed):
         )
 
 
-def require_drawable(model: ModelSettings, drawing: DrawSettings) -> None:
-    """Raise WrongInput where no pictures can be drawn so from such a model."""
+def require_drawable(model: ModelSettings, drawing: DrawSettings, guided: bool = False) -> None:
+    """Raise WrongInput where no pictures can be drawn so from such a model; `guided`: it has a weaker one as its guide."""
     require(
         model.objective == "edm" or drawing.sampling_steps <= model.timesteps,
         "sampling_steps",
@@ -40,5 +45,8 @@ def require_drawable(model: ModelSettings, drawing: DrawSettings) -> None:
         f"at most the model's timesteps, {model.timesteps}",
     )
     require(
-        drawing.guidance == 1 or model.classes > 0, "guidance", drawing.guidance, "1 (none) for a model without classes"
+        drawing.guidance == 1 or model.classes > 0 or guided,
+        "guidance",
+        drawing.guidance,
+        "1 (none) for a model with neither classes nor a guide",
     )

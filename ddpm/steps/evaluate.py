@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ddpm.data.dataset import open_dataset
 from ddpm.data.ingest import DatasetFacts
+from ddpm.errors import WrongInput
 from ddpm.evaluation import evaluate as evaluation
 from ddpm.evaluation.figures.numbers import number
 from ddpm.evaluation.figures.table import DECISIVE, FIGURES, logged
@@ -16,7 +17,7 @@ from ddpm.judge.controls import judge_with_controls
 from ddpm.model.model import Model
 from ddpm.progress import Progress
 from ddpm.registry.catalogue import named_version
-from ddpm.registry.version import resolve_or_folder
+from ddpm.registry.version import resolve, resolve_or_folder
 from ddpm.run import FINAL, Run
 from ddpm.settings import DrawSettings, EvaluateSettings
 from ddpm.steps.task import task
@@ -25,10 +26,22 @@ from ddpm.workplace import Workplace
 
 
 def evaluate(
-    place: Workplace, generated: str, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings
+    place: Workplace,
+    generated: str,
+    dataset_uri: str,
+    settings: EvaluateSettings,
+    drawing: DrawSettings,
+    guide: str = "",
 ) -> Report:
-    """The report on pictures of a folder, a checkpoint or a model reference (ddpm/evaluation/evaluate.py)."""
+    """The report on pictures of a folder, a checkpoint or a model reference (ddpm/evaluation/evaluate.py).
+
+    `guide` refers to a weaker model, which a guidance above 1 leads away from.
+    """
     data, found = open_dataset(dataset_uri), resolve_or_folder(generated, place.tracking_uri)
+    if guide:
+        if not isinstance(found, Model):
+            raise WrongInput(f"guide: {generated} is a folder of pictures, which nothing guides; leave it out")
+        found = found.guided_by(resolve(guide, place.tracking_uri))
     report = evaluation.evaluate(found, data, settings, drawing, place.store, place.progress)
     if isinstance(found, Model) and (named := named_version(found.origin.reference)):
         report["subject"] = {"model": named[0], "version": named[1]}

@@ -31,7 +31,7 @@ class Sampled(TypedDict):
 
 
 def sample(
-    place: Workplace, model: str, n: int, seed: int, out: str, label: int | None = None, **drawing: Any
+    place: Workplace, model: str, n: int, seed: int, out: str, label: int | None = None, guide: str = "", **drawing: Any
 ) -> Sampled:  # fmt: skip
     """Write pictures seed … seed + n - 1 of `model` (a reference) into the folder `out`, each as its seed: `0005.png` ….
 
@@ -41,7 +41,7 @@ def sample(
 
     `drawing` holds fields of DrawSettings; the others, and those that are None, are the model's own: of a registered
     version, how it was measured. Of a network with classes, each picture's class follows from its seed, or is `label` for
-    all.
+    all. `guide` refers to a weaker model, which a `guidance` above 1 leads away from.
     """
     if n < 1:
         raise WrongInput(f"n: {n} pictures cannot be drawn; ask for at least 1")
@@ -49,6 +49,8 @@ def sample(
         raise WrongInput(f"seed: {seed} will not do; seeds are whole numbers from 0")
     began = time.monotonic()
     loaded = resolve(model, place.tracking_uri)
+    if guide:
+        loaded = loaded.guided_by(resolve(guide, place.tracking_uri))
     how = loaded.drawing_with(**drawing)
     folder = FileStore(out)
     batches: list[Tensor] = []

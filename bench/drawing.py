@@ -1,0 +1,51 @@
+"""How pictures of one trained model come out by each sampler, and with a weaker model as its guide.
+
+    make bench BENCH=drawing SET='dataset=flowers32 images=500000 guide_images=60000'
+
+See docs/results.md. Network evaluations are counted whole: guided pictures take two a step.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from bench import quality
+from bench.quality import GUIDE, RECIPES, Place, Say
+from bench.table import Row
+
+SETTINGS: dict[str, Any] = {
+    **quality.SETTINGS,
+    "recipe": "ours",
+    "tag": "",
+    "samplers": "dpm-solver++:10,dpm-solver++:20,heun:18,ddim:50,ddim:250,ancestral:1000",  # NAME:STEPS
+    "guide_images": 0,  # the guide's budget; 0: none
+    "guidances": "1.3,1.6,2,2.5",
+    "guided": "dpm-solver++:20",
+}
+
+
+def run(settings: dict[str, Any], say: Say) -> list[Row]:
+    place = Place.of(settings, say)
+    name = "-".join(
+        part for part in (settings["recipe"], settings["channel_mults"].replace("-", ""), settings["tag"]) if part
+    )
+    facts = place.trained(name, RECIPES[settings["recipe"]])
+    _, train = place.settings_of(RECIPES[settings["recipe"]], settings["images"])
+    model = place.average_of(facts["last_checkpoint"], train.half_lives)
+    asked = [(one, model, 1.0) for one in settings["samplers"].split(",") if one]
+    if settings["guide_images"]:
+        short = place.trained("guide", GUIDE, settings["guide_images"])
+        guide = place.average_of(short["last_checkpoint"], (10_000,))
+        guided = model.guided_by(guide)
+        asked += [(settings["guided"], guided, float(weight)) for weight in settings["guidances"].split(",")]
+    rows = []
+    for sampler, drawn, weight in asked:
+        solver, steps = sampler.split(":")
+        drawing = place.drawing(sampler=solver, sampling_steps=int(steps), guidance=weight)
+        began = time.monotonic()
+        drawn.draw(range(settings["sample_batch"]), drawing)
+        speed = settings["sample_batch"] / (time.monotonic() - began)
+        rows.append({**place.figures(f"{sampler} {weight:g}", drawn, drawing), "pictures_per_second": speed})
+    place.keep(f"drawing-{settings['tag'] or settings['images']}", rows)
+    return [Row("drawing", f"{row['name']}, {row['nfe']} evaluations, FID", "", row["fid"]) for row in rows]
