@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -87,14 +88,15 @@ def environment(**told: str) -> dict[str, str]:
 def running(
     words: list[Any], log: Path, url: str, seconds: float = 120, **more: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that answers at `url`; it is killed at the end."""
+    """A process that answers at `url`; it is killed at the end, with all that it started: MLflow's server is a child."""
     with open(log, "ab") as file:
-        process = subprocess.Popen(words, stdout=file, stderr=file, **more)
+        process = subprocess.Popen(words, stdout=file, stderr=file, start_new_session=True, **more)
     try:
         until(lambda: answers(url), seconds, process, log)
         yield process
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
