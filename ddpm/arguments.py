@@ -14,6 +14,7 @@ from ddpm.credentials import masked_url
 from ddpm.errors import WrongInput, did_you_mean
 from ddpm.fields import SHOWN, About, about_of, as_type, describe, plain, require, type_of
 from ddpm.places import default_places, kept_tracking, require_place
+from ddpm.plain_files import read_plain
 from ddpm.plan import ROOMS, places
 from ddpm.presets import load_preset, preset_names
 from ddpm.store.reading import parse_json
@@ -104,7 +105,7 @@ def read_report(path: str) -> Report:
     """A report that a person names. Raises WrongInput for what is none."""
     right = "give a report that `ddpm evaluate --json` printed"
     try:
-        data = Path(path).expanduser().read_bytes()
+        data = read_plain(Path(path).expanduser())
     except OSError as problem:
         raise WrongInput(f"{path} cannot be read: {problem.strerror}; {right}") from None
     return cast("Report", parse_json(data, dict[str, Any], path, right))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ddpm.errors import Refused, WrongInput
 from ddpm.evaluation.figures.numbers import distance_name
+from ddpm.plain_files import read_plain
 from ddpm.search.ranking import Candidate
 
 NEEDED = {"model": "model", "fid": r"fid(_\w+)?", "kid": r"kid(_\w+)?"}  # by what they may be called
@@ -82,7 +83,7 @@ def read_candidates(path: Path) -> Candidates:
 
 def _text(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        data = read_plain(path)
         return data.decode("utf-16" if data.startswith(UTF16) else "utf-8-sig")
     except OSError as problem:
         raise WrongInput(
