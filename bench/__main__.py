@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.table import Row, table, write
+from ddpm.arguments import setting_words
+from ddpm.errors import WrongInput
 
 BENCHES: tuple[str, ...] = ("training", "sampling", "ingest", "evaluation", "serving")  # in the order in which they run
 
 
-def _read_settings(pairs: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
+def _read_settings(texts: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
     """The settings of each benchmark, with those given by `name=value`, in the type of their default."""
     settings = {name: dict(importlib.import_module(f"bench.{name}").SETTINGS) for name in names}
-    for pair in pairs:
+    for pair in (word for text in texts for word in setting_words(text)):
         key, equals, value = pair.partition("=")
         having = [name for name in names if key in settings[name]]
         if not equals or not having:
@@ -41,7 +43,10 @@ def main(argv: list[str] | None = None) -> None:
     for name in names:
         if name not in BENCHES:
             parser.error(f"there is no benchmark '{name}'; there are {', '.join(BENCHES)}")
-    settings = _read_settings(arguments.set, names)
+    try:
+        settings = _read_settings(arguments.set, names)
+    except WrongInput as problem:
+        sys.exit(f"bench: {problem}")
     rows: list[Row] = []
     for name in names:
         rows += importlib.import_module(f"bench.{name}").run(

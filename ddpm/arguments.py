@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,6 +85,31 @@ def number_type(name: str, kind: str, about: About) -> Callable[[str], Any]:
         return value
 
     return read
+
+
+# What a backslash or single quotes keep as it is, and what stands in double ones.
+_QUOTED = re.compile(r"""\\.|'[^']*'|("(?:[^"\\]|\\.)*")""", re.DOTALL)
+SIGNS = "();<>|&#"  # with which a shell would do something else, and no setting begins
+
+
+def setting_words(text: str) -> list[str]:
+    """`name=value 'name=a value'` as its words, parted by spaces, tabs or line ends; quotes are as in a shell.
+
+    No shell reads it: raises WrongInput for what one would do more with, by name.
+    """
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=SIGNS)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    try:
+        words = list(lexer)
+    except ValueError:
+        raise WrongInput("SET: a quote is opened and not closed; close it") from None
+    if sign := next((word for word in words if not word.strip(SIGNS)), None):
+        raise WrongInput(
+            f"SET: '{sign[:SHOWN]}' is not understood there; part settings by spaces, and put a value that holds it in quotes"
+        )
+    if found := re.search(r"\$[\w{(]|`", _QUOTED.sub(r"\1", text)):
+        raise WrongInput(f"SET: '{found[0][:1]}' is expanded by nobody; write out what is meant")
+    return words
 
 
 @contextmanager
