@@ -111,6 +111,14 @@ def test_texts_that_the_names_do_not_list_are_named(tmp_path):
     assert "classes that the names do not list, and that are taken all the same: 1, fox" in notes
 
 
+def test_a_class_that_is_written_in_two_ways_is_one(tmp_path):
+    write(tmp_path / "a.parquet", named("caf\u00e9", "dog"), label=[0, 1, 0, 1])
+    write(tmp_path / "b.parquet", label=["cafe\u0301", "dog", "dog", "dog"])
+    found, notes = understood(f"parquet:{tmp_path}/*.parquet")
+    assert found == ["caf\u00e9", "dog", "caf\u00e9", "dog", "caf\u00e9", "dog", "dog", "dog"]
+    assert "the class caf\u00e9 is written in 2 ways" in notes
+
+
 def test_truth_without_names_beside_numbers_with_names_is_refused(tmp_path):
     write(tmp_path / "a.parquet", named("cat", "dog"), label=[0, 1, 0, 1])
     write(tmp_path / "b.parquet", label=[True, False, True, True])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ddpm.data.sources.layout import one_spelling
 from ddpm.data.sources.source import NO_CLASS
 from ddpm.errors import WrongInput
 from ddpm.fields import shown
@@ -176,6 +177,11 @@ class Classes:
             by_name.append(taken)
         if unknown:
             notes.append(f"{unknown:,} rows have a number that is no class's: they have no class")
+        texts = [*order, *(name for taken in by_name for name in taken if isinstance(name, str))]
+        called, spelt = one_spelling(texts)
+        notes += spelt
+        order = dict.fromkeys(called[name] for name in order)
+        by_name = [[called.get(name, name) for name in taken] for taken in by_name]
         others = {name for taken in by_name for name in taken if name is not None and name not in order}
         if named and others:
             words = ", ".join(map(str, sorted(others, key=_by_kind)[:SHOWN]))
