@@ -16,19 +16,22 @@ from ddpm.workplace import Workplace
     "a checkpoint and its report as a version in MLflow's registry",
     place("--checkpoint", required=True, metavar="URI", help="the checkpoint, or the folder that training wrote to"),
     place("--report", required=True, metavar="FILE", help="what `ddpm evaluate --json` printed"),
-    places("tracking_uri"),
+    places("store", "tracking_uri"),
     settings(RegistrySettings),
 )
 def register(arguments: argparse.Namespace, place: Workplace) -> Facts:
-    from ddpm.registry.version import register
+    from ddpm.evaluation.evaluate import is_stored
+    from ddpm.registry.version import register, told
 
     name = pick(RegistrySettings, chosen_settings(arguments)).model_name
     report = read_report(arguments.report)
+    if not is_stored(place.store, report, "report"):
+        place.progress.say(
+            f"the report is not in {place.store.root}, so nobody knows who wrote it: it is registered as it is, and `ddpm promote` measures the version again"
+        )
     facts = register(place.tracking_uri, name, arguments.checkpoint, report, None, {})
     if not facts["new"]:
-        place.progress.say(
-            f"the same weights are version {facts['version']} already; it stays as it is, with its own report"
-        )
+        place.progress.say(told(facts))
     return facts
 
 
