@@ -11,6 +11,7 @@ from typing import Any
 from bench.table import Row, table, write
 from ddpm.arguments import setting_words
 from ddpm.errors import WrongInput
+from ddpm.places import require_output
 
 BENCHES: tuple[str, ...] = ("training", "sampling", "ingest", "evaluation", "serving")  # in the order in which they run
 
@@ -37,13 +38,14 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("benches", nargs="*", metavar="BENCH", help=f"which (default: all): {', '.join(BENCHES)}")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--out", type=Path, default=Path("var/bench.json"))
+    parser.add_argument("--out", default="var/bench.json", metavar="FILE")
     arguments = parser.parse_args(argv)
     names = arguments.benches or list(BENCHES)
     for name in names:
         if name not in BENCHES:
             parser.error(f"there is no benchmark '{name}'; there are {', '.join(BENCHES)}")
     try:
+        require_output("out", arguments.out)
         settings = _read_settings(arguments.set, names)
     except WrongInput as problem:
         sys.exit(f"bench: {problem}")
@@ -52,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
         rows += importlib.import_module(f"bench.{name}").run(
             settings[name], lambda text, name=name: print(f"{name}: {text}", file=sys.stderr, flush=True)
         )
-        write(arguments.out, rows)  # after each: a later one that fails must not take the earlier ones with it
+        write(Path(arguments.out), rows)  # after each: a later one that fails must not take the earlier ones with it
     print(table(rows))
 
 

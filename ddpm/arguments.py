@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from ddpm.credentials import masked_url
 from ddpm.errors import WrongInput, did_you_mean
-from ddpm.fields import SHOWN, About, about_of, as_type, describe, plain, require, type_of
-from ddpm.places import default_places, kept_tracking, require_place
+from ddpm.fields import SHOWN, About, about_of, as_type, checked, describe, plain, require, type_of
+from ddpm.places import default_places, kept_tracking, require_output, require_place
 from ddpm.plain_files import read_plain
 from ddpm.plan import ROOMS, places
 from ddpm.presets import load_preset, preset_names
@@ -71,6 +72,27 @@ def place_type(name: str) -> Callable[[str], str]:
         with _telling():
             require_place(name, text)
         return text
+
+    return read
+
+
+def output_type(name: str) -> Callable[[str], str]:
+    """The `type` of a flag that names a file or folder of this machine that is written (`ddpm.places.require_output`)."""
+
+    def read(text: str) -> str:
+        with _telling():
+            require_output(name, text)
+        return os.path.expanduser(text)
+
+    return read
+
+
+def setting_type(field: dataclasses.Field[Any]) -> Callable[[str], Any]:
+    """The `type` of a flag that is one field of settings, checked as the settings themselves would."""
+
+    def read(text: str) -> Any:
+        with _telling():
+            return checked(field, text)
 
     return read
 
@@ -184,7 +206,7 @@ def tracking_flag(parser: argparse.ArgumentParser) -> None:
 def required_flag(parser: argparse.ArgumentParser, kind: type, name: str, *aliases: str) -> None:
     """A flag for one field of settings that must be given; it may have other names, `--like-this`, before its own."""
     (field,) = (field for field in dataclasses.fields(kind) if field.name == name)
-    add_flag(parser, field, "required", aliases=aliases, required=True)
+    add_flag(parser, field, "required", aliases=aliases, required=True, type=setting_type(field))
 
 
 def add_flag(

@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from ddpm.arguments import Parser, place_type
+from ddpm.arguments import Parser, output_type
 from ddpm.data import sources
 from ddpm.errors import Outage, WrongInput
 from ddpm.evaluation.extractors.weights import check_weights
@@ -253,7 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--var",
-        type=place_type("var"),
+        type=output_type("var"),
         default=str(ROOT / "var"),
         help="the folder for all that runs leave (default var)",
     )

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from ddpm.arguments import chosen_settings, read_report
-from ddpm.commands.table import A_DATASET, MODEL_NAME, Facts, command, dataset_of, flag, number, place, places, settings
+from ddpm.commands.table import (
+    A_DATASET,
+    MODEL_NAME,
+    Facts,
+    command,
+    dataset_of,
+    flag,
+    number,
+    output,
+    place,
+    places,
+    settings,
+)
 from ddpm.errors import Refused, WrongInput
+from ddpm.places import output_file
 from ddpm.settings import DrawSettings, EvaluateSettings, RegistrySettings, pick
 from ddpm.workplace import Workplace
 
@@ -78,7 +90,7 @@ def rollback(arguments: argparse.Namespace, place: Workplace) -> Facts:
 @command(
     "who was promoted when, and why",
     MODEL_NAME,
-    flag("--html", metavar="FILE", help="the log as a page that needs nothing else (default: none)"),
+    output("--html", metavar="FILE", help="the log as a page that needs nothing else (default: none)"),
     places("store", "tracking_uri"),
 )
 def history(arguments: argparse.Namespace, place: Workplace) -> Facts:
@@ -95,9 +107,8 @@ def history(arguments: argparse.Namespace, place: Workplace) -> Facts:
     if arguments.html:
         from ddpm.registry.history import page
 
-        FileStore(Path(arguments.html).parent).write(
-            Path(arguments.html).name, page(arguments.model_name, log).encode()
-        )
+        html = output_file("html", arguments.html)
+        FileStore(html.parent).write(html.name, page(arguments.model_name, log).encode())
     facts = {"name": arguments.model_name, "entries": log.entries}
     if log.damaged:
         raise Refused(

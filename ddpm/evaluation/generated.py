@@ -24,7 +24,7 @@ from ddpm.model.drawing import draw_told
 from ddpm.model.model import Model
 from ddpm.plain_files import read_plain
 from ddpm.progress import Progress
-from ddpm.settings import DrawSettings, EvaluateSettings, require_drawable
+from ddpm.settings import DrawSettings, EvaluateSettings, require_drawable, require_seeds
 
 GRID = re.compile(r"grid(-\d+-\d+)?\.png")  # as `ddpm sample` calls them
 READ = 64  # files of a folder that are open at once
@@ -82,6 +82,7 @@ def _of_model(
         )
     require_drawable(model.settings, drawing)
     n = settings.evaluate_n or len(data.train)
+    require_seeds("sample_seed", settings.sample_seed, n * settings.seeds)
     firsts = range(settings.sample_seed, settings.sample_seed + n * settings.seeds, n)
     generation: Generation = {
         "weights_sha256": model.origin.weights_sha256,
