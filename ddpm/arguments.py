@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from ddpm.credentials import masked_url
+from ddpm.credentials import holds_password, masked_url
 from ddpm.errors import WrongInput, did_you_mean
 from ddpm.fields import SHOWN, About, about_of, as_type, checked, describe, plain, require, type_of
 from ddpm.places import default_places, kept_tracking, require_output, require_place
@@ -39,6 +39,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
+        self._given: list[str] = []  # the words that it is reading
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Looks at the names of the flags first: a misspelt one is not to be told as another that is missing."""
@@ -52,12 +53,15 @@ class Parser(argparse.ArgumentParser):
                     raise WrongInput(
                         f"there is no flag {name[:SHOWN]}{close}; `{self.prog} --help` lists what there is"
                     )
+        self._given = [*(args or ())]
         try:
             return super().parse_known_args(args, namespace)
         except _Told as problem:
             raise WrongInput(str(problem)) from None
 
     def error(self, message: str) -> NoReturn:
+        for word in self._given:  # as a whole: a password in it may hold a space
+            message = message.replace(word, masked_url(word)) if holds_password(word) else message
         if found := re.fullmatch(r"(?s)argument ([^:]+): (.*)", message):
             message = f"{found[1].split('/')[0].removeprefix('--').replace('-', '_')}: {found[2]}"
         message = " ".join(message.split())

@@ -55,8 +55,10 @@ def require_place(name: str, text: str) -> None:
         _ = parts.port
     except WrongInput as problem:
         raise WrongInput(f"{name}: {problem}") from None
-    except ValueError as problem:
-        raise WrongInput(f"{name}: it is no URL: {problem}") from None
+    except ValueError:  # whose words repeat what stands where a port would: half a password, maybe
+        raise WrongInput(
+            f"{name}: it is no URL: its host or its port cannot be read; write SCHEME://HOST:PORT/…"
+        ) from None
     if parts.scheme == "s3" and not parts.netloc:
         raise WrongInput(f"{name}: '{text}' names no bucket; write s3://BUCKET/PREFIX")
     require_no_password(name, text)
@@ -86,7 +88,7 @@ def require_no_password(name: str, url: str) -> None:
     """Raise WrongInput where the URL has one, saying where it belongs."""
     if holds_password(url):
         raise WrongInput(
-            f"{name}: it holds a password, which would be kept where others read it; write {without_password(url)}, and {instead_of(url)}"
+            f"{name}: it holds a password, which would be kept where others read it; write {without_password(url)}, and {instead_of(name, url)}"
         )
 
 
