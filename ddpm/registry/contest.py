@@ -2,7 +2,8 @@
 
 A version's report is the one that it was registered with, by its digest in MLflow and in the promotion log. A candidate's
 is weighed where an evaluation put the very same one into the store, and otherwise the candidate is measured again: a
-figure that somebody wrote into a file takes nobody's place, whatever key and digest he gave it.
+figure that somebody wrote into a file takes nobody's place, whatever key and digest he gave it. Of a report that has
+neither, as those of earlier releases, nobody can tell, and the log says so.
 """
 
 from __future__ import annotations
@@ -47,6 +48,11 @@ class Contender:
         return f"models:/{self.name}/{self.version}"
 
     @property
+    def of_an_earlier_release(self) -> bool:
+        """Whether the report has nothing by which it could be found in a store: those of earlier releases had not."""
+        return not any(name in self.report for name in ("key", "sha256", "noise"))
+
+    @property
     def weights_sha256(self) -> str:
         return self.report["protocol"]["generation"]["weights_sha256"]
 
@@ -79,8 +85,11 @@ _ANEW = "evaluate its checkpoint, delete that version in MLflow, and register th
 def weighed(
     place: Workplace, candidate: Contender, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings
 ) -> Contender:
-    """The candidate with a report that an evaluation wrote into the store: its own, or a new one."""
-    if candidate.measured_here:
+    """The candidate with a report that an evaluation wrote into the store: its own, or a new one.
+
+    A report of an earlier release is left as it is, and the decision says so.
+    """
+    if candidate.measured_here or candidate.of_an_earlier_release:
         return candidate
     place.progress.say(
         f"the report of {candidate.name} version {candidate.version} is not in {place.store.root}, so nobody knows who wrote it: the version is measured again"
@@ -96,6 +105,9 @@ def contest(
     """What the gate says of a version, by the log as it stands: against the champion, or, where that is gone, against the
     one before it. One that would be promoted must draw its recorded sample again, which `verified` tries."""
     decision = _by_figures(place, candidate, log, dataset_uri, settings, drawing)
+    if candidate.of_an_earlier_release:
+        why = f"{decision.why}; its report is one of an earlier release, and nobody can tell who wrote it"
+        decision = dataclasses.replace(decision, why=why)
     if not decision.promote:
         return decision
     found = verified()

@@ -173,15 +173,14 @@ class Heard(Quiet):
 def test_a_report_that_no_evaluation_wrote_into_the_store_is_not_weighed(
     checkpoints, place, store, report_of, monkeypatch, key
 ):
-    """However well it is forged: another key, the digest made anew, or none of them, as earlier releases had none."""
+    """However well it is forged: another key, that of another object, or none, and the digest made anew."""
     measured = report_of(checkpoints[0], fid=9.0)
     store.write(f"{measured['key']}.json", json.dumps(measured).encode())
     store.write("registry/other/000001.json", json.dumps({"metric": measured["metric"]}).encode())
     forged = {**measured, "fid": 0.0001, "key": key}
     if key is None:
         del forged["key"]
-    else:
-        forged["sha256"] = seal(forged)
+    forged["sha256"] = seal(forged)
     register(place, "m", checkpoints[0], forged, None, {})
     asked = []
 
@@ -198,6 +197,19 @@ def test_a_report_that_no_evaluation_wrote_into_the_store_is_not_weighed(
     assert asked == [("models:/m/1", "the-data-set")], "and no second time where it was decided on"
     assert entries(store, "m")[0]["figures"]["fid"] == 9.0
     assert f"the report of m version 1 is not in {store.root}" in heard.lines[0]
+
+
+def test_of_a_report_of_an_earlier_release_the_log_says_that_nobody_can_tell(checkpoints, place, store, report_of):
+    old = report_of(checkpoints[0], fid=2.0)
+    del old["key"]
+    register(place, "m", checkpoints[0], old, None, {})
+    where = Workplace(Quiet(), store.root, place)
+    promote(where, "m", 1, "unused", EvaluateSettings(), DrawSettings(), again=False)
+    (entry,) = entries(store, "m")
+    assert entry["action"] == "promote" and entry["figures"]["fid"] == 2.0
+    assert entry["why"] == (
+        "the first version of this model; its report is one of an earlier release, and nobody can tell who wrote it"
+    )
 
 
 def test_who_registers_a_report_is_told_whether_it_was_measured_here(
