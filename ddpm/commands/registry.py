@@ -33,11 +33,12 @@ from ddpm.workplace import Workplace
 )
 def register(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.evaluation.evaluate import is_stored
+    from ddpm.evaluation.report import is_findable
     from ddpm.registry.version import register, told
 
     name = pick(RegistrySettings, chosen_settings(arguments)).model_name
     report = read_report(arguments.report)
-    if not is_stored(place.store, report, "report"):
+    if not is_stored(place.store, report, "report") and is_findable(report):
         place.progress.say(
             f"the report is not in {place.store.root}, so nobody knows who wrote it: it is registered as it is, and `ddpm promote` measures the version again"
         )

@@ -16,7 +16,7 @@ from ddpm.data.dataset import PictureSet, open_dataset
 from ddpm.errors import Refused, WrongInput
 from ddpm.evaluation.evaluate import evaluate, is_stored
 from ddpm.evaluation.protocol import measurement_of, require_same_measurement
-from ddpm.evaluation.report import Report
+from ddpm.evaluation.report import Report, is_findable
 from ddpm.registry.catalogue import FILES_TAG, WEIGHTS_TAG, find
 from ddpm.registry.folder import AGAIN
 from ddpm.registry.gate import Decision, Rule, decide
@@ -46,11 +46,6 @@ class Contender:
     @property
     def reference(self) -> str:
         return f"models:/{self.name}/{self.version}"
-
-    @property
-    def of_an_earlier_release(self) -> bool:
-        """Whether the report has nothing by which it could be found in a store: those of earlier releases had not."""
-        return not any(name in self.report for name in ("key", "sha256", "noise"))
 
     @property
     def weights_sha256(self) -> str:
@@ -89,7 +84,7 @@ def weighed(
 
     A report of an earlier release is left as it is, and the decision says so.
     """
-    if candidate.measured_here or candidate.of_an_earlier_release:
+    if candidate.measured_here or not is_findable(candidate.report):
         return candidate
     place.progress.say(
         f"the report of {candidate.name} version {candidate.version} is not in {place.store.root}, so nobody knows who wrote it: the version is measured again"
@@ -105,7 +100,7 @@ def contest(
     """What the gate says of a version, by the log as it stands: against the champion, or, where that is gone, against the
     one before it. One that would be promoted must draw its recorded sample again, which `verified` tries."""
     decision = _by_figures(place, candidate, log, dataset_uri, settings, drawing)
-    if candidate.of_an_earlier_release:
+    if not is_findable(candidate.report):
         why = f"{decision.why}; its report is one of an earlier release, and nobody can tell who wrote it"
         decision = dataclasses.replace(decision, why=why)
     if not decision.promote:

@@ -77,8 +77,8 @@ class Registered(TypedDict):
 
 
 def register(
-    tracking_uri: str, name: str, checkpoint: str, report: Report, run_id: str | None, tags: dict[str, str],
-) -> Registered:  # fmt: skip
+    tracking_uri: str, name: str, checkpoint: str, report: Report, run_id: str | None, tags: dict[str, str]
+) -> Registered:
     """Make a checkpoint's averaged weights and their report a version of `name`.
 
     Weights that are a version of that name already are not registered again: that version stays as it is, with its
@@ -110,7 +110,7 @@ def register(
             before: Registered = {
                 "name": name, "version": number, "new": tags.get("run_name", "") == version.tags.get("run_name"),
             }  # fmt: skip
-            if version.tags.get(REPORT_TAG, said := report.get("sha256")) != said:
+            if not _is_report_of(version.tags, report):
                 before["other_report"] = True
             return before
     if run_id is None:
@@ -143,6 +143,17 @@ def register(
     words = card(contents.model, f"models:/{name}/{number}", "ema", report, origin, grid, short=True)
     client.update_model_version(name, str(number), description=words[:DESCRIPTION])
     return {"name": name, "version": number, "new": True}
+
+
+def _is_report_of(tags: Mapping[str, str], report: Report) -> bool:
+    """Whether a version was registered with this report; by its figures, where the version has not the report's seal."""
+    if REPORT_TAG in tags:
+        return tags[REPORT_TAG] == report.get("sha256")
+    return all(tags.get(name, of) == of for name, of in _figures_of(report).items())
+
+
+def _figures_of(report: Report) -> dict[str, str]:
+    return {name: f"{value:.6g}" for name in (*DECISIVE, "precision") if (value := number_in(report, name)) is not None}
 
 
 def told(facts: Registered) -> str:
@@ -178,7 +189,7 @@ def provenance_of(tracking_uri: str, name: str, version: int) -> Provenance:
 def _filters(model: Model, report: Report, origin: Provenance) -> dict[str, str]:
     """What people look for versions by."""
     return {
-        **{name: f"{value:.6g}" for name in (*DECISIVE, "precision") if (value := number_in(report, name)) is not None},
+        **_figures_of(report),
         "metric": report["metric"],
         "image_size": str(model.image_size),
         "channel_mults": model.settings.channel_mults,

@@ -207,6 +207,9 @@ def test_of_a_report_of_an_earlier_release_the_log_says_that_nobody_can_tell(che
     promote(where, "m", 1, "unused", EvaluateSettings(), DrawSettings(), again=False)
     (entry,) = entries(store, "m")
     assert entry["action"] == "promote" and entry["figures"]["fid"] == 2.0
+    assert "other_report" not in register(place, "m", checkpoints[0], old, None, {})
+    measured = report_of(checkpoints[0], fid=9.0)
+    assert register(place, "m", checkpoints[0], {**measured, "sha256": seal(measured)}, None, {})["other_report"]
     assert entry["why"] == (
         "the first version of this model; its report is one of an earlier release, and nobody can tell who wrote it"
     )
