@@ -45,11 +45,19 @@ VENV := .venv/.installed
 DEV := .venv/.installed-dev
 # What a person wrote reaches the commands untouched: through the environment, with no look at its dollars and quotes.
 override DATA := $(value DATA)
-# The shell reads SET and SERVE, which are several words each; make does not.
 override SET := $(value SET)
+# These are several words each, which the shell reads and make does not. What it would take for the end of the command
+# is refused: the rest would be passed over without a word.
+READ_BY_SHELL := SERVE TESTS BENCH BUILD_FLAGS
 override SERVE := $(value SERVE)
-export PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE CLUSTER MODEL RUN RETRIES
-OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME"
+define NEWLINE
+
+
+endef
+HASH := \#
+$(foreach name,$(READ_BY_SHELL),$(foreach sign,; & | < > ` $(HASH),$(if $(findstring $(sign),$(value $(name))),$(error $(name): '$(sign)' has no place in it; write flags and names alone, parted by spaces)))$(if $(findstring $(NEWLINE),$(value $(name))),$(error $(name): a line end has no place in it; write flags and names alone, parted by spaces)))
+export SET PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE CLUSTER MODEL RUN RETRIES
+OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME" --set="$$SET"
 
 .PHONY: help run ui serve demo page test bench lock lint format types check-compiled compile image images sbom submit resume doctor secrets clean
 
@@ -57,7 +65,7 @@ help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV) ## the whole pipeline here: make run [PRESET=quick] [DATA=/class/folders] [RUN_NAME=…] [RUNNER=docker] [SET='epochs=60 trials=4']
-	@exec .venv/bin/python -m pipelines.local $(OURS) --runner="$$RUNNER" $(SET)
+	@exec .venv/bin/python -m pipelines.local $(OURS) --runner="$$RUNNER"
 
 ui: $(VENV) ## MLflow's pages, with all runs: make ui [PORT=5000]
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" exec sh mlflow/serve.sh
@@ -78,7 +86,7 @@ test: $(DEV) ## the tests, on two cores: make test [TESTS='tests/pipelines -k lo
 	@.venv/bin/python -m pytest -n 2 $(TESTS)
 
 bench: $(DEV) ## against the peers, in one run, into var/bench.json: make bench [BENCH='training ingest'] [SET='rounds=5']
-	@exec .venv/bin/python -m bench $(BENCH) $(foreach pair,$(SET),--set "$(pair)")
+	@exec .venv/bin/python -m bench $(BENCH) --set="$$SET"
 
 lock: uv ## the exact versions anew, from pyproject.toml
 	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline --extra serve pyproject.toml -o requirements.lock
@@ -127,7 +135,7 @@ sbom: $(DEV) ## what is in the images, as CycloneDX in var/sbom, from the locks
 	done
 
 submit: $(VENV) ## the pipeline on a cluster: make submit ENDPOINT=http://… [PRESET=flowers102] [RUN_NAME=…] [IMAGE=…] [CLUSTER=gpu-4] [RETRIES=3] [SET='…']
-	@exec .venv/bin/python -m pipelines.submit $(OURS) --endpoint="$$ENDPOINT" --image="$$IMAGE" --cluster="$$CLUSTER" --retries="$$RETRIES" $(SET)
+	@exec .venv/bin/python -m pipelines.submit $(OURS) --endpoint="$$ENDPOINT" --image="$$IMAGE" --cluster="$$CLUSTER" --retries="$$RETRIES"
 
 resume: $(VENV) ## a run on a cluster, followed again and tried again where it failed: make resume RUN=NAME|ID [ENDPOINT=…] [RETRIES=3]
 	@exec .venv/bin/python -m pipelines.resume --run="$$RUN" --endpoint="$$ENDPOINT" --retries="$$RETRIES"

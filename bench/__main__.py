@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from bench.table import Row, table, write
+from ddpm.arguments import setting_words
+from ddpm.errors import WrongInput
+from ddpm.places import require_output
 
 BENCHES: tuple[str, ...] = ("training", "sampling", "ingest", "evaluation", "serving")  # in the order in which they run
 QUALITY = ("recipes", "drawing", "spikes")  # they train for hours, and run when they are named
 
 
-def _read_settings(pairs: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
+def _read_settings(texts: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
     """The settings of each benchmark, with those given by `name=value`, in the type of their default."""
     settings = {name: dict(importlib.import_module(f"bench.{name}").SETTINGS) for name in names}
-    for pair in pairs:
+    for pair in (word for text in texts for word in setting_words(text)):
         key, equals, value = pair.partition("=")
         having = [name for name in names if key in settings[name]]
         if not equals or not having:
@@ -38,19 +41,23 @@ def main(argv: list[str] | None = None) -> None:
         "benches", nargs="*", metavar="BENCH", help=f"which (default: {', '.join(BENCHES)}); or {', '.join(QUALITY)}"
     )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--out", type=Path, default=Path("var/bench.json"))
+    parser.add_argument("--out", default="var/bench.json", metavar="FILE")
     arguments = parser.parse_args(argv)
     names = arguments.benches or list(BENCHES)
     for name in names:
         if name not in BENCHES + QUALITY:
             parser.error(f"there is no benchmark '{name}'; there are {', '.join(BENCHES + QUALITY)}")
-    settings = _read_settings(arguments.set, names)
+    try:
+        require_output("out", arguments.out)
+        settings = _read_settings(arguments.set, names)
+    except WrongInput as problem:
+        sys.exit(f"bench: {problem}")
     rows: list[Row] = []
     for name in names:
         rows += importlib.import_module(f"bench.{name}").run(
             settings[name], lambda text, name=name: print(f"{name}: {text}", file=sys.stderr, flush=True)
         )
-        write(arguments.out, rows)  # after each: a later one that fails must not take the earlier ones with it
+        write(Path(arguments.out), rows)  # after each: a later one that fails must not take the earlier ones with it
     print(table(rows))
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from ddpm.credentials import masked_url
+from ddpm.credentials import holds_password, masked_url
 from ddpm.errors import WrongInput, did_you_mean
-from ddpm.fields import SHOWN, About, about_of, as_type, describe, plain, require, type_of
-from ddpm.places import default_places, kept_tracking, require_place
+from ddpm.fields import SHOWN, About, about_of, as_type, checked, describe, plain, require, type_of
+from ddpm.places import default_places, kept_tracking, require_output, require_place
+from ddpm.plain_files import read_plain
 from ddpm.plan import ROOMS, places
 from ddpm.presets import load_preset, preset_names
 from ddpm.store.reading import parse_json
@@ -36,6 +39,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
+        self._given: list[str] = []  # the words that it is reading
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Looks at the names of the flags first: a misspelt one is not to be told as another that is missing."""
@@ -49,12 +53,15 @@ class Parser(argparse.ArgumentParser):
                     raise WrongInput(
                         f"there is no flag {name[:SHOWN]}{close}; `{self.prog} --help` lists what there is"
                     )
+        self._given = [*(args or ())]
         try:
             return super().parse_known_args(args, namespace)
         except _Told as problem:
             raise WrongInput(str(problem)) from None
 
     def error(self, message: str) -> NoReturn:
+        for word in self._given:  # as a whole: a password in it may hold a space
+            message = message.replace(word, masked_url(word)) if holds_password(word) else message
         if found := re.fullmatch(r"(?s)argument ([^:]+): (.*)", message):
             message = f"{found[1].split('/')[0].removeprefix('--').replace('-', '_')}: {found[2]}"
         message = " ".join(message.split())
@@ -73,6 +80,27 @@ def place_type(name: str) -> Callable[[str], str]:
     return read
 
 
+def output_type(name: str) -> Callable[[str], str]:
+    """The `type` of a flag that names a file or folder of this machine that is written (`ddpm.places.require_output`)."""
+
+    def read(text: str) -> str:
+        with _telling():
+            require_output(name, text)
+        return os.path.expanduser(text)
+
+    return read
+
+
+def setting_type(field: dataclasses.Field[Any]) -> Callable[[str], Any]:
+    """The `type` of a flag that is one field of settings, checked as the settings themselves would."""
+
+    def read(text: str) -> Any:
+        with _telling():
+            return checked(field, text)
+
+    return read
+
+
 def number_type(name: str, kind: str, about: About) -> Callable[[str], Any]:
     """The `type` of a flag that takes an int or a float within bounds."""
 
@@ -83,6 +111,31 @@ def number_type(name: str, kind: str, about: About) -> Callable[[str], Any]:
         return value
 
     return read
+
+
+# What a backslash or single quotes keep as it is, and what stands in double ones.
+_QUOTED = re.compile(r"""\\.|'[^']*'|("(?:[^"\\]|\\.)*")""", re.DOTALL)
+SIGNS = "();<>|&#"  # with which a shell would do something else, and no setting begins
+
+
+def setting_words(text: str) -> list[str]:
+    """`name=value 'name=a value'` as its words, parted by spaces, tabs or line ends; quotes are as in a shell.
+
+    No shell reads it: raises WrongInput for what one would do more with, by name.
+    """
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=SIGNS)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    try:
+        words = list(lexer)
+    except ValueError:
+        raise WrongInput("SET: a quote is opened and not closed; close it") from None
+    if sign := next((word for word in words if not word.strip(SIGNS)), None):
+        raise WrongInput(
+            f"SET: '{sign[:SHOWN]}' is not understood there; part settings by spaces, and put a value that holds it in quotes"
+        )
+    if found := re.search(r"\$[\w{(]|`", _QUOTED.sub(r"\1", text)):
+        raise WrongInput(f"SET: '{found[0][:1]}' is expanded by nobody; write out what is meant")
+    return words
 
 
 @contextmanager
@@ -104,7 +157,7 @@ def read_report(path: str) -> Report:
     """A report that a person names. Raises WrongInput for what is none."""
     right = "give a report that `ddpm evaluate --json` printed"
     try:
-        data = Path(path).expanduser().read_bytes()
+        data = read_plain(Path(path).expanduser())
     except OSError as problem:
         raise WrongInput(f"{path} cannot be read: {problem.strerror}; {right}") from None
     return cast("Report", parse_json(data, dict[str, Any], path, right))
@@ -157,7 +210,7 @@ def tracking_flag(parser: argparse.ArgumentParser) -> None:
 def required_flag(parser: argparse.ArgumentParser, kind: type, name: str, *aliases: str) -> None:
     """A flag for one field of settings that must be given; it may have other names, `--like-this`, before its own."""
     (field,) = (field for field in dataclasses.fields(kind) if field.name == name)
-    add_flag(parser, field, "required", aliases=aliases, required=True)
+    add_flag(parser, field, "required", aliases=aliases, required=True, type=setting_type(field))
 
 
 def add_flag(

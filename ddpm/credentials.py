@@ -52,8 +52,8 @@ def without_password(url: str) -> str:
     return re.sub(r"[?&#;]$", "", re.sub(r"([?&#;])&+", r"\1", _QUERY.sub(lambda found: found["begin"][0], url)))
 
 
-def instead_of(url: str) -> str:
-    """Where the password of such a URL belongs, in words."""
+def instead_of(name: str, url: str) -> str:
+    """Where the password of such a URL belongs, in words; `name` is the setting that was given it."""
     scheme = url.partition("://")[0].lower()
     if scheme.startswith("postgresql"):
         return "put it into $PGPASSWORD or ~/.pgpass"
@@ -63,6 +63,8 @@ def instead_of(url: str) -> str:
         return "put it where the database's driver reads it from"
     if scheme == "s3":
         return "put it into $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY, or ~/.aws"
+    if scheme in ("http", "https") and name != "tracking_uri":
+        return "give a file or an s3:// URI where it is to be read from: nothing here logs in to a web site"
     if scheme in ("http", "https"):
         return "put the name and the password into $MLFLOW_TRACKING_USERNAME and $MLFLOW_TRACKING_PASSWORD, or a token into $MLFLOW_TRACKING_TOKEN"
     return "leave it out"

@@ -167,16 +167,7 @@ class Typed:
             value = getattr(self, field.name)
             if dataclasses.is_dataclass(value):
                 continue  # it has checked itself
-            value = about_of(field).spelt.get(value, value)
-            value = as_type(field.name, type_of(field), value)
-            object.__setattr__(self, field.name, value)
-            right = range_of(field)
-            if isinstance(value, float) and not math.isfinite(value):
-                right = f"a finite number, {right}"
-            require(about_of(field).admits(value), field.name, value, right)
-            require(len(str(value)) <= LONGEST, field.name, value, f"at most {LONGEST} characters long")
-            if about_of(field).place and value:
-                require_place(field.name, value)
+            object.__setattr__(self, field.name, checked(field, value))
         self.check()
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             if isinstance(value := getattr(self, field.name), str):
@@ -184,6 +175,20 @@ class Typed:
 
     def check(self) -> None:
         """Raise WrongInput for values that do not go together."""
+
+
+def checked(field: dataclasses.Field[Any], value: Any) -> Any:
+    """The value as the field's type. Raises WrongInput where it will not do."""
+    about = about_of(field)
+    value = as_type(field.name, type_of(field), about.spelt.get(value, value))
+    right = range_of(field)
+    if isinstance(value, float) and not math.isfinite(value):
+        right = f"a finite number, {right}"
+    require(about.admits(value), field.name, value, right)
+    require(len(str(value)) <= LONGEST, field.name, value, f"at most {LONGEST} characters long")
+    if about.place and value:
+        require_place(field.name, value)
+    return value
 
 
 def as_type(name: str, kind: str, value: Any) -> Any:

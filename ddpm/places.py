@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -54,18 +55,40 @@ def require_place(name: str, text: str) -> None:
         _ = parts.port
     except WrongInput as problem:
         raise WrongInput(f"{name}: {problem}") from None
-    except ValueError as problem:
-        raise WrongInput(f"{name}: it is no URL: {problem}") from None
+    except ValueError:  # whose words repeat what stands where a port would: half a password, maybe
+        raise WrongInput(
+            f"{name}: it is no URL: its host or its port cannot be read; write SCHEME://HOST:PORT/…"
+        ) from None
     if parts.scheme == "s3" and not parts.netloc:
         raise WrongInput(f"{name}: '{text}' names no bucket; write s3://BUCKET/PREFIX")
     require_no_password(name, text)
+
+
+def require_output(name: str, text: str) -> None:
+    """Raise WrongInput unless the text is a path of this machine, to be written to: no URI, and not empty."""
+    require_place(name, text)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
+        raise WrongInput(
+            f"{name}: '{text}' is a URI, and what is written there is a file of this machine; write a path"
+        )
+
+
+def output_file(name: str, text: str) -> Path:
+    """The file that is to be written. Raises WrongInput where it is a folder, or there is none that it could lie in."""
+    require_output(name, text)
+    path = local_path(text)
+    if path.is_dir():
+        raise WrongInput(f"{name}: {text} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise WrongInput(f"{name}: there is no folder for {text}; make it, or name another")
+    return path
 
 
 def require_no_password(name: str, url: str) -> None:
     """Raise WrongInput where the URL has one, saying where it belongs."""
     if holds_password(url):
         raise WrongInput(
-            f"{name}: it holds a password, which would be kept where others read it; write {without_password(url)}, and {instead_of(url)}"
+            f"{name}: it holds a password, which would be kept where others read it; write {without_password(url)}, and {instead_of(name, url)}"
         )
 
 

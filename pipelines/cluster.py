@@ -18,6 +18,7 @@ import yaml
 
 from ddpm.errors import WrongInput, did_you_mean
 from ddpm.fields import shown
+from ddpm.plain_files import read_plain
 
 FOLDER = Path(__file__).parent / "clusters"
 DEFAULT = "default"
@@ -85,7 +86,7 @@ def load_cluster(which: str = "") -> Cluster:
     if which and which != DEFAULT:
         named = which in cluster_names()
         path = FOLDER / f"{which}.yaml" if named else Path(which)
-        if not named and not path.is_file():
+        if not named and not path.exists():
             raise WrongInput(
                 f"CLUSTER: there is neither a file {shown(which)} nor a cluster of that name; there are {', '.join(cluster_names())}{did_you_mean(which, cluster_names())}"
             )
@@ -98,7 +99,7 @@ def load_cluster(which: str = "") -> Cluster:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        found = yaml.safe_load(read_plain(path).decode("utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
         words = " ".join(str(problem).split())
         raise WrongInput(f"CLUSTER: {path} cannot be read as YAML ({words[:160]})") from None

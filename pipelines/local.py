@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from ddpm.arguments import Parser, place_type
+from ddpm.arguments import Parser, output_type
 from ddpm.data import sources
 from ddpm.errors import Outage, WrongInput
 from ddpm.evaluation.extractors.weights import check_weights
@@ -253,7 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--var",
-        type=place_type("var"),
+        type=output_type("var"),
         default=str(ROOT / "var"),
         help="the folder for all that runs leave (default var)",
     )
@@ -263,6 +263,7 @@ def main(arguments: list[str] | None = None) -> int:
         default=ROOT / "pipelines" / "ddpm.yaml",
         help="the compiled file (default pipelines/ddpm.yaml)",
     )
+    parser.add_argument("--set", default="", metavar="NAME=VALUE …", help="the same as one text")
     parser.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="settings other than the preset's")
     again = ""
     take_all_characters()
@@ -272,7 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
         options = parser.parse_args(arguments)
         place = Place(local_path(options.var), options.package.absolute(), options.runner)
         load_extensions()
-        changes = request.parse_changes(options.changes)
+        changes = request.parse_changes(options.set, options.changes)
         load_preset(options.preset)  # the run is named after it
         name = options.run_name or new_name(options.preset, place.var / "runs")
         plan, workers = request.gather(options.preset, options.data, name, changes, default_places(place.var))

@@ -18,7 +18,6 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import sys
 import tempfile
@@ -39,6 +38,7 @@ from components.search import search
 from components.summarise import summarise
 from components.train import train
 from ddpm import outages
+from ddpm.arguments import Parser, output_type
 from ddpm.errors import WrongInput
 from ddpm.fields import describe, type_of
 from ddpm.legible import tell
@@ -210,27 +210,33 @@ def same(one: str, other: str) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m pipelines.pipeline", description="Compile the pipeline.")
+    parser = Parser(prog="python -m pipelines.pipeline", description="Compile the pipeline.")
     parser.add_argument("--image", default=IMAGE, help=f"the image of every task (default {IMAGE})")
     parser.add_argument(
         "--cluster", default="", help=f"a file of {FOLDER.name}/, by name, or another by path (default {DEFAULT})"
     )
-    parser.add_argument("--output", type=Path, default=COMPILED, help="where to write it (default pipelines/ddpm.yaml)")
+    parser.add_argument(
+        "--output",
+        type=output_type("output"),
+        default=str(COMPILED),
+        help="where to write it (default pipelines/ddpm.yaml)",
+    )
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit 1 unless the file says what the code says"
     )
-    options = parser.parse_args(arguments)
     try:
+        options = parser.parse_args(arguments)
         text = compiled(options.image, options.cluster)
     except WrongInput as problem:
         tell(problem)
         return 2
+    output = Path(options.output)
     if options.check:
-        if options.output.is_file() and same(options.output.read_text(), text):
+        if output.is_file() and same(output.read_text(), text):
             return 0
-        tell(f"{options.output} is not what the code compiles to; run `make compile` and commit it")
+        tell(f"{output} is not what the code compiles to; run `make compile` and commit it")
         return 1
-    options.output.write_text(text)
+    output.write_text(text)
     return 0
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from ddpm.arguments import setting_words
 from ddpm.data import sources
 from ddpm.data.catalogue import find_dataset, is_name, source_or_dataset
 from ddpm.errors import WrongInput
@@ -24,13 +26,14 @@ MOST_WORKERS = 1000
 FILES = {"weights": "s3://bucket/weights.pth", "init_from": "s3://bucket/checkpoint or models:/NAME@champion"}
 
 
-def parse_changes(words: Sequence[str]) -> dict[str, str]:
-    """`NAME=VALUE` words as a dictionary; a name said twice, or a word of another form, is refused."""
+def parse_changes(text: str, words: Sequence[str] = ()) -> dict[str, str]:
+    """What SET says, and further `NAME=VALUE` words, as a dictionary. All of it is understood, or WrongInput is raised:
+    for a name said twice, a word of another form, and what a shell would take for more (`setting_words`)."""
     changes: dict[str, str] = {}
-    for word in words:
+    for word in (*setting_words(text), *words):
         name, sign, value = word.partition("=")
         if not sign or not name.isidentifier():
-            raise WrongInput(f"'{word}' is not NAME=VALUE, as in epochs=60 (values with spaces in quotes)")
+            raise WrongInput(f"SET: {shown(word)} is not NAME=VALUE, as in epochs=60 (values with spaces in quotes)")
         if name in changes:
             raise WrongInput(f"{name}: given twice; say it once")
         changes[name] = value
@@ -112,6 +115,12 @@ def _kept_names(derived: dict[str, str], run_name: str, store: Store) -> dict[st
     return {**derived, "dataset_name": plan.ingest.dataset_name, "model_name": plan.registry.model_name}
 
 
+def _quoted(value: str) -> str:
+    """A value within SET, which is quoted itself: in the other kind of quotes where they will do."""
+    plain = shlex.quote(value) == value
+    return value if plain else shlex.quote(value) if re.search(r'["\\$`]', value) else f'"{value}"'
+
+
 def words_of(preset: str, data: str, run_name: str, changes: dict[str, str], runner: str) -> str:
     """The command that asks for the same again, or, without a name, for a new run of the same."""
     words = ["make run", f"PRESET={preset}"]
@@ -120,8 +129,7 @@ def words_of(preset: str, data: str, run_name: str, changes: dict[str, str], run
     if data:
         words.append(f"DATA={shlex.quote(data)}")
     if changes:
-        inner = (f'{name}="{value}"' if " " in value else f"{name}={value}" for name, value in changes.items())
-        words.append(f"SET={shlex.quote(' '.join(inner))}")
+        words.append(f"SET={shlex.quote(' '.join(f'{name}={_quoted(value)}' for name, value in changes.items()))}")
     if runner != "subprocess":
         words.append(f"RUNNER={runner}")
     return " ".join(words)

@@ -153,7 +153,7 @@ def ended(work: Callable[[], int]) -> int:
 
 def submit(options: argparse.Namespace) -> int:
     """Check, send, wait; the exit status."""
-    changes = request.parse_changes(options.changes)
+    changes = request.parse_changes(options.set, options.changes)
     name = options.run_name or f"{options.preset}-{time.strftime('%Y%m%d-%H%M%S')}"
     plan, workers = request.gather(options.preset, options.data, name, changes, cluster_places(changes))
     check_source_for_cluster(plan.ingest.source)
@@ -200,6 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="what the tasks ask of its nodes, a file of pipelines/clusters/ by name, or another by path (default: the compiled file's)",
     )
     parser.add_argument("--no-wait", action="store_true", help="leave once the run is submitted")
+    parser.add_argument("--set", default="", metavar="NAME=VALUE …", help="the same as one text")
     parser.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="settings other than the preset's")
     return ended(lambda: submit(parser.parse_args(arguments)))
 

@@ -5,7 +5,9 @@ import dataclasses
 
 import pytest
 
+from ddpm.arguments import setting_words
 from ddpm.cli import parser
+from ddpm.errors import WrongInput
 from ddpm.fields import about_of, plain, range_of
 from ddpm.plan import ROOMS, places
 
@@ -66,3 +68,37 @@ def test_a_settings_flag_says_meaning_unit_range_and_default():
                     assert own or f"default: {plain(field.default)}]" in text, says
                 assert own == (command == "sample" and fields is SETTINGS), says
     assert found == {*SETTINGS, *PLACES} - {"source"}  # which is given by its place
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", []),
+        (" a=1\tb=2\nc=3 \r\n", ["a=1", "b=2", "c=3"]),
+        ("a='x; y' b=\"# it's\"", ["a=x; y", "b=# it's"]),
+        ("a='$HOME' b=[0,1] c=models:/m@champion d=~/x/*.pth", ["a=$HOME", "b=[0,1]", "c=models:/m@champion", "d=~/x/*.pth"]),
+        ("a= b=1", ["a=", "b=1"]),
+        ("a 1", ["a", "1"]),
+    ],
+)  # fmt: skip
+def test_settings_in_one_text_are_its_words(text, words):
+    assert setting_words(text) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a=1;b=2", "';' is not understood"),
+        ("a=1 # b=2", "'#' is not understood"),
+        ("a=1#b", "'#' is not understood"),
+        ("a=1 && b=2", "'&&' is not understood"),
+        ("a=1 | b=2", "'|' is not understood"),
+        ("a=$HOME/x", "'$' is expanded by nobody"),
+        ('a="`date`"', "'`' is expanded by nobody"),
+        ("a='1 b=2", "a quote is opened and not closed"),
+    ],
+)
+def test_what_a_shell_would_do_more_with_is_refused_by_name(text, said):
+    with pytest.raises(WrongInput, match="^SET: ") as problem:
+        setting_words(text)
+    assert said in str(problem.value)

@@ -170,3 +170,45 @@ def test_neither_do_make_run_and_make_submit(run, tmp_path, monkeypatch, capsys)
 def test_a_source_is_refused_where_it_enters():
     with pytest.raises(WrongInput, match=re.escape("source: it holds a password")):
         IngestSettings(source=f"s3://k:{SECRET}@b")
+
+
+@pytest.mark.parametrize(
+    ("setting", "advice"),
+    [
+        (
+            "tracking_uri=https://u:{}@h/x",
+            "write https://h/x, and put the name and the password into $MLFLOW_TRACKING_USERNAME",
+        ),
+        ("weights=https://u:{}@h/x", "write https://h/x, and give a file or an s3:// URI"),
+        ("weights='https://u:a {}@h/x'", "write https://h/x, and give a file or an s3:// URI"),
+        ("judge_other=http://{}@h/x", "write http://h/x, and give a file or an s3:// URI"),
+        ("init_from=s3://u:{}@h/x", "write s3://u@h/x, and put it into $AWS_ACCESS_KEY_ID"),
+        ("weights=https://u:{}/x", "weights: it is no URL: its host or its port cannot be read"),
+        ("store=s3://u:{}/x", "store: it is no URL"),
+        ("weigths=https://u:{}@h/x", "did you mean weights?"),
+        ("trials='https://u:a {}@h/x'", "trials: 'https://u:…@h/x' is not a whole number"),
+        ("'https://u:a {}@h/x'", "SET: 'https://u:…@h/x' is not NAME=VALUE"),
+        ("search_workers=https://{}@h", "search_workers: 'https://…@h' will not do"),
+    ],
+)
+def test_no_advice_repeats_a_password(tmp_path, capsys, setting, advice):
+    assert local.main(["--var", str(tmp_path), "--set", setting.format(SECRET)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert advice in line and SECRET not in line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["rank", "a.csv", f"https://u:a {SECRET}@h"],
+        ["gc", f"https://u:a {SECRET}@h"],
+        ["evaluate", f"--weigths=https://u:{SECRET}@h"],
+        [f"https://u:{SECRET}@h"],
+        ["page", "--out", f"https://u:a {SECRET}@h"],
+    ],
+)
+def test_no_line_of_the_command_line_repeats_a_password(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert SECRET not in line

@@ -55,11 +55,30 @@ def test_what_a_person_wrote_arrives_untouched(installed, name):
     assert not (installed / "x").exists()
 
 
-def test_settings_are_the_shell_s_to_read_and_not_make_s(installed):
+def test_settings_are_read_by_neither_make_nor_the_shell(installed):
     found = make(installed, *OLD, "run", "SET='dataset_name=$(shell touch x)' epochs=1")
     assert found.returncode == 2
     assert "dataset_name: '$(shell touch x)' will not do" in found.stderr
     assert not (installed / "x").exists()
+
+
+@pytest.mark.parametrize("target", ["run", "submit"])
+def test_nothing_that_set_holds_is_dropped(installed, target):
+    found = make(installed, *OLD, target, "ENDPOINT=http://127.0.0.1:9", "SET=epochs=1\ntrials=1; lr_low=1 > x")
+    assert found.returncode == 2
+    assert "SET: ';' is not understood there; part settings by spaces" in found.stderr
+    assert not (installed / "x").exists() and not (installed / "var").exists()
+
+
+def test_what_would_end_the_command_is_refused_where_the_shell_reads(tree):
+    """Before anything is installed."""
+    for name, target in {"SERVE": "serve", "TESTS": "test", "BENCH": "bench"}.items():
+        for sign in (";", "#", "`", "|", "\n"):
+            found = make(tree, target, f"{name}=a {sign} touch x")
+            assert found.returncode == 2
+            said = "a line end" if sign == "\n" else f"'{sign}'"
+            assert f"{name}: {said} has no place in it" in found.stderr
+    assert not (tree / "x").exists() and not (tree / ".venv").exists()
 
 
 @pytest.mark.parametrize("target", ["doctor", "compile"])

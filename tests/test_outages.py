@@ -1,10 +1,16 @@
 """Outages are waited out for a time one can set, and said; what is none is raised as it is."""
 
+import http.server
+import threading
+
 import pytest
 
 from ddpm import outages
+from ddpm.cli import main
 from ddpm.errors import Outage, WrongInput
 from ddpm.outages import patience, wait_out
+from ddpm.progress import Quiet
+from ddpm.search.study import open_storage
 
 
 def failing(times, problem):
@@ -72,3 +78,74 @@ def test_a_patience_that_is_no_number_of_seconds(wrong, monkeypatch):
 def test_the_default_patience(monkeypatch):
     monkeypatch.delenv(outages.VARIABLE, raising=False)
     assert patience() == 120
+
+
+NOWHERE = "127.0.0.1:9"
+
+
+@pytest.fixture
+def nothing_is_waited_for(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(outages.VARIABLE, "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("ddpm.store.transfer.random.uniform", lambda low, high: 0.0)
+    for name, value in account.items():
+        monkeypatch.setenv(name, value)
+
+
+account = {
+    "AWS_ENDPOINT_URL": f"http://{NOWHERE}", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["datasets", "--store", "s3://b/x"],
+        ["sample", "--model", "models:/m/1", "--out", "o", "--tracking-uri", f"http://{NOWHERE}"],
+        ["sample", "--model", "models:/m/1", "--out", "o", "--tracking-uri", f"postgresql+psycopg://u@{NOWHERE}/m"],
+    ],
+    ids=["store", "mlflow", "mlflow-database"],
+)
+def test_what_does_not_answer_is_no_wrong_input_whatever_it_is(nothing_is_waited_for, capsys, words):
+    """At the first contact too: who is right, the place or whoever named it, nobody can tell, and nothing was asked wrong."""
+    assert main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("; the same command carries on")
+
+
+def test_nor_is_a_study_s_database(nothing_is_waited_for):
+    with pytest.raises(Outage, match="the study's database does not answer"):
+        open_storage(f"postgresql+psycopg://u@{NOWHERE}/o", Quiet(), seconds=0)
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """A web server that is no MLflow."""
+
+    def do_GET(self):
+        self.send_response(404)
+        self.end_headers()
+
+    do_POST = do_GET
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_what_answers_and_is_something_else_is_wrong_input(nothing_is_waited_for, capsys):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"http://127.0.0.1:{server.server_port}"
+        assert main(["sample", "--model", "models:/m/1", "--out", "o", "--tracking-uri", place]) == 2
+        server.shutdown()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ddpm: tracking_uri: MLflow at {place} cannot be used (") and "404" in line
+
+
+@pytest.mark.parametrize("url", ["http://u:tr0ub4dor", "http://127.0.0.1:99999", "nonsense"])
+def test_an_endpoint_that_is_none_is_wrong_input(nothing_is_waited_for, capsys, monkeypatch, url):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    assert main(["datasets", "--store", "s3://b/x"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "S3 cannot be used: ValueError; check AWS_PROFILE, AWS_ENDPOINT_URL" in line and "tr0ub4dor" not in line

@@ -1,12 +1,15 @@
 """Where things are kept when nobody says so."""
 
+import argparse
 import os
 import tempfile
 
 import pytest
 
+from ddpm.cli import main, parser
 from ddpm.errors import WrongInput
-from ddpm.places import VARIABLES, cache_folder, default_places, fill_places
+from ddpm.places import VARIABLES, cache_folder, default_places, fill_places, output_file
+from pipelines import local, pipeline
 
 
 def test_empty_places_are_the_environments(monkeypatch):
@@ -57,3 +60,66 @@ def test_the_cache_is_where_one_says_or_at_home_or_among_the_temporary_files(mon
     monkeypatch.setattr(os, "access", lambda place, mode: True)
     monkeypatch.setattr(os.path, "expanduser", lambda path: "")
     assert cache_folder() == temporary
+
+
+OUTPUTS = [("page", "--out"), ("sample", "--out"), ("export", "--out"), ("evaluate", "--html"), ("history", "--html")]
+NEEDED = {
+    "sample": ["--model", "m"], "export": ["--model", "m"], "history": ["--model-name", "m"],
+    "evaluate": ["--generated", "g", "--dataset", "d"],
+}  # fmt: skip
+
+
+def test_these_are_the_flags_that_name_what_is_written():
+    """Train's --out is a store, which may be a bucket."""
+    (steps,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    found = {(name, flag) for name, command in steps.choices.items() for action in command._actions
+             for flag in action.option_strings if flag in ("--out", "--html", "--output")}  # fmt: skip
+    assert found == {*OUTPUTS, ("train", "--out")}
+
+
+@pytest.mark.parametrize(("command", "flag"), OUTPUTS)
+@pytest.mark.parametrize("text", ["", " ", "s3://bucket/x", "file:///x", "s3:/bucket/x", "https://u:tr0ub4dor@h/x"])
+def test_what_is_written_to_this_machine_is_no_uri_and_not_empty(tmp_path, monkeypatch, capsys, command, flag, text):
+    monkeypatch.chdir(tmp_path)
+    assert main([command, *NEEDED.get(command, []), flag, text]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    what = "is a URI" if text.startswith(("s3", "file")) else "password" if text.strip() else "it is empty"
+    assert line.startswith(f"ddpm: {flag.removeprefix('--')}: ") and what in line and "tr0ub4dor" not in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("program", [local.main, pipeline.main])
+def test_so_do_the_programs_of_the_pipeline(tmp_path, monkeypatch, capsys, program):
+    monkeypatch.chdir(tmp_path)
+    flag = "--var" if program is local.main else "--output"
+    for text in ("", "s3://bucket/x"):
+        assert program([flag, text]) == 2
+        assert f"{flag.removeprefix('--')}: " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_written_lies_in_a_folder_and_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert output_file("html", "~/page.html") == tmp_path / "page.html"
+    with pytest.raises(WrongInput, match="html: .* is a folder; name a file"):
+        output_file("html", str(tmp_path))
+    with pytest.raises(WrongInput, match="html: there is no folder for .*/none/page.html; make it"):
+        output_file("html", f"{tmp_path}/none/page.html")
+
+
+@pytest.mark.parametrize("name", ["", ".", "good/", "../good", "-good", "good\n", "a" * 101, "gut und böse"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["history"],
+        ["rollback", "--why", "x"],
+        ["promote", "--version", "1", "--dataset", "d"],
+        ["register", "--checkpoint", "c", "--report", "r"],
+    ],
+)
+def test_a_model_s_name_is_checked_alike_by_every_command(tmp_path, monkeypatch, capsys, words, name):
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, f"--model-name={name}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ddpm: model_name: ") and "it must be letters, digits, '.', '_' and '-'" in line
+    assert list(tmp_path.iterdir()) == []

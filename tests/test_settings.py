@@ -8,6 +8,7 @@ import math
 
 import pytest
 
+from ddpm.cli import main
 from ddpm.errors import WrongInput
 from ddpm.fields import about_of, range_of
 from ddpm.plan import PLACES, ROOMS, Plan, fields, parameter_names
@@ -163,3 +164,21 @@ def test_unknown_names_are_refused():
 def test_defaults_are_the_founding_recipe():
     settings = TrainSettings()
     assert (settings.lr, settings.epochs, settings.precision) == (7e-5, 100, "fp32")
+
+
+@pytest.mark.parametrize(
+    ("seed", "n", "said"),
+    [
+        (2**62, 1, "it must be from 0 to 4611686018427387903"),
+        (-1, 1, "it must be from 0 to"),
+        (10**4000, 1, "will not do"),
+        (2**62 - 1, 2, "4611686018427387903 and 2 pictures will not do: the last one's seed would be above"),
+        (2**62 - 2, 2, ""),
+    ],
+)
+def test_no_picture_has_a_seed_above_the_largest(tmp_path, capsys, seed, n, said):
+    words = ["sample", "--model", f"{tmp_path}/none", f"--seed={seed}", f"--n={n}", "--out", f"{tmp_path}/out"]
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ddpm: seed: ") == bool(said) and said in line and len(line) < 400
+    assert not (tmp_path / "out").exists()

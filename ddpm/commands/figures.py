@@ -16,11 +16,13 @@ from ddpm.commands.table import (
     dataset_of,
     flag,
     judging,
+    output,
     place,
     places,
     settings,
 )
-from ddpm.errors import Refused, WrongInput
+from ddpm.errors import Refused
+from ddpm.places import output_file
 from ddpm.settings import DrawSettings, EvaluateSettings, JudgeSettings, pick
 from ddpm.workplace import Workplace
 
@@ -30,7 +32,7 @@ from ddpm.workplace import Workplace
     GENERATED,
     GUIDE,
     DATASET,
-    place("--html", metavar="FILE", help="the report as a page, here too (default: in the store alone)"),
+    output("--html", metavar="FILE", help="the report as a page, here too (default: in the store alone)"),
     places("store", "tracking_uri"),
     settings(DrawSettings, EvaluateSettings, JudgeSettings),
 )
@@ -40,10 +42,7 @@ def evaluate(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.steps.evaluate import evaluate
     from ddpm.store import FileStore
 
-    if arguments.html and not Path(arguments.html).absolute().parent.is_dir():
-        raise WrongInput(f"html: there is no folder for {arguments.html}; make it, or name another")
-    if arguments.html and Path(arguments.html).is_dir():
-        raise WrongInput(f"html: {arguments.html} is a folder; name a file")
+    html = output_file("html", arguments.html) if arguments.html else None
     chosen = chosen_settings(arguments)
     measuring, drawing, asked = pick(EvaluateSettings, chosen), pick(DrawSettings, chosen), judging(chosen, place)
     dataset = dataset_of(arguments, place)
@@ -53,8 +52,7 @@ def evaluate(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
         report["judge"] = judge(place, arguments.generated, dataset, measuring, drawing, asked)
     page, report["page"] = publish(report, place.store)
-    if arguments.html:
-        html = Path(arguments.html).absolute()
+    if html:
         FileStore(html.parent).write(html.name, page.encode())
     return report if arguments.json else {TEXT: printed(report)}
 
@@ -115,7 +113,7 @@ def rank(arguments: argparse.Namespace, place: Workplace) -> Facts:
 @command(
     "the page of a run: pictures, verdict, trials, figures, time, and how to go on",
     flag("--run-name", default="", metavar="NAME", help="the run (default: the one that ended last)"),
-    place("--out", metavar="FOLDER", help="where index.html, samples.png and report.html go (default: var/runs/NAME)"),
+    output("--out", metavar="FOLDER", help="where index.html, samples.png and report.html go (default: var/runs/NAME)"),
     places("store"),
 )
 def page(arguments: argparse.Namespace, place: Workplace) -> Facts:

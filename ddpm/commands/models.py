@@ -10,12 +10,12 @@ from ddpm.commands.table import (
     DATASET,
     GUIDE,
     MODEL,
-    SEED,
     Facts,
     command,
     dataset_of,
     flag,
     number,
+    output,
     place,
     places,
     settings,
@@ -24,6 +24,7 @@ from ddpm.errors import Refused, WrongInput
 from ddpm.plan import PLACES, SEARCHED
 from ddpm.serving.settings import VARIABLE, ServeSettings, from_environment
 from ddpm.settings import (
+    LARGEST_SEED,
     CostSettings,
     DrawSettings,
     EvaluateSettings,
@@ -115,8 +116,8 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     MODEL,
     GUIDE,
     number("--n", "int", 16, "how many pictures", low=1, high=100_000),
-    number("--seed", "int", 0, "pictures SEED to SEED+N-1, each named after its seed", low=0, high=SEED),
-    place(
+    number("--seed", "int", 0, "pictures SEED to SEED+N-1, each named after its seed", low=0, high=LARGEST_SEED),
+    output(
         "--out",
         required=True,
         metavar="DIR",
@@ -150,7 +151,7 @@ def sample(arguments: argparse.Namespace, place: Workplace) -> Facts:
         default="safetensors",
         help="safetensors, diffusers, or space, a Hugging Face Space that serves it (default: safetensors)",
     ),
-    place("--out", required=True, metavar="DIR", help="a new folder, or an empty one"),
+    output("--out", required=True, metavar="DIR", help="a new folder, or an empty one"),
     flag("--weights", default="ema", help="ema, the averaged ones, or, of a checkpoint, raw (default: ema)"),
     flag("--dtype", default="fp32", help="fp32, or bf16: rounded, and half as large (default: fp32)"),
     places("tracking_uri"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from ddpm.arguments import chosen_settings, read_report
 from ddpm.commands.table import (
@@ -15,11 +14,13 @@ from ddpm.commands.table import (
     dataset_of,
     flag,
     number,
+    output,
     place,
     places,
     settings,
 )
 from ddpm.errors import Refused, WrongInput
+from ddpm.places import output_file
 from ddpm.settings import DrawSettings, EvaluateSettings, RegistrySettings, pick
 from ddpm.workplace import Workplace
 
@@ -29,19 +30,23 @@ from ddpm.workplace import Workplace
     place("--checkpoint", required=True, metavar="URI", help="the checkpoint, or the folder that training wrote to"),
     place("--report", required=True, metavar="FILE", help="what `ddpm evaluate --json` printed"),
     GUIDE,
-    places("tracking_uri"),
+    places("store", "tracking_uri"),
     settings(RegistrySettings),
 )
 def register(arguments: argparse.Namespace, place: Workplace) -> Facts:
-    from ddpm.registry.version import register
+    from ddpm.evaluation.evaluate import is_stored
+    from ddpm.evaluation.report import is_findable
+    from ddpm.registry.version import register, told
 
     name = pick(RegistrySettings, chosen_settings(arguments)).model_name
     report = read_report(arguments.report)
+    if not is_stored(place.store, report, "report") and is_findable(report):
+        place.progress.say(
+            f"the report is not in {place.store.root}, so nobody knows who wrote it: it is registered as it is, and `ddpm promote` measures the version again"
+        )
     facts = register(place.tracking_uri, name, arguments.checkpoint, report, None, {}, arguments.guide or "")
     if not facts["new"]:
-        place.progress.say(
-            f"the same weights are version {facts['version']} already; it stays as it is, with its own report"
-        )
+        place.progress.say(told(facts))
     return facts
 
 
@@ -88,7 +93,7 @@ def rollback(arguments: argparse.Namespace, place: Workplace) -> Facts:
 @command(
     "who was promoted when, and why",
     MODEL_NAME,
-    flag("--html", metavar="FILE", help="the log as a page that needs nothing else (default: none)"),
+    output("--html", metavar="FILE", help="the log as a page that needs nothing else (default: none)"),
     places("store", "tracking_uri"),
 )
 def history(arguments: argparse.Namespace, place: Workplace) -> Facts:
@@ -105,9 +110,8 @@ def history(arguments: argparse.Namespace, place: Workplace) -> Facts:
     if arguments.html:
         from ddpm.registry.history import page
 
-        FileStore(Path(arguments.html).parent).write(
-            Path(arguments.html).name, page(arguments.model_name, log).encode()
-        )
+        html = output_file("html", arguments.html)
+        FileStore(html.parent).write(html.name, page(arguments.model_name, log).encode())
     facts = {"name": arguments.model_name, "entries": log.entries}
     if log.damaged:
         raise Refused(

@@ -10,6 +10,7 @@ from typing import Any
 
 from ddpm.arguments import (
     number_type,
+    output_type,
     place_flags,
     place_type,
     required_flag,
@@ -63,6 +64,11 @@ def place(name: str, **options: Any) -> Flags:
     return flag(name, type=place_type(name.removeprefix("--")), **options)
 
 
+def output(name: str, **options: Any) -> Flags:
+    """A flag that names a file or a folder of this machine, which is written."""
+    return flag(name, type=output_type(name.removeprefix("--")), **options)
+
+
 def number(
     name: str, kind: str, default: float | None, meaning: str, metavar: str | None = None, *, required: bool = False,
     otherwise: str = "", **bounds: Any,
@@ -94,7 +100,6 @@ def required(kind: type, name: str, *more: str) -> Flags:
 
 
 A_DATASET = "its name (the one ingested last), NAME@DIGEST (the digest's beginning), or its manifest's URI"
-SEED = 2**62 - 1  # the largest
 DATASET = place("--dataset", required=True, metavar="DATASET", help=f"the data set: {A_DATASET}")
 GENERATED = place(
     "--generated", required=True, metavar="REF-or-DIR", help="a model, as for `ddpm sample`, or a folder of pictures"

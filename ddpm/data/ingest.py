@@ -38,6 +38,7 @@ from ddpm.progress import Progress
 from ddpm.settings import FORMAT_VERSION, IngestSettings
 from ddpm.store import Store
 
+NAMED = 3  # pictures that cannot be used, in the line that says that there are too many
 BATCH = 32  # pictures that a worker is sent at once, so that sending costs next to nothing
 READERS = 16  # pictures read at once where each comes from elsewhere, as from a bucket
 T = TypeVar("T")
@@ -203,9 +204,10 @@ class _Work:
         self.quarantined += more
         bad, limit = self.quarantined, self.settings.quarantine_limit
         if bad and (len(bad) == self.total or len(bad) > limit * self.total):
-            first = ", ".join(f"{entry['name']} ({entry['reason']})" for entry in bad[:3])
+            first = ", ".join(f"{entry['name']} ({entry['reason']})" for entry in bad[:NAMED])
+            first += f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
             raise WrongInput(
-                f"source: {len(bad)} of {self.total} pictures cannot be used, more than quarantine_limit {limit:.3g} allows: {first}…; mend or remove them, or raise it"
+                f"source: {len(bad)} of {self.total} pictures cannot be used, more than quarantine_limit {limit:.3g} allows: {first}; mend or remove them, or raise it"
             )
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ddpm.data.dataset import PictureSet
 from ddpm.device import pick_device, threads_for
+from ddpm.errors import Refused
 from ddpm.evaluation.extractors.table import is_own as is_own_extractor
 from ddpm.evaluation.figures.coverage import EXAMPLES
 from ddpm.evaluation.figures.memorisation import CopySearch, levels
@@ -28,14 +29,14 @@ from ddpm.evaluation.figures.table import added
 from ddpm.evaluation.generated import Generated, open_generated
 from ddpm.evaluation.measure import SHOWN, Clock, Measured, measure
 from ddpm.evaluation.reference import Reference, open_reference
-from ddpm.evaluation.report import Coverage, Generation, Report, is_sealed, seal
+from ddpm.evaluation.report import LATER, Coverage, Generation, Report, is_sealed, seal
 from ddpm.model.model import Model
 from ddpm.model.sampling import is_own
 from ddpm.model.strips import FRAMES, denoising_strip, noising_strip, watchable
 from ddpm.pictures import grid, png
 from ddpm.progress import Progress
 from ddpm.settings import DrawSettings, EvaluateSettings
-from ddpm.store import Damaged, Entry, Store
+from ddpm.store import Damaged, Entry, Missing, Store
 from ddpm.store.reading import read_json
 
 REPORT_VERSION = 5  # of what a report holds: another one is made anew
@@ -108,6 +109,25 @@ def _stored(store: Store, key: str) -> Report:
     if not is_sealed(report):
         raise Damaged(f"{store.uri(f'{key}.json')} is damaged: what it says is not what was measured; {right}")
     return cast(Report, report)
+
+
+def is_stored(store: Store, report: Report, name: str) -> bool:
+    """Whether the store has this report, as `evaluate` put it there. Raises Refused where it has another of its key."""
+    key, said = str(report.get("key")), cast(dict[str, Any], report)
+    if not re.fullmatch(
+        "reports/[0-9a-f]{64}", key
+    ):  # by an earlier release, or by nobody: another object is no report
+        return False
+    try:
+        kept = cast(dict[str, Any], _stored(store, key))
+    except Missing:
+        return False
+    for field in (name for name in {**kept, **said} if name not in LATER):
+        if said.get(field) != kept.get(field):
+            raise Refused(
+                f"{name} is not the one that was measured: it has another {field} than {store.uri(f'{key}.json')}; evaluate the checkpoint again, and register it with that report"
+            )
+    return True
 
 
 def _keep_pictures(

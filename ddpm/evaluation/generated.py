@@ -17,13 +17,14 @@ from torch import Tensor
 
 from ddpm.data.dataset import PictureSet
 from ddpm.data.packing import FORMATS, Unusable, decode
-from ddpm.data.sources.source import printable
+from ddpm.data.sources.source import MAX_BYTES, printable
 from ddpm.errors import WrongInput
 from ddpm.evaluation.report import Generation
 from ddpm.model.drawing import draw_told
 from ddpm.model.model import Model
+from ddpm.plain_files import read_plain
 from ddpm.progress import Progress
-from ddpm.settings import DrawSettings, EvaluateSettings, require_drawable
+from ddpm.settings import DrawSettings, EvaluateSettings, require_drawable, require_seeds
 
 GRID = re.compile(r"grid(-\d+-\d+)?\.png")  # as `ddpm sample` calls them
 READ = 64  # files of a folder that are open at once
@@ -81,6 +82,7 @@ def _of_model(
         )
     require_drawable(model.settings, drawing, model.guide is not None)
     n = settings.evaluate_n or len(data.train)
+    require_seeds("sample_seed", settings.sample_seed, n * settings.seeds)
     firsts = range(settings.sample_seed, settings.sample_seed + n * settings.seeds, n)
     generation: Generation = {
         "weights_sha256": model.origin.weights_sha256,
@@ -190,9 +192,11 @@ def _of_folder(folder: Path, data: PictureSet, settings: EvaluateSettings) -> Ge
 
 def _read_picture(path: Path, image_size: int) -> np.ndarray:
     try:
-        picture = np.array(decode(path.read_bytes()))
-    except Unusable as problem:
-        raise WrongInput(f"generated: {path} cannot be used: {problem}; draw it again, or remove it") from None
+        picture = np.array(decode(read_plain(path, MAX_BYTES)))
+    except (Unusable, OSError) as problem:
+        raise WrongInput(
+            f"generated: {path} cannot be used: {getattr(problem, 'strerror', None) or problem}; draw it again, or remove it"
+        ) from None
     if picture.shape[:2] != (image_size, image_size):
         raise WrongInput(
             f"generated: {path} is {picture.shape[1]}x{picture.shape[0]}, and the data set's pictures are {image_size}x{image_size}; sizes must be equal"

@@ -336,6 +336,11 @@ def is_sealed(report: Mapping[str, object]) -> bool:
     return "noise" not in report if digest is None else digest == seal(report)
 
 
+def is_findable(report: Mapping[str, object]) -> bool:
+    """Whether a report has anything by which it could be found in a store; those of earlier releases have not."""
+    return any(name in report for name in ("key", "sha256", "noise"))
+
+
 def number_in(report: Mapping[str, object], name: str) -> float | None:
     """A report's number by a name that is not known here; None where there is none."""
     return cast(float | None, report.get(name))

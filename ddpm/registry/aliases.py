@@ -20,8 +20,11 @@ def holders(tracking_uri: str, name: str) -> dict[str, int]:
     try:
         client = open_registry(tracking_uri, f"models:/{name}")
         found = client.get_registered_model(name).aliases
-    except WrongInput as problem:
-        if urlsplit(tracking_uri).scheme in ("", "sqlite"):  # a file that is not there does not come by waiting
+    except (WrongInput, Outage) as problem:
+        if isinstance(problem, WrongInput) and urlsplit(tracking_uri).scheme in (
+            "",
+            "sqlite",
+        ):  # a file that is not there does not come by waiting
             raise
         raise Outage(f"the registry does not answer: {problem}") from problem
     except MlflowException as problem:

@@ -10,6 +10,7 @@ from ddpm.errors import WrongInput
 from ddpm.tracking import open_client
 
 WEIGHTS_TAG = "weights_sha256"
+REPORT_TAG = "report_sha256"  # the seal of the report that a version was registered with
 FILES_TAG = "files_sha256"  # the digest of files.json, which has those of a version's other files
 PAGE = 1000  # versions asked for at once
 _REFERENCE = re.compile(

@@ -1,20 +1,22 @@
 """A version against the champion: what the gate is given to go by, read where it can be trusted, or measured again.
 
-A version's report is the one that it was registered with, by its digest in MLflow and in the promotion log, and the one
-in the store, where that has it: a figure that somebody wrote into a file takes nobody's place.
+A version's report is the one that it was registered with, by its digest in MLflow and in the promotion log. A candidate's
+is weighed where an evaluation put the very same one into the store, and otherwise the candidate is measured again: a
+figure that somebody wrote into a file takes nobody's place, whatever key and digest he gave it. Of a report that has
+neither, as those of earlier releases, nobody can tell, and the log says so.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
 
 from ddpm.data.dataset import PictureSet, open_dataset
 from ddpm.errors import Refused, WrongInput
-from ddpm.evaluation.evaluate import evaluate
+from ddpm.evaluation.evaluate import evaluate, is_stored
 from ddpm.evaluation.protocol import measurement_of, require_same_measurement
-from ddpm.evaluation.report import Report
+from ddpm.evaluation.report import Report, is_findable
 from ddpm.registry.catalogue import FILES_TAG, WEIGHTS_TAG, find
 from ddpm.registry.folder import AGAIN
 from ddpm.registry.gate import Decision, Rule, decide
@@ -24,7 +26,6 @@ from ddpm.registry.sample import Verified
 from ddpm.registry.version import figures, resolve
 from ddpm.settings import DrawSettings, EvaluateSettings
 from ddpm.store import Damaged, Missing
-from ddpm.store.reading import read_json
 from ddpm.tracking import open_client
 from ddpm.workplace import Workplace
 
@@ -40,6 +41,7 @@ class Contender:
     version: int
     report: Report
     tags: dict[str, str]
+    measured_here: bool = False  # whether the report is in the store
 
     @property
     def reference(self) -> str:
@@ -68,27 +70,27 @@ def contender(place: Workplace, name: str, version: int, log: list[Entry] | None
     measured = (report["protocol"].get("generation") or {}).get(WEIGHTS_TAG)
     if measured is None or measured != tags.get(WEIGHTS_TAG, measured):
         raise Damaged(f"model: the report of {name} version {version} is of other weights than its own; {_ANEW}")
-    _require_stored(place, name, version, report)
-    return Contender(name, version, report, tags)
+    measured_here = bool(place.store_uri) and is_stored(place.store, report, f"the report of {name} version {version}")
+    return Contender(name, version, report, tags, measured_here)
 
 
 _ANEW = "evaluate its checkpoint, delete that version in MLflow, and register the checkpoint with the new report"
 
 
-def _require_stored(place: Workplace, name: str, version: int, report: Report) -> None:
-    """Raise Refused where the store has this report, and it says something else."""
-    key = report.get("key")
-    if not key or not place.store_uri:
-        return
-    try:
-        kept = read_json(place.store, f"{key}.json", dict[str, Any], "remove it, and evaluate again")
-    except Missing:  # it was measured with another store, or by an earlier release
-        return
-    for field, value in kept.items():
-        if cast(dict[str, Any], report).get(field) != value:
-            raise Refused(
-                f"the report of {name} version {version} is not the one that was measured: it has another {field} than {place.store.uri(f'{key}.json')}; {_ANEW}"
-            )
+def weighed(
+    place: Workplace, candidate: Contender, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings
+) -> Contender:
+    """The candidate with a report that an evaluation wrote into the store: its own, or a new one.
+
+    A report of an earlier release is left as it is, and the decision says so.
+    """
+    if candidate.measured_here or not is_findable(candidate.report):
+        return candidate
+    place.progress.say(
+        f"the report of {candidate.name} version {candidate.version} is not in {place.store.root}, so nobody knows who wrote it: the version is measured again"
+    )
+    report = _measured(place, candidate, dataset_uri, settings, drawing)
+    return dataclasses.replace(candidate, report=report, measured_here=True)
 
 
 def contest(
@@ -98,6 +100,9 @@ def contest(
     """What the gate says of a version, by the log as it stands: against the champion, or, where that is gone, against the
     one before it. One that would be promoted must draw its recorded sample again, which `verified` tries."""
     decision = _by_figures(place, candidate, log, dataset_uri, settings, drawing)
+    if not is_findable(candidate.report):
+        why = f"{decision.why}; its report is one of an earlier release, and nobody can tell who wrote it"
+        decision = dataclasses.replace(decision, why=why)
     if not decision.promote:
         return decision
     found = verified()
@@ -150,7 +155,14 @@ def _measured_alike(
         return champion.report
     except Refused as problem:
         place.progress.say(f"the champion, version {champion.version}, is measured again: {problem}")
-    model, data = resolve(champion.reference, place.tracking_uri), open_dataset(dataset_uri)
+    return _measured(place, champion, dataset_uri, settings, drawing)
+
+
+def _measured(
+    place: Workplace, one: Contender, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings
+) -> Report:
+    """The report on a version's pictures, made now or found in the store."""
+    model, data = resolve(one.reference, place.tracking_uri), open_dataset(dataset_uri)
     return evaluate(model, data, settings, drawing, place.store, place.progress)
 
 

@@ -15,7 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 from ddpm.data.manifest import read_manifest
 from ddpm.errors import WrongInput
@@ -24,7 +24,7 @@ from ddpm.evaluation.report import Generation, Report, number_in
 from ddpm.model.model import Model
 from ddpm.places import without_file_scheme
 from ddpm.registry.card import Provenance, card
-from ddpm.registry.catalogue import FILES_TAG, WEIGHTS_TAG, find, open_registry, versions
+from ddpm.registry.catalogue import FILES_TAG, REPORT_TAG, WEIGHTS_TAG, find, open_registry, versions
 from ddpm.registry.contents import contents_of
 from ddpm.registry.folder import (
     AGAIN,
@@ -67,11 +67,13 @@ PYFUNC = Path(__file__).parent / "pyfunc.py"
 
 
 class Registered(TypedDict):
-    """A version of a registered model. Not `new`: its weights were registered before, by another run."""
+    """A version of a registered model. Not `new`: its weights were registered before, by another run; then it may have
+    another report than the one that was to be registered."""
 
     name: str
     version: int
     new: bool
+    other_report: NotRequired[bool]
 
 
 def register(
@@ -86,7 +88,8 @@ def register(
     """Make a checkpoint's averaged weights and their report a version of `name`.
 
     Weights that are a version of that name already are not registered again: that version stays as it is, with its
-    report, and `new` is false unless it was this very run that registered it.
+    report, and `new` is false unless it was this very run that registered it. `other_report` says where that report is
+    another one.
 
     Args:
         guide: a reference to the weaker model that guided the pictures of the report; the version carries its weights.
@@ -119,7 +122,12 @@ def register(
         client.create_registered_model(name)
     for number, version in sorted(versions(client, name).items()):
         if version.tags.get(WEIGHTS_TAG) == sha256:
-            return {"name": name, "version": number, "new": tags.get("run_name", "") == version.tags.get("run_name")}
+            before: Registered = {
+                "name": name, "version": number, "new": tags.get("run_name", "") == version.tags.get("run_name"),
+            }  # fmt: skip
+            if not _is_report_of(version.tags, report):
+                before["other_report"] = True
+            return before
     if run_id is None:
         experiment = open_experiment(client, tracking_uri, name)
         run_id = client.create_run(experiment, run_name="registered by hand").info.run_id
@@ -132,6 +140,7 @@ def register(
         "dataset_uri": facts.get("dataset_uri") or "",
         "lineage": "; ".join(map(in_words, facts.get("lineage", []))),
         **tags,
+        REPORT_TAG: report.get("sha256", ""),
         WEIGHTS_TAG: sha256,
         FILES_TAG: hashlib.sha256(contents.files[LIST]).hexdigest(),
     }
@@ -149,6 +158,25 @@ def register(
     words = card(contents.model, f"models:/{name}/{number}", "ema", report, origin, grid, short=True)
     client.update_model_version(name, str(number), description=words[:DESCRIPTION])
     return {"name": name, "version": number, "new": True}
+
+
+def _is_report_of(tags: Mapping[str, str], report: Report) -> bool:
+    """Whether a version was registered with this report; by its figures, where the version has not the report's seal."""
+    if REPORT_TAG in tags:
+        return tags[REPORT_TAG] == report.get("sha256")
+    return all(tags.get(name, of) == of for name, of in _figures_of(report).items())
+
+
+def _figures_of(report: Report) -> dict[str, str]:
+    return {name: f"{value:.6g}" for name in (*DECISIVE, "precision") if (value := number_in(report, name)) is not None}
+
+
+def told(facts: Registered) -> str:
+    """What a person is to know of a registration, in a line."""
+    version = f"{facts['name']} version {facts['version']}"
+    if facts.get("other_report"):
+        return f"the same weights are {version} already, with another report; it stays as it is, and `ddpm promote` goes by what the store has measured; where this report is to be the version's, delete that version in MLflow and register again"
+    return f"registered as {version}" if facts["new"] else f"the same weights were registered before, as {version}"
 
 
 def _provenance(facts: Manifest, tags: Mapping[str, str]) -> Provenance:
@@ -176,7 +204,7 @@ def provenance_of(tracking_uri: str, name: str, version: int) -> Provenance:
 def _filters(model: Model, report: Report, origin: Provenance) -> dict[str, str]:
     """What people look for versions by."""
     return {
-        **{name: f"{value:.6g}" for name in (*DECISIVE, "precision") if (value := number_in(report, name)) is not None},
+        **_figures_of(report),
         "metric": report["metric"],
         "image_size": str(model.image_size),
         "channel_mults": model.settings.channel_mults,

@@ -1,9 +1,10 @@
 """The table of models that `ddpm rank` takes, as people's programs save it.
 
 Columns model, fid, kid and, if they are there, parameters and n (of how many pictures), by whatever case; others are
-not looked at. fid and kid may be called by their features, fid_768 and kid_768. Between cells there are commas,
-semicolons or tabs, whichever the first line has; a byte order mark may stand before it, as Excel writes one. Where
-cells are not parted by commas, a comma may be a number's decimal sign.
+not looked at. fid and kid may be called by their features, fid_768 and kid_768, and say n themselves, as our own tables
+do: fid_768 (n=128). Between cells there are commas, semicolons or tabs, whichever the first line has; before it a byte
+order mark may stand, as Excel writes one, and a line `sep=;`, as Excel reads one. Where cells are not parted by commas, a
+comma may be a number's decimal sign.
 """
 
 from __future__ import annotations
@@ -17,9 +18,16 @@ from pathlib import Path
 
 from ddpm.errors import Refused, WrongInput
 from ddpm.evaluation.figures.numbers import distance_name
+from ddpm.fields import shown
+from ddpm.plain_files import read_plain
 from ddpm.search.ranking import Candidate
 
-NEEDED = {"model": "model", "fid": r"fid(_\w+)?", "kid": r"kid(_\w+)?"}  # by what they may be called
+# By what they may be called: with their features, and with the number of pictures.
+NEEDED = {
+    "model": "model",
+    **{name: rf"{name}(?P<of>_\w+)?(?: ?\(n ?= ?(?P<n>[0-9][0-9,]*)\))?" for name in ("fid", "kid")},
+}
+SEPARATOR = re.compile(r"sep=(?P<sign>[,;\t])\r?\n")  # Excel's own line, before all others
 SEPARATORS = (",", ";", "\t")
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -39,24 +47,29 @@ def read_candidates(path: Path) -> Candidates:
     Raises WrongInput, with the row, for a file that is no such table; Refused for figures that do not compare.
     """
     text = _text(path).lstrip("\r\n")
-    separator = max(SEPARATORS, key=text.partition("\n")[0].count)
+    if told := SEPARATOR.match(text):
+        text = text[told.end() :].lstrip("\r\n")
+    separator = told["sign"] if told else max(SEPARATORS, key=text.partition("\n")[0].count)
     try:
         names, *rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator)) or [[]]
     except csv.Error:
         raise _no_table(path) from None
     columns = [name.strip().lower() for name in names]
-    called = {}
+    called: dict[str, re.Match[str]] = {}
     for name, pattern in NEEDED.items():
-        fitting = [column for column in columns if re.fullmatch(pattern, column)]
+        fitting = [fits for column in columns if (fits := re.fullmatch(pattern, column))]
         if len(fitting) != 1:
             raise WrongInput(
                 f"{path} has {'more than one' if fitting else 'no'} column {name}; its first line must name model, fid, kid and, if you like, parameters and n"
             )
         called[name] = fitting[0]
-    metric = called["fid"]
-    if metric.removeprefix("fid") != called["kid"].removeprefix("kid"):
-        raise Refused(f"{path}: {metric} and {called['kid']} are of different features; give both of the same")
-    found, counts = [], set()
+    of = called["fid"]["of"] or ""
+    if of != (called["kid"]["of"] or ""):
+        raise Refused(
+            f"{path}: fid{of} and kid{called['kid']['of'] or ''} are of different features; give both of the same"
+        )
+    found: list[Candidate] = []
+    counts = {int(n.replace(",", "")) for name in ("fid", "kid") if (n := called[name]["n"])}
     for row in rows:
         cells = [cell.strip() for cell in row]
         if not any(cells):
@@ -67,22 +80,25 @@ def read_candidates(path: Path) -> Candidates:
                 f"{where} has {len(cells)} cells and the first line {len(columns)}; numbers with a decimal comma want semicolons between cells"
             )
         cell = dict(zip(columns, cells, strict=True))
+        if not cell["model"]:
+            raise WrongInput(f"{path}: row {len(found) + 1} has no model; name each, so that the best one can be told")
         try:
-            fid, kid = (_number(cell[called[name]], separator) for name in ("fid", "kid"))
-            found.append(Candidate(cell["model"], fid, kid, int(cell.get("parameters") or 0)))
-            counts.add(int(cell.get("n") or 0))
+            fid, kid = (_number(cell[called[name][0]], separator) for name in ("fid", "kid"))
+            found.append(Candidate(cell["model"], fid, kid, _whole(cell.get("parameters", ""))))
+            if "n" in cell or not counts:
+                counts.add(_whole(cell.get("n", "")))
         except ValueError as problem:
             raise WrongInput(f"{where}: {problem}; fid and kid are numbers, parameters and n whole ones") from None
     if len(counts) > 1:
         least, most = min(counts) or "an unknown number", max(counts)
         raise Refused(f"{path}: figures of {least} and of {most} pictures do not compare; measure all with the same n")
     n = next(iter(counts), 0)
-    return Candidates(found, distance_name("fid", metric, n), distance_name("kid", metric, n))
+    return Candidates(found, distance_name("fid", f"fid{of}", n), distance_name("kid", f"fid{of}", n))
 
 
 def _text(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        data = read_plain(path)
         return data.decode("utf-16" if data.startswith(UTF16) else "utf-8-sig")
     except OSError as problem:
         raise WrongInput(
@@ -100,3 +116,11 @@ def _no_table(path: Path) -> WrongInput:
 
 def _number(cell: str, separator: str) -> float:
     return float(cell if separator == "," else cell.replace(",", "."))  # "1.234,5" is no number: which sign is which?
+
+
+def _whole(cell: str) -> int:
+    """A whole number from 0, however a program wrote it (`128.0`, `128,0`); 0 for an empty cell."""
+    number = re.fullmatch("([0-9]{1,18})([.,]0*)?", cell or "0")
+    if not number:
+        raise ValueError(f"{shown(cell)} is no whole number")
+    return int(number[1])

@@ -20,13 +20,14 @@ from ddpm.settings.model import OBJECTIVES, SCHEDULES, ModelSettings, parse_mult
 from ddpm.settings.registry import RegistrySettings
 from ddpm.settings.search import CHOICES, SearchSettings
 from ddpm.settings.train import TrainSettings, require_one_weight
-from ddpm.settings.words import NAME, NAME_FORM, require_name
+from ddpm.settings.words import LARGEST_SEED, NAME, NAME_FORM, require_name, require_seeds
 
 __all__ = [
     "CHOICES",
     "CHURNING",
     "EXTRACTORS",
     "FORMAT_VERSION",
+    "LARGEST_SEED",
     "NAME",
     "NAME_FORM",
     "OBJECTIVES",
@@ -47,6 +48,7 @@ __all__ = [
     "require_halvable",
     "require_name",
     "require_one_weight",
+    "require_seeds",
 ]
 
 FORMAT_VERSION = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ddpm.fields import Typed, setting
+from ddpm.settings.words import LARGEST_SEED
 
 EXTRACTORS = ["inception", "classifier"]  # ddpm.evaluation.extractors.table has them; `register` adds to them
 INCEPTION_LAYERS = (64, 192, 768, 2048)
@@ -29,7 +30,7 @@ class EvaluateSettings(Typed):
     )
     # Not `n`, which is false to whoever reads YAML 1.1, kubectl for one.
     evaluate_n: int = setting(0, "generated pictures", low=16, high=10**8, zero="as many as training pictures", was="n")
-    sample_seed: int = setting(0, "seed of the first picture; the others' follow it", low=0, high=2**62 - 1)
+    sample_seed: int = setting(0, "seed of the first picture; the others' follow it", low=0, high=LARGEST_SEED)
     seeds: int = setting(
         1,
         "draws of evaluate_n pictures, each from seeds of its own; figures are their means, with their spread",

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from ddpm.errors import WrongInput
 from ddpm.fields import Typed, require, setting
-from ddpm.settings.words import MOST
+from ddpm.settings.words import LARGEST_SEED, MOST
 
 LANGUAGES = ("en", "hu")  # in which the judge can be asked
 
@@ -27,7 +27,7 @@ class JudgeSettings(Typed):
         "", "a data set's URI: pictures of something else; empty: real ones with their tiles shuffled", place=True
     )
     judge_seed: int = setting(
-        0, "seed of the order in which pictures are shown, and of their choice", low=0, high=2**62 - 1
+        0, "seed of the order in which pictures are shown, and of their choice", low=0, high=LARGEST_SEED
     )
     judge_max_tokens: int = setting(
         16,

@@ -11,7 +11,7 @@ from ddpm.errors import WrongInput
 from ddpm.evaluation.report import Report
 from ddpm.progress import Progress
 from ddpm.registry.catalogue import FILES_TAG, find, open_registry
-from ddpm.registry.contest import SAMPLE_RULE, Contender, contender, contest
+from ddpm.registry.contest import SAMPLE_RULE, Contender, contender, contest, weighed
 from ddpm.registry.gate import Decision, Rule
 from ddpm.registry.log import Draft, Entry, ShortFigures, append, entries, standing
 from ddpm.registry.promotion import as_settled, project_aliases, settle
@@ -51,6 +51,7 @@ def promote(
         place.progress.say(entry["why"])
     candidate = contender(place, name, version, log)
     verified = _verified(place, candidate)
+    as_measured = functools.cache(lambda: weighed(place, candidate, dataset_uri, settings, drawing))
     decision = Decision(False, "")
 
     def draft(log: list[Entry]) -> Draft | None:
@@ -66,7 +67,7 @@ def promote(
             if stands or not again:
                 decision = Decision(False, last["why"])
                 return None
-        decision = contest(place, candidate, log, dataset_uri, settings, drawing, verified)
+        decision = contest(place, as_measured(), log, dataset_uri, settings, drawing, verified)
         return {
             "action": "promote" if decision.promote else "challenge",
             "from": champion,
@@ -74,7 +75,7 @@ def promote(
             "why": decision.why,
             "weights_sha256": candidate.weights_sha256,
             "files_sha256": candidate.tags.get(FILES_TAG),
-            "figures": _short(candidate.report),
+            "figures": _short(as_measured().report),
         }
 
     append(place.store, name, draft)
@@ -113,7 +114,7 @@ def try_out(
     client = open_registry(place.tracking_uri, f"models:/{name}/{version}")
     find(client, f"models:/{name}/{version}")
     log = as_settled(place.store, client, name)
-    candidate = contender(place, name, version, log)
+    candidate = weighed(place, contender(place, name, version, log), dataset_uri, settings, drawing)
     verified, champion = _verified(place, candidate), standing(log).get("champion")
     decision = contest(place, candidate, log, dataset_uri, settings, drawing, verified)
     rules = list(decision.rules)

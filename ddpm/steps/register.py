@@ -8,7 +8,7 @@ from typing import Any, cast
 from ddpm.data.ingest import DatasetFacts
 from ddpm.evaluation.report import Report
 from ddpm.progress import Progress
-from ddpm.registry.version import Registered, register
+from ddpm.registry.version import Registered, register, told
 from ddpm.run import FINAL, Run
 from ddpm.steps.task import task
 from ddpm.training.ledger import Trained
@@ -27,6 +27,5 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, trained: Tr
     facts = register(run.plan.tracking_uri, name, trained["checkpoint"], report, run_id, tags)
     with run.tracker.parent() as parent:
         parent.tag("model_version", f"models:/{name}/{facts['version']}")
-    how = "registered as" if facts["new"] else "the same weights were registered before, as"
-    progress.say(f"{how} {name} version {facts['version']}")
+    progress.say(told(facts))
     return facts

@@ -13,6 +13,7 @@ from ddpm.errors import WrongInput
 from ddpm.model.drawing import draw_told
 from ddpm.pictures import grid, png
 from ddpm.registry.version import resolve
+from ddpm.settings import require_seeds
 from ddpm.store import FileStore, Missing
 from ddpm.workplace import Workplace
 
@@ -47,6 +48,7 @@ def sample(
         raise WrongInput(f"n: {n} pictures cannot be drawn; ask for at least 1")
     if seed < 0:
         raise WrongInput(f"seed: {seed} will not do; seeds are whole numbers from 0")
+    require_seeds("seed", seed, n)
     began = time.monotonic()
     loaded = resolve(model, place.tracking_uri)
     if guide:

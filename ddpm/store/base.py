@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from ddpm.errors import WrongInput
 
+MOST_BYTES = 2**36  # of one object that is read at once: 64 GiB, more than the weights of any model here
 UNFINISHED = ".writing-"  # begins the last part of a key that is no object yet: `list` passes over it
 
 
@@ -58,10 +59,10 @@ class Store(ABC):
         """Say that it has answered before, as when a run was configured: from now on its silence is waited out."""
 
     @abstractmethod
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, most: int = MOST_BYTES) -> bytes:
         """The object's bytes; raises Missing, Archived, or Damaged where the store can tell that they are others.
 
-        Whatever `entries` lists can be read, by other programs' keys too.
+        What has more bytes than `most` is not read, nor, in a folder, what is no plain file: it is Damaged. Whatever `entries` lists can be read, by other programs' keys too.
         """
 
     @abstractmethod

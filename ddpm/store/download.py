@@ -18,10 +18,15 @@ from ddpm.store.problems import TryAgain, code_of
 from ddpm.store.transfer import PARTS_AT_ONCE, is_whole
 
 
-def fetch(bucket: Bucket, key: str) -> bytes:
-    """One try at an object's bytes, checked by its ETag. Raises TryAgain, or what botocore does."""
+def fetch(bucket: Bucket, key: str, most: int) -> bytes:
+    """One try at an object's bytes, checked by its ETag. Raises TryAgain, what botocore does, or Damaged for too many."""
     answer = bucket.client.get_object(**bucket.at(key))
     size = answer["ContentLength"]
+    if size > most:
+        answer["Body"].close()
+        raise Damaged(
+            f"{bucket.uri(key)} is no object: it has {size:,} bytes, and {most:,} are the most that are read; move it away"
+        )
     part_bytes = bucket.wire.part_size(size)
     if size > 2 * part_bytes:
         answer["Body"].close()

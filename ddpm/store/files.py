@@ -13,7 +13,18 @@ from typing import BinaryIO
 
 from ddpm.errors import Outage, WrongInput
 from ddpm.places import local_path
-from ddpm.store.base import UNFINISHED, Entry, Missing, Store, checked_key, is_unfinished, require_digest
+from ddpm.plain_files import NoPlainFile, read_plain
+from ddpm.store.base import (
+    MOST_BYTES,
+    UNFINISHED,
+    Damaged,
+    Entry,
+    Missing,
+    Store,
+    checked_key,
+    is_unfinished,
+    require_digest,
+)
 from ddpm.store.tree import walk
 
 
@@ -31,9 +42,9 @@ class FileStore(Store):
         os.unlink(self._finished_file(path, b""))
         return ""
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, most: int = MOST_BYTES) -> bytes:
         with self._reading(key):
-            return self.path(key).read_bytes()
+            return read_plain(self.path(key), most)
 
     @contextlib.contextmanager
     def _reading(self, key: str) -> Iterator[None]:
@@ -41,6 +52,8 @@ class FileStore(Store):
             yield
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise Missing(f"there is no object {self.uri(key)}") from None
+        except NoPlainFile as problem:
+            raise Damaged(f"{self.uri(key)} is no object: {problem.strerror}; move it away") from None
         except OSError as problem:
             raise _said("read", self.path(key), problem) from None
 

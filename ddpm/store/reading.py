@@ -34,18 +34,20 @@ from typing import (
     is_typeddict,
 )
 
-from ddpm.store.base import Damaged, Missing, Store
+from ddpm.plain_files import NoPlainFile, read_plain
+from ddpm.store.base import MOST_BYTES, Damaged, Missing, Store
 
 if TYPE_CHECKING:  # the tasks that read JSON alone need no torch
     from torch import Tensor
 
 SEAL = "seal_sha256"
+JSON_BYTES = 2**28  # that JSON has at most
 T = TypeVar("T")
 
 
 def read_json(store: Store, key: str, kind: type[T], right: str, sha256: str | None = None) -> T:
     """The object at `key` as `kind`: a dict, or the dataclass itself. `right` is what to do where it is damaged."""
-    return parse_json(store.read(key), kind, store.uri(key), right, sha256)
+    return parse_json(store.read(key, JSON_BYTES), kind, store.uri(key), right, sha256)
 
 
 def read_tensors(store: Store, key: str, right: str, sha256: str | None = None) -> dict[str, Tensor]:
@@ -56,9 +58,11 @@ def read_tensors(store: Store, key: str, right: str, sha256: str | None = None) 
 def read_file(path: Path, name: str, right: str, sha256: str | None = None) -> bytes:
     """The bytes of a file on this machine, which messages call `name`."""
     try:
-        data = path.read_bytes()
+        data = read_plain(path, MOST_BYTES)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise Missing(f"{name} is not there; {right}") from None
+    except NoPlainFile as problem:
+        raise Damaged(f"{name} is damaged: {problem.strerror}; {right}") from None
     return checked(data, name, right, sha256)
 
 

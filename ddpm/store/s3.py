@@ -10,7 +10,7 @@ from typing import Any
 
 from ddpm.places import cache_folder
 from ddpm.store.abilities import abilities_of
-from ddpm.store.base import Damaged, Entry, Missing, Store, checked_key, is_unfinished, require_digest
+from ddpm.store.base import MOST_BYTES, Damaged, Entry, Missing, Store, checked_key, is_unfinished, require_digest
 from ddpm.store.bucket import Bucket
 from ddpm.store.download import download, fetch
 from ddpm.store.transfer import Wire, expect
@@ -82,8 +82,8 @@ class S3Store(Store):
         except Missing:
             return False
 
-    def read(self, key: str) -> bytes:
-        return self.bucket.tried("read", key, lambda _: fetch(self.bucket, key))
+    def read(self, key: str, most: int = MOST_BYTES) -> bytes:
+        return self.bucket.tried("read", key, lambda _: fetch(self.bucket, key, most))
 
     def local(self, key: str, sha256: str) -> Path:
         """In the cache, by its digest: fetched once, and again where what lies there is damaged."""

@@ -105,7 +105,7 @@ def _client(wire: Wire, surroundings: tuple[tuple[str, str], ...], process: int)
 
     try:
         # A session of one's own: the default one keeps the credentials that it found first.
-        return boto3.session.Session().client(
+        client = boto3.session.Session().client(
             "s3",
             config=Config(
                 connect_timeout=wire.connect_seconds,
@@ -117,6 +117,8 @@ def _client(wire: Wire, surroundings: tuple[tuple[str, str], ...], process: int)
                 response_checksum_validation="when_required",
             ),
         )
+        endpoint_of(client)  # raises ValueError for a port that is none, with half a password in its words
+        return client
     except (BotoCoreError, ValueError) as problem:
         raise WrongInput(
             f"S3 cannot be used: {type(problem).__name__}; check AWS_PROFILE, AWS_ENDPOINT_URL (http://HOST:PORT) and AWS_DEFAULT_REGION"

@@ -7,6 +7,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ddpm.store.base import MOST_BYTES
 from ddpm.store.bucket import TAKEN, Bucket
 from ddpm.store.download import fetch
 from ddpm.store.problems import TryAgain, code_of
@@ -42,7 +43,7 @@ def _require_arrived(
     """Raise TryAgain unless the object is what was sent; one that we alone created so is removed first."""
     if is_whole(data, answer, part_bytes):
         return
-    if fetch(bucket, key) != data:
+    if fetch(bucket, key, MOST_BYTES) != data:
         if condition:
             bucket.client.delete_object(**bucket.at(key))
         raise TryAgain("what arrived is not what was sent")

@@ -1,7 +1,8 @@
 """The way to MLflow: opened once, and patient in an outage.
 
-A place that does not answer when it is first asked is wrong input, and said at once. One that has answered before, or
-when the run was configured, is away for a while: it is waited for ($DDPM_PATIENCE), and then it is an outage.
+What does not answer is an outage; what answers otherwise than MLflow does is wrong input. A place that does not answer
+when it is first asked may be mistyped, so that is said at once. One that has answered before, or when the run was
+configured, is away for a while: it is waited for ($DDPM_PATIENCE).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ddpm.credentials import masked_url
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.outages import wait_out
 from ddpm.places import require_place
 from ddpm.progress import announce
@@ -120,7 +121,8 @@ class Client:
 def open_client(tracking_uri: str) -> Client:
     """An MLflow client. A fresh SQLite database is migrated first, by one process at a time: several at once crash.
 
-    Raises WrongInput where the place is none, or has never answered and does not; Outage where it has, and stays away.
+    Raises WrongInput where the place is none, or is something else; Outage where it does not answer, after a while if it
+    has answered before.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -151,10 +153,11 @@ def open_client(tracking_uri: str) -> Client:
         OSError,
         sqlite3.Error,
     ) as problem:  # ImportError: a driver not there
-        words = away(problem, tracking_uri) or " ".join(str(problem).split())[:160]
-        raise WrongInput(
-            f"tracking_uri: MLflow at {masked_url(tracking_uri)} cannot be used ({words}); start it, or give another"
-        ) from None
+        where = f"tracking_uri: MLflow at {masked_url(tracking_uri)}"
+        if words := away(problem, tracking_uri):
+            raise Outage(f"{where} does not answer ({words}); start it, or give another") from None
+        words = " ".join(str(problem).split())[:160]
+        raise WrongInput(f"{where} cannot be used ({words}); mend it, or give another") from None
     expect(tracking_uri)
     return Client(inner, tracking_uri)
 

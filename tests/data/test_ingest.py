@@ -101,6 +101,18 @@ def test_bad_files_are_quarantined_by_name_and_duplicates_reported(tmp_path):
     assert facts["n"] + facts["held_out"] == 81
 
 
+@pytest.mark.parametrize("bad", [1, 3, 5])
+def test_of_bad_files_as_many_are_named_as_the_line_says(tmp_path, bad):
+    for number in range(bad):
+        (tmp_path / "in" / f"bad{number}.jpg").parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / f"bad{number}.jpg").write_bytes(b"?")
+    with pytest.raises(WrongInput, match=rf"source: {bad} of {bad} pictures cannot be used") as problem:
+        publish(tmp_path / "in", tmp_path / "store")
+    said = str(problem.value)
+    assert said.count(".jpg (") == min(bad, 3) and "…" not in said
+    assert (") and 2 more; mend or remove them" if bad == 5 else "); mend or remove them") in said
+
+
 def test_too_many_bad_files_are_refused_and_nothing_is_published(tmp_path):
     photographs(tmp_path / "in")
     for number in range(5):

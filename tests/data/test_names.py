@@ -74,6 +74,41 @@ def test_an_archives_names_are_relative_paths_however_they_are_written(tmp_path,
     assert understood(archive(tmp_path / f"x.{ending}", names))[0] == PLAIN
 
 
+@pytest.mark.parametrize("ending", ["zip", "tar", "folder"])
+def test_a_colon_in_a_name_is_a_colon(tmp_path, ending):
+    pack = folder if ending == "folder" else archive
+    names, _ = understood(
+        pack(tmp_path / f"x.{ending}", ["a:b/1.png", "c:/2.png", "10:30/3.png"][:: 2 if ending != "folder" else 1])
+    )
+    assert names["a:b/1.png"] == "a:b" and names["10:30/3.png"] == "10:30"
+    if ending != "folder":
+        with pytest.raises(WrongInput, match="absolute path"):
+            parse(pack(tmp_path / f"y.{ending}", ["c:/2.png"])).open()
+
+
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar", "folder"])
+def test_a_class_that_is_written_in_two_ways_is_one_and_files_stay_two(tmp_path, ending):
+    pack = folder if ending == "folder" else archive
+    written = [f"{NFC}/0.png", f"{NFD}/0.png", f"{NFD}/1.png", "dog/2.png"]
+    names, found = understood(pack(tmp_path / f"x.{ending}", written))
+    assert names == {written[0]: NFC, written[1]: NFC, written[2]: NFC, "dog/2.png": "dog"}
+    assert found.notes == [
+        f"the class {NFC} is written in 2 ways that look alike (Unicode's NFC and NFD): it is one class",
+        f"the name of 1 file differs from another's in nothing but how accents are written (NFC, NFD): {NFC}/0.png; all are taken",
+    ]
+    names, found = understood(pack(tmp_path / f"y.{ending}", [f"{NFD}/0.png", "dog/2.png"]))
+    assert names[f"{NFD}/0.png"] == NFD and not found.notes, "one spelling stays as it is"
+
+
+def test_two_files_that_are_written_alike_are_refused(tmp_path):
+    source = folder(tmp_path / "in", ["a\udce9.png", "a\\xe9.png"])
+    with pytest.raises(WrongInput, match=r"two files that are both written a\\xe9.png; rename one"):
+        parse(source).open()
+
+
 @pytest.mark.parametrize("ending", ["zip", "tar"])
 def test_one_name_written_in_two_ways_is_there_twice_and_hidden_ones_stay_hidden(tmp_path, ending):
     with pytest.raises(WrongInput, match=r"'cat/0.png' is there twice"):
@@ -141,7 +176,14 @@ def test_a_folder_that_holds_all_the_others_is_no_class(tmp_path):
     assert names == {"set/cat/0.png": "set", "set/dog/0.png": "set", "1.png": None}
 
 
-@pytest.mark.parametrize("parts", [("train", "test"), ("Train", "Valid", "test"), ("set/training", "set/val")])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("train", "test"), ("Train", "Valid", "test"), ("set/training", "set/val"), ("train_set", "test_set"),
+        ("train", "holdout"), ("training", "testing"), ("01_train", "02_val"), ("train2017", "val2017"),
+        ("trainset", "Held-Out"), ("train_images", "test data"), ("train_1", "train_2"),
+    ],
+)  # fmt: skip
 def test_the_parts_of_a_data_set_are_no_classes(tmp_path, parts):
     names, found = understood(folder(tmp_path / "in", [f"{part}/{name}" for part in parts for name in PLAIN]))
     assert len(names) == 3 * len(parts) and found.classes == ["cat", "dog"]
@@ -151,7 +193,17 @@ def test_the_parts_of_a_data_set_are_no_classes(tmp_path, parts):
 
 def test_class_folders_beside_one_called_train_are_classes(tmp_path):
     names, found = understood(folder(tmp_path / "in", ["train/0.png", "car/0.png"]))
-    assert set(names.values()) == {"train", "car"} and not found.notes
+    assert set(names.values()) == {"train", "car"}
+    (note,) = found.notes
+    assert note.startswith(
+        "the folder train is called like a part of a data set, and is taken for a class; if it is none"
+    )
+    names, found = understood(
+        folder(tmp_path / "apart", ["test_1/0.png", "test_2/0.png", "trainer/1.png", "valley/2.png"])
+    )
+    assert set(names.values()) == {"test_1", "test_2", "trainer", "valley"}
+    (note,) = found.notes
+    assert note.startswith("the folders test_1, test_2 are called like parts of a data set, and are taken for classes")
     flat, found = understood(folder(tmp_path / "flat", ["train/0.png", "test/1.png"]))
     assert set(flat.values()) == {None} and found.notes
 

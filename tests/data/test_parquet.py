@@ -35,6 +35,10 @@ def named(*names):
     return {"label": {"_type": "ClassLabel", "names": names}}
 
 
+def named_by_number(names):
+    return {"label": {"_type": "ClassLabel", "names": names}}
+
+
 def understood(source):
     found = parse(source).open()
     return [found.classes[p.label] if p.label >= 0 else None for p in found.pictures], " | ".join(found.notes)
@@ -50,15 +54,17 @@ def understood(source):
         (pa.array(["x", "y", None, "x"], pa.string_view()), None, ["x", "y", None, "x"]),
         (pa.array([3, 1, None, 3], pa.uint8()).dictionary_encode(), None, ["3", "1", None, "3"]),
         (pa.array([0, 1, -1, 7]), named("dog", "cat"), ["dog", "cat", None, None]),
+        (pa.array([0, 1, -1, 1]), None, ["0", "1", None, "1"]),
+        (pa.array(["x", "", " ", "x"]), None, ["x", None, None, "x"]),
+        (pa.array([True, False, None, True]), named("no", "yes"), ["yes", "no", None, "yes"]),
+        (pa.array([0, 2, None, 2]), named_by_number({"2": "owl", "0": "dog"}), ["dog", "owl", None, "owl"]),
     ],
 )
 def test_a_class_column_is_used_whatever_its_type(tmp_path, values, features, classes):
     found, notes = understood(write(tmp_path / "a.parquet", features, label=values))
     assert found == classes
     assert "pictures come from the column image, their classes from label" in notes
-    assert (
-        "2 rows have a number that is no class's" if 7 in values.to_pylist() else "1 of 4 pictures have no class"
-    ) in notes
+    assert re.search("[12] rows have a number that is no class's|[12] of 4 pictures have no class", notes)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +87,80 @@ def test_a_column_that_is_not_used_is_said_not_to_be(tmp_path, columns, words):
 def test_of_several_class_columns_the_others_are_named(tmp_path):
     found, notes = understood(write(tmp_path / "a.parquet", label=["x"] * 4, **{"class": ["y"] * 4}))
     assert found == ["x"] * 4 and "their classes from label; not used: class" in notes
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "words"),
+    [
+        (["cat", "", None], ["cat", "1", "2", None], "of label's classes 1, 2 have no name, and go by their number"),
+        (["cat", "dog", "cat"], ["cat", "dog", "cat", None], "of label's classes 0, 2 are all called cat: they are one class"),
+        (["-1", "dog", "owl"], ["-1", "dog", "owl", None], "from label"),
+        ({"cat": 0}, ["0", "1", "2", "3"], "names of label's classes are not used: they are {'cat': 0}, and no list"),
+        ("cats.txt", ["0", "1", "2", "3"], "names of label's classes are not used: they are 'cats.txt'"),
+        (None, ["0", "1", "2", "3"], "names of label's classes are not used: there are none"),
+    ],
+)  # fmt: skip
+def test_odd_names_are_used_as_far_as_they_go_or_said_not_to_be(tmp_path, names, classes, words):
+    found, notes = understood(write(tmp_path / "a.parquet", named_by_number(names), label=[0, 1, 2, 3]))
+    assert found == classes and words in notes
+
+
+def test_texts_that_the_names_do_not_list_are_named(tmp_path):
+    found, notes = understood(write(tmp_path / "a.parquet", named("cat", "dog"), label=["cat", "fox", "dog", "1"]))
+    assert found == ["cat", "fox", "dog", "1"]
+    assert "classes that the names do not list, and that are taken all the same: 1, fox" in notes
+
+
+def test_a_class_that_is_written_in_two_ways_is_one(tmp_path):
+    write(tmp_path / "a.parquet", named("caf\u00e9", "dog"), label=[0, 1, 0, 1])
+    write(tmp_path / "b.parquet", label=["cafe\u0301", "dog", "dog", "dog"])
+    found, notes = understood(f"parquet:{tmp_path}/*.parquet")
+    assert found == ["caf\u00e9", "dog", "caf\u00e9", "dog", "caf\u00e9", "dog", "dog", "dog"]
+    assert "the class caf\u00e9 is written in 2 ways" in notes
+
+
+def test_truth_without_names_beside_numbers_with_names_is_refused(tmp_path):
+    write(tmp_path / "a.parquet", named("cat", "dog"), label=[0, 1, 0, 1])
+    write(tmp_path / "b.parquet", label=[True, False, True, True])
+    with pytest.raises(WrongInput, match=r"b\.parquet has numbers for classes and no names"):
+        parse(f"parquet:{tmp_path}/*.parquet").open()
+
+
+def test_a_column_that_says_no_class_at_all_is_named(tmp_path):
+    for values in ([-1] * 4, [None] * 4, [""] * 4):
+        found, notes = understood(write(tmp_path / "a.parquet", label=pa.array(values)))
+        assert found == [None] * 4 and "no row of the class column says a class" in notes
+
+
+def test_another_file_s_other_column_is_named(tmp_path):
+    write(tmp_path / "a.parquet", label=["x"] * 4)
+    write(tmp_path / "b.parquet", breed=[0, 1, 0, 1], features={"breed": {"_type": "ClassLabel", "names": ["x", "y"]}})
+    found, notes = understood(f"parquet:{tmp_path}/*.parquet")
+    assert found == ["x"] * 4 + ["x", "y"] * 2
+    assert "the classes of b.parquet come from another column, breed" in notes
+
+
+@pytest.mark.parametrize("name", ["image", "label"])
+def test_two_columns_of_one_name_are_refused_where_it_is_theirs(tmp_path, name):
+    columns = {"image": pa.array([png()]), "label": pa.array(["x"]), "other": pa.array([1])}
+    table = pa.Table.from_arrays([*columns.values(), columns[name]], names=[*columns, name])
+    pq.write_table(table, tmp_path / "a.parquet")
+    for ask in (parse(f"parquet:{tmp_path}/a.parquet").check, parse(f"parquet:{tmp_path}/a.parquet").open):
+        with pytest.raises(
+            WrongInput, match=f"a.parquet has several columns (named {name}|that may hold pictures, {name})"
+        ):
+            ask()
+    pq.write_table(
+        pa.Table.from_arrays([*columns.values(), columns["other"]], names=[*columns, "other"]), tmp_path / "a.parquet"
+    )
+    assert understood(f"parquet:{tmp_path}/a.parquet")[0] == ["x"]
+
+
+def test_two_parts_of_one_name_in_a_picture_are_refused(tmp_path):
+    parts = pa.StructArray.from_arrays([pa.array([png()]), pa.array([b"x"])], names=["bytes", "bytes"])
+    pq.write_table(pa.table({"image": parts}), tmp_path / "a.parquet")
+    with pytest.raises(WrongInput, match="several"):
+        parse(f"parquet:{tmp_path}/a.parquet").open()
 
 
 def test_each_files_numbers_are_read_by_its_own_names(tmp_path):

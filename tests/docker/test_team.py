@@ -218,7 +218,7 @@ def test_a_model_is_its_owners_until_she_lets_another_in(ready, run, ann, as_use
     made = ready.run("accounts", "python", "docker/provision.py", "account", "ben", said="the-password-of-ben\n")
     assert made.returncode == 0, made.stderr
     page = (ROOT / "docs" / "team.md").read_text()
-    address, body = re.search(r"curl --user ann (http\S+) --json \\\n +'(.*)'\n", page).groups()
+    body, address = re.search(r"curl --user ann --json \\\n +'([^']*)' \\\n +(http\S+)\n", page).groups()
     ben = as_user("ben", "the-password-of-ben")
     with pytest.raises(MlflowException, match="Permission denied"):
         ben.set_registered_model_alias("ddpm-digits", "challenger", "1")

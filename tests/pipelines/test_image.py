@@ -67,7 +67,7 @@ def run_step(engine, moto, tmp_path, monkeypatch):  # noqa: F811
             "tracking_uri": "sqlite:////shared/mlflow/mlflow.db",
             "study_storage": "/shared/optuna/journal.log",
         }
-        plan, _ = gather("digits", "", name, parse_changes(TINY), places)
+        plan, _ = gather("digits", "", name, parse_changes("", TINY), places)
         return plan
 
     return run, configure

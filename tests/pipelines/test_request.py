@@ -55,14 +55,14 @@ def test_data_that_is_nothing(data):
 
 
 def test_the_words_that_ask_again_ask_for_the_same():
-    changes = {"mults_choices": "1-2 1-2-4", "trials": "2"}
+    changes = {"mults_choices": "1-2 1-2-4", "trials": "2", "weights": "it's; a $file", "store": "a#b", "score_n": ""}
     words = shlex.split(words_of("quick", "./it's mine", "r", changes, "docker"))
     assert words[:2] == ["make", "run"]
     asked = dict(word.split("=", 1) for word in words[2:])
     assert {key: asked[key] for key in ("PRESET", "RUN_NAME", "DATA", "RUNNER")} == {
         "PRESET": "quick", "RUN_NAME": "r", "DATA": "./it's mine", "RUNNER": "docker",
     }  # fmt: skip
-    assert parse_changes(shlex.split(asked["SET"])) == changes
+    assert parse_changes(asked["SET"]) == changes
 
 
 @pytest.mark.parametrize("name", ["training", "training#10", "training/000000000256/checkpoint.json"])

@@ -1,5 +1,7 @@
 """Checkpoints to register."""
 
+import hashlib
+import json
 import shutil
 
 import pytest
@@ -44,8 +46,9 @@ def report_of():
         generation = {
             "weights_sha256": read_facts(uri)["sha256"]["ema.safetensors"], "sampler": "ddim", "sampling_steps": 5,
         }  # fmt: skip
+        key = hashlib.sha256(json.dumps([uri, fid, kid, known]).encode()).hexdigest()
         return {
-            "metric": "fid_classifier", "fid": fid, "fid_std": 0.1, "kid": kid, "kid_std": 0.01, "n": 64,
+            "key": f"reports/{key}", "metric": "fid_classifier", "fid": fid, "fid_std": 0.1, "kid": kid, "kid_std": 0.01, "n": 64,
             "copying": {"share": 0.0, "share_held_out": 0.0, "excess_low": -0.1},
             "noise_floor": {"fid": 0.1, "kid": 0.0}, "protocol": {"measurement": known, "generation": generation},
         }  # fmt: skip

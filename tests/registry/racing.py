@@ -56,7 +56,9 @@ def make_versions(folder: Path) -> None:
                 },
             },
         }  # fmt: skip
+        report["key"] = f"reports/{number:064d}"
         register(places(folder)[0], "m", uri, report, None, {})
+        open_store(places(folder)[1]).create(f"{report['key']}.json", json.dumps(report).encode())
 
 
 def act(folder: Path, seed: int, acts: int) -> dict[str, int]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from measured import keep_report
 from safetensors.torch import save
 
 from ddpm.cli import main
@@ -50,6 +51,7 @@ def published(store):
 
 
 def decide_on(store, place, version, dataset="unused", **settings):
+    keep_report(store, place, version)
     where = Workplace(Quiet(), store.root, place)
     return promote(where, "m", version, dataset, EvaluateSettings(**settings), DrawSettings(), again=False)
 
@@ -157,6 +159,98 @@ def test_a_report_other_than_the_stores_is_refused(checkpoints, place, store, re
         decide_on(store, place, 1)
 
 
+class Heard(Quiet):
+    """What a person is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize("key", ["reports/" + "b" * 64, "registry/other/000001", None])
+def test_a_report_that_no_evaluation_wrote_into_the_store_is_not_weighed(
+    checkpoints, place, store, report_of, monkeypatch, key
+):
+    """However well it is forged: another key, that of another object, or none, and the digest made anew."""
+    measured = report_of(checkpoints[0], fid=9.0)
+    store.write(f"{measured['key']}.json", json.dumps(measured).encode())
+    store.write("registry/other/000001.json", json.dumps({"metric": measured["metric"]}).encode())
+    forged = {**measured, "fid": 0.0001, "key": key}
+    if key is None:
+        del forged["key"]
+    forged["sha256"] = seal(forged)
+    register(place, "m", checkpoints[0], forged, None, {})
+    asked = []
+
+    def evaluate(model, data, *rest):
+        asked.append((model.origin.reference, data))
+        return measured
+
+    monkeypatch.setattr("ddpm.registry.contest.evaluate", evaluate)
+    monkeypatch.setattr("ddpm.registry.contest.open_dataset", lambda uri: uri)
+    heard = Heard()
+    where = Workplace(heard, store.root, place)
+    for _ in range(2):
+        promote(where, "m", 1, "the-data-set", EvaluateSettings(), DrawSettings(), again=False)
+    assert asked == [("models:/m/1", "the-data-set")], "and no second time where it was decided on"
+    assert entries(store, "m")[0]["figures"]["fid"] == 9.0
+    assert f"the report of m version 1 is not in {store.root}" in heard.lines[0]
+
+
+def test_of_a_report_of_an_earlier_release_the_log_says_that_nobody_can_tell(checkpoints, place, store, report_of):
+    old = report_of(checkpoints[0], fid=2.0)
+    del old["key"]
+    register(place, "m", checkpoints[0], old, None, {})
+    where = Workplace(Quiet(), store.root, place)
+    promote(where, "m", 1, "unused", EvaluateSettings(), DrawSettings(), again=False)
+    (entry,) = entries(store, "m")
+    assert entry["action"] == "promote" and entry["figures"]["fid"] == 2.0
+    assert "other_report" not in register(place, "m", checkpoints[0], old, None, {})
+    measured = report_of(checkpoints[0], fid=9.0)
+    assert register(place, "m", checkpoints[0], {**measured, "sha256": seal(measured)}, None, {})["other_report"]
+    assert entry["why"] == (
+        "the first version of this model; its report is one of an earlier release, and nobody can tell who wrote it"
+    )
+
+
+def test_who_registers_a_report_is_told_whether_it_was_measured_here(
+    checkpoints, place, store, report_of, tmp_path, capsys
+):
+    def registered(report):
+        (tmp_path / "report.json").write_text(json.dumps(report))
+        words = [
+            "register",
+            "--checkpoint",
+            checkpoints[0],
+            "--report",
+            str(tmp_path / "report.json"),
+            "--model-name",
+            "m",
+        ]
+        status = main([*words, "--store", store.root, "--tracking-uri", place, "--json"])
+        out, err = capsys.readouterr()
+        return status, json.loads(out or "null"), err
+
+    measured = report_of(checkpoints[0], fid=9.0)
+    measured["sha256"] = seal(measured)
+    forged = {**measured, "fid": 0.0001, "key": "reports/" + "b" * 64}
+    forged["sha256"] = seal(forged)
+    status, facts, said = registered(forged)
+    assert (status, facts["version"]) == (0, 1) and f"the report is not in {store.root}" in said
+    store.write(f"{measured['key']}.json", json.dumps(measured).encode())
+    status, facts, said = registered(measured)
+    assert (status, facts) == (0, {"name": "m", "version": 1, "new": False, "other_report": True})
+    assert "the same weights are m version 1 already, with another report; " in said
+    assert "delete that version in MLflow and register again" in said and "is not in" not in said
+    again = {**measured, "fid": 0.0001}
+    status, facts, said = registered({**again, "sha256": seal(again)})
+    assert (status, facts) == (3, None) and "report is not the one that was measured: it has another fid than" in said
+    open_client(place).delete_model_version("m", "1")
+    assert registered(measured)[1] == {"name": "m", "version": 2, "new": True}
+
+
 # -- files that are not what was registered ----------------------------------------------------------------------------
 
 
@@ -212,6 +306,7 @@ def test_a_dry_run_says_every_rule_and_changes_nothing(checkpoints, place, store
     data = published("digits", pictures(1))["dataset_uri"]
     for number, uri in enumerate(checkpoints, 1):
         register(place, "m", uri, report_of(uri, fid=2.0 + number), None, {})
+        keep_report(store, place, number)
 
     def tried(version):
         words = ["promote", "--dry-run", "--model-name", "m", "--version", version, "--dataset", data]

@@ -172,3 +172,26 @@ def test_the_page_shows_the_log_by_itself(store, tmp_path, capsys):
     store.write("registry/m/000002.json", b"")
     assert main(["history", "--model-name", "m", "--store", store.root, "--html", str(file)]) == 3
     assert "The log is damaged." in file.read_text() and "000002.json is damaged: it is empty" in file.read_text()
+
+
+CONTROLS = "\x1b[2J\x1b]0;owned\x07\n\r\x00\x85\u202e\u2028"
+
+
+def test_the_page_and_the_terminal_show_what_a_name_holds_and_obey_none_of_it(store, tmp_path, capsys, monkeypatch):
+    """Names of people and of files, and the reasons that they gave, with what clears a screen or turns text round."""
+    monkeypatch.setattr("ddpm.registry.log.user_name", lambda: f"ann{CONTROLS}<b>")
+    append(store, "m", lambda log: {**entry("promote", None, 1), "why": f"because{CONTROLS}&<i>"})
+    stray = CONTROLS.replace("\x00", "").replace("/", "")
+    (tmp_path / "store" / "registry" / "m" / f"{stray}.json").write_text("{}")
+    file = tmp_path / "log.html"
+    assert main(["history", "--model-name", "m", "--store", store.root, "--html", str(file)]) == 0
+    page, (out, err) = file.read_text(encoding="utf-8"), capsys.readouterr()
+    for text in (page, out, err):
+        assert not {character for character in text if character in CONTROLS and character != "\n"} - {*"[2J]0;owned"}
+    shown = r"\x1b[2J\x1b]0;owned\x07\n\r\x00\x85\u202e\u2028"
+    assert f"<td>ann{shown}&lt;b&gt;</td>" in page and f"because{shown}&amp;&lt;i&gt;</td>" in page
+    assert f"because{shown}&<i>" in out.replace("\\\\", "\\")
+    assert r"\x1b[2J" in err and "is no entry of the log" in err
+    (tmp_path / "store" / "registry" / "m" / "000003.json").write_text("{}")
+    assert main(["history", "--model-name", "m", "--store", store.root, "--html", str(file)]) == 3
+    assert "000002.json is missing" in file.read_text(encoding="utf-8")

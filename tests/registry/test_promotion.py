@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from measured import keep_report
 
 from ddpm.errors import Refused, WrongInput
 from ddpm.progress import Quiet
@@ -22,6 +23,7 @@ def store(tmp_path):
 
 
 def decide_on(store, place, version, again=False):
+    keep_report(store, place, version)
     return promote(
         Workplace(Quiet(), store.root, place), "m", version, "unused", EvaluateSettings(), DrawSettings(), again
     )
@@ -166,6 +168,7 @@ def test_a_champion_that_was_measured_otherwise_is_measured_again(checkpoints, p
     register(place, "m", checkpoints[1], report_of(checkpoints[1]), None, {})
     monkeypatch.setattr("ddpm.registry.contest.evaluate", evaluate)
     monkeypatch.setattr("ddpm.registry.contest.open_dataset", lambda uri: uri)
+    keep_report(store, place, 2)
     assert promote(
         Workplace(Quiet(), store.root, place), "m", 2, "the-data-set", EvaluateSettings(), DrawSettings(), again=False
     )["promoted"]

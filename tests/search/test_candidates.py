@@ -29,9 +29,30 @@ def table(folder, data):
         TABS.replace(".", ",").encode("utf-16"),
         PLAIN.replace("\n", "\r\n") + "\r\n,,,\r\n",
         "\n" + PLAIN.replace("model,fid,kid", " Model, FID, KID ").replace(",12.5", ", 12.5"),
+        "sep=,\r\n" + PLAIN.replace("\n", "\r\n"),
+        b"\xef\xbb\xbfsep=;\n" + SEMICOLONS.encode(),
+        "sep=\t\n\n" + TABS,
+        PLAIN.replace("900", "900.0"),
+        SEMICOLONS.replace("900", "900,0"),
         'kid,note,model,fid,parameters\n0.01,"old, but good",a,12.5,900\n0.02,,b,10.1,0\n',
     ],
-    ids=["plain", "mark", "semicolons", "excel-de", "points", "tabs", "unicode-text", "crlf", "spaces", "order"],
+    ids=[
+        "plain",
+        "mark",
+        "semicolons",
+        "excel-de",
+        "points",
+        "tabs",
+        "unicode-text",
+        "crlf",
+        "spaces",
+        "excel-sep",
+        "excel-sep-de",
+        "sep-tab",
+        "floats",
+        "decimal-comma",
+        "order",
+    ],
 )
 def test_however_it_was_saved(tmp_path, data):
     assert table(tmp_path, data) == FOUND
@@ -48,6 +69,10 @@ def test_however_it_was_saved(tmp_path, data):
         ("model;fid;kid\na;1.234,5;0,1\n", "row of a: .*1.234.5"),
         ("model,fid,kid\na,low,0.1\n", "row of a: .*low"),
         ("model,fid,kid,parameters\na,1,0.1,2.5\n", "row of a: .*2.5"),
+        ("model,fid,kid,n\na,1,0.1,128.5\n", "row of a: '128.5' is no whole number"),
+        ("model,fid,kid,n\na,1,0.1,-1\n", "row of a: '-1' is no whole number"),
+        ("model,fid,kid\na,1,0.1\n,2,0.2\n", "row 2 has no model; name each"),
+        ('model,fid,kid\n"  ",2,0.2\n', "row 1 has no model"),
         (b"PK\x03\x04\xff\xfe\x00", "no CSV file"),
         ('model,fid,kid\n"' + "a" * 200_000, "no CSV file"),
     ],
@@ -61,6 +86,14 @@ def test_figures_are_called_by_their_features_and_their_number_of_pictures(tmp_p
     table(tmp_path, "model,FID_768,KID_768,n\na,1,0.1,128\nb,2,0.2,128\n")
     found = read_candidates(tmp_path / "table.csv")
     assert (found.fid, found.kid) == ("fid_768 (n=128)", "kid_768 (n=128)")
+    for header, n in (("fid (n=128),kid (n=128)", "128"), ("fid (n=1,605),kid", "1605"), ("FID(N = 128),kid", "128.0")):
+        quoted = ",".join(f'"{cell}"' for cell in ("model", *header.rsplit(",", 1), "n"))
+        table(tmp_path, f"{quoted}\na,1,0.1,{n}\n")
+        found = read_candidates(tmp_path / "table.csv")
+        shown = f"{int(float(n))}"
+        assert (found.fid, found.kid) == (f"fid (n={shown})", f"kid (n={shown})")
+    table(tmp_path, "model;fid_768 (n=128);kid_768 (n=128)\na;1;0,1\n")
+    assert read_candidates(tmp_path / "table.csv").kid == "kid_768 (n=128)"
     table(tmp_path, PLAIN)
     assert read_candidates(tmp_path / "table.csv").fid == "fid", "nobody knows of how many"
 
@@ -70,6 +103,9 @@ def test_figures_are_called_by_their_features_and_their_number_of_pictures(tmp_p
     [
         ("model,fid,kid,n\na,1,0.1,64\nb,2,0.2,128\n", "of 64 and of 128 pictures do not compare"),
         ("model,fid,kid,n\na,1,0.1,\nb,2,0.2,128\n", "of an unknown number and of 128 pictures"),
+        ("model,fid (n=64),kid (n=128)\na,1,0.1\n", "of 64 and of 128 pictures"),
+        ("model,fid (n=64),kid,n\na,1,0.1,128\n", "of 64 and of 128 pictures"),
+        ("model,fid (n=64),kid,n\na,1,0.1,\n", "of an unknown number and of 64 pictures"),
         ("model,fid_768,kid_2048\na,1,0.1\n", "different features"),
     ],
 )

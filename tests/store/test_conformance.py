@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ddpm.errors import WrongInput
-from ddpm.store import Missing, open_object, open_store, read_object
+from ddpm.store import Damaged, Missing, open_object, open_store, read_object
 
 
 def test_what_is_written_is_read(store):
@@ -64,6 +64,13 @@ def test_an_empty_object_is_an_object(store):
     assert store.create("empty", b"")
     assert store.read("empty") == b"" and store.exists("empty") and not store.create("empty", b"")
     assert store.local("empty", hashlib.sha256(b"").hexdigest()).read_bytes() == b""
+
+
+def test_an_object_of_more_bytes_than_are_wanted_is_not_read(store):
+    store.write("a/b", b"12345")
+    assert store.read("a/b", 5) == b"12345"
+    with pytest.raises(Damaged, match="a/b is no object: it has 5 bytes, and 4 are the most that are read"):
+        store.read("a/b", 4)
 
 
 def test_a_large_object_goes_and_comes_in_parts(store):

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 import mlflow
 from ddpm import outages
-from ddpm.errors import Outage, WrongInput
+from ddpm.errors import Outage
 from ddpm.tracking import Tracker, client, expect, open_client, patiently, tracked
 from ddpm.tracking.client import Client, away
 from ddpm.tracking.origin import has_gone, process_name
@@ -143,9 +143,9 @@ def test_elsewhere_an_outage_is_waited_out_or_raised(between, no_answer, said, m
     assert said[-1].startswith("it is back, after")
 
 
-def test_a_place_that_never_answered_is_wrong_input_and_one_that_did_is_away(said):
+def test_a_place_that_never_answered_is_an_outage_at_once_and_one_that_did_is_waited_for(said):
     with pytest.raises(
-        WrongInput, match=r"tracking_uri: MLflow at http://127.0.0.1:9 cannot be used \(connection refused\)"
+        Outage, match=r"tracking_uri: MLflow at http://127.0.0.1:9 does not answer \(connection refused\)"
     ):
         open_client(NOWHERE)
     assert said == [], "at the start nobody waits"
@@ -156,7 +156,7 @@ def test_a_place_that_never_answered_is_wrong_input_and_one_that_did_is_away(sai
 
 
 def test_a_database_over_a_network_is_asked_once_at_the_start():
-    with pytest.raises(WrongInput, match=r"cannot be used \(connection refused\)"):
+    with pytest.raises(Outage, match=r"does not answer \(connection refused\)"):
         open_client("postgresql+psycopg://u@127.0.0.1:9/mlflow")
 
 

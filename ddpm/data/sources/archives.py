@@ -23,11 +23,11 @@ from typing import IO, Any
 
 from ddpm.data.formats import what_it_is
 from ddpm.data.sources import zips
+from ddpm.data.sources.layout import by_folders
 from ddpm.data.sources.source import (
     Content,
     PassedOver,
     Source,
-    by_folders,
     is_picture,
     no_pictures,
     printable,
@@ -196,6 +196,7 @@ def _plain(file: Path) -> IO[bytes]:
 
 
 PACK = "pack the pictures themselves, by relative paths"
+DRIVE = re.compile("[A-Za-z]:")  # as a whole: `a:b/1.png` lies in a folder that is called a:b
 RENAME = "pack it anew with names in UTF-8, or unpack it and give the folder"
 
 
@@ -209,7 +210,7 @@ def _plain_name(file: Path, name: str) -> str:
     Raises WrongInput where it leads out of the archive.
     """
     parts = printable(name.replace("\\", "/")).split("/")  # then, for `printable` writes bytes with backslashes
-    if (not parts[0] and len(parts) > 1) or parts[0][1:2] == ":":
+    if len(parts) > 1 and (not parts[0] or DRIVE.fullmatch(parts[0])):
         raise _refused(file, name, "is an absolute path")
     if ".." in parts:
         raise _refused(file, name, "leads out of it")

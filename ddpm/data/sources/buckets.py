@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from ddpm.data.sources.layout import by_folders
 from ddpm.data.sources.source import (
     Content,
     PassedOver,
     Source,
-    by_folders,
     is_picture,
+    keep,
     no_pictures,
-    printable,
     within_limit,
 )
 from ddpm.data.sources.spec import Spec, telling
@@ -64,7 +64,7 @@ def from_bucket(uri: str) -> Source:
     passed_over = PassedOver()
     for entry in store.entries(""):
         if is_picture(entry.key):
-            contents[printable(entry.key)] = within_limit(entry.bytes, partial(_read, store, entry.key))
+            keep(contents, uri, entry.key, within_limit(entry.bytes, partial(_read, store, entry.key)))
         else:
             passed_over.add(entry.key)
     if not contents:

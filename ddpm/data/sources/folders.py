@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddpm.data.sources.source import Content, PassedOver, Source, by_folders, is_picture, no_pictures, printable
+from ddpm.data.sources.layout import by_folders
+from ddpm.data.sources.source import Content, PassedOver, Source, is_picture, keep, no_pictures
 from ddpm.data.sources.spec import Spec, path_after, plain_path, telling
 from ddpm.errors import WrongInput
 from ddpm.store import tree
@@ -97,7 +98,7 @@ def from_folder(folder: Path, kind: str = "folder", facts: dict[str, str] | None
     passed_over = PassedOver()
     for name in walk(folder):
         if is_picture(name):
-            contents[printable(name)] = f"{folder}/{name}"
+            keep(contents, folder, name, f"{folder}/{name}")
         else:
             passed_over.add(name)
     return by_folders(kind, contents, facts or {}, passed_over)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from ddpm.data.formats import BY_ENDING
+from ddpm.errors import WrongInput
 
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 NO_CLASS = -1
 MAX_BYTES = 256 * 2**20  # of one picture's file, wherever it lies; more is no picture that anybody trains on
 
 ENDINGS_SHOWN = 6
-# What folders are called that hold parts of one data set, each with the same classes in it.
-PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"}
 
 Content = str | bytes | Callable[[], bytes]  # a file's path; the bytes; or what reads them from where they lie
 
@@ -105,6 +103,13 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
+def keep(contents: dict[str, Content], place: object, name: str, content: Content) -> None:
+    """Add a file by its name as text. Raises WrongInput where another one's is written alike: one would hide the other."""
+    if (said := printable(name)) in contents:
+        raise WrongInput(f"source: {place} holds two files that are both written {said}; rename one of them")
+    contents[said] = content
+
+
 def within_limit(size: int, read: Callable[[], bytes]) -> Callable[[], bytes]:
     """What reads a picture of so many bytes; where they are too many, it raises OSError, and the picture is set aside."""
     return read if size <= MAX_BYTES else partial(_refuse, size)
@@ -121,52 +126,3 @@ def too_large(size: int) -> OSError:
 def name_digest(name: str) -> bytes:
     """What a picture's place is chosen by, in the order of the set and among its shards."""
     return hashlib.sha256(name.encode()).digest()
-
-
-def by_folders(
-    kind: str, contents: Mapping[str, Content], facts: dict[str, Any], passed_over: PassedOver | None = None
-) -> Source:
-    """Pictures by their paths, `class/…/file` or `file`: the first folders are the classes; beside them, there is none.
-
-    Folders that hold everything else are no classes, nor are the parts of a data set (train, test).
-    """
-    contents, notes = _without_wrapping(contents)
-    folders = {name: _folders(name) for name in contents}
-    first = {found[0] for found in folders.values() if found}
-    if {name.lower() for name in first} <= PARTS and (
-        len(first) > 1 or any(len(found) > 1 for found in folders.values())
-    ):
-        folders = {name: found[1:] for name, found in folders.items()}
-        notes.append(
-            f"the folders {', '.join(sorted(first))} are taken for parts of one data set, not for classes: "
-            "all their pictures are taken; name one of them to have it alone"
-        )
-    classes = sorted({found[0] for found in folders.values() if found})
-    number = {name: index for index, name in enumerate(classes)}
-    pictures = [
-        Picture(name, number[folders[name][0]] if folders[name] else NO_CLASS, content)
-        for name, content in sorted(contents.items())
-    ]
-    return Source(kind, classes, pictures, facts, passed_over or PassedOver(), notes)
-
-
-def _folders(name: str) -> list[str]:
-    """Those that a file lies in, outermost first. In a bucket a name may begin with a slash, or hold two in a row."""
-    return [part for part in name.split("/")[:-1] if part not in ("", ".")]
-
-
-OUTERMOST = re.compile(r"(?:\.?/)*[^/]+/")
-
-
-def _without_wrapping(contents: Mapping[str, Content]) -> tuple[Mapping[str, Content], list[str]]:
-    """The pictures by the names that they have below a folder that holds them all, and folders of them; and a note of it."""
-    notes: list[str] = []
-    while True:
-        folders = [_folders(name) for name in contents]
-        if len({found[0] if found else "" for found in folders}) != 1 or min(map(len, folders)) < 2:
-            return contents, notes
-        inside = {OUTERMOST.sub("", name, count=1): content for name, content in contents.items()}
-        if len(inside) < len(contents):
-            return contents, notes
-        notes.append(f"the folder {folders[0][0]} holds all the others: it is no class")
-        contents = inside

@@ -37,7 +37,7 @@ def test_places_are_tried_with_what_the_tasks_are_given(doctor, bucket, moto, po
     ((state, words),) = about(found, "study")
     assert state == OK and words.startswith(f"study: {postgres.url} answers; ")
     ((state, words),) = about(found, "MLflow")
-    assert (status, state) == (3, WRONG) and "cannot be used (connection refused)" in words
+    assert (status, state) == (3, WRONG) and "does not answer (connection refused)" in words
 
 
 @pytest.fixture

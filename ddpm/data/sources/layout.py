@@ -1,0 +1,116 @@
+"""What the folders of a tree mean: classes, parts of one data set, or nothing but a wrapping."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ddpm.data.sources.source import NO_CLASS, Content, PassedOver, Picture, Source
+
+# What folders are called that hold parts of one data set, each with the same classes in it, and the words behind that
+# which say no more: train, train_set, testing-images, val2017, 01_train.
+PARTS = {
+    "train": "train(?:ing)?",
+    "test": "test(?:ing)?",
+    "validation": "val(?:id(?:ation)?)?|dev|eval(?:uation)?",
+    "held_out": "h(?:old|eld)[ _-]?out",
+}
+MORE = "sets?|splits?|data|datasets?|images?|imgs?|pictures?|photos?|files?|part|[0-9]+"
+PART = re.compile(
+    rf"(?:[0-9]{{1,2}}[ _.-]?)?(?:{'|'.join(f'(?P<{kind}>{words})' for kind, words in PARTS.items())})(?:[ _.-]?(?:{MORE}))*",
+    re.IGNORECASE,
+)
+SHOWN = 12  # folders that a note names
+
+
+def by_folders(
+    kind: str, contents: Mapping[str, Content], facts: dict[str, Any], passed_over: PassedOver | None = None
+) -> Source:
+    """Pictures by their paths, `class/…/file` or `file`: the first folders are the classes; beside them, there is none.
+
+    Folders that hold everything else are no classes, nor are the parts of a data set (train, test).
+    """
+    contents, notes = _without_wrapping(contents)
+    folders = {name: _folders(name) for name in contents}
+    are_parts, said = _parts(folders)
+    if are_parts:
+        folders = {name: found[1:] for name, found in folders.items()}
+    called, spelt = one_spelling(found[0] for found in folders.values() if found)
+    classes = sorted({*called.values()})
+    number = {name: classes.index(spelling) for name, spelling in called.items()}
+    pictures = [
+        Picture(name, number[folders[name][0]] if folders[name] else NO_CLASS, content)
+        for name, content in sorted(contents.items())
+    ]
+    return Source(
+        kind, classes, pictures, facts, passed_over or PassedOver(), [*notes, *said, *spelt, *_twins(contents)]
+    )
+
+
+def _folders(name: str) -> list[str]:
+    """Those that a file lies in, outermost first. In a bucket a name may begin with a slash, or hold two in a row."""
+    return [part for part in name.split("/")[:-1] if part not in ("", ".")]
+
+
+OUTERMOST = re.compile(r"(?:\.?/)*[^/]+/")
+
+
+def _without_wrapping(contents: Mapping[str, Content]) -> tuple[Mapping[str, Content], list[str]]:
+    """The pictures by the names that they have below a folder that holds them all, and folders of them; and a note of it."""
+    notes: list[str] = []
+    while True:
+        folders = [_folders(name) for name in contents]
+        if len({found[0] if found else "" for found in folders}) != 1 or min(map(len, folders)) < 2:
+            return contents, notes
+        inside = {OUTERMOST.sub("", name, count=1): content for name, content in contents.items()}
+        if len(inside) < len(contents):
+            return contents, notes
+        notes.append(f"the folder {folders[0][0]} holds all the others: it is no class")
+        contents = inside
+
+
+def _parts(folders: Mapping[str, list[str]]) -> tuple[bool, list[str]]:
+    """Whether the outermost folders are parts of one data set, and a note where they are, or are only called so.
+
+    They are where all are called so, and are of two kinds, or have folders below them.
+    """
+    first = {found[0] for found in folders.values() if found}
+    kinds = {name: fits.lastgroup for name in sorted(first) if (fits := PART.fullmatch(name))}
+    if not kinds:
+        return False, []
+    names = ", ".join([*kinds][:SHOWN]) + (" …" if len(kinds) > SHOWN else "")
+    nested = any(len(found) > 1 for found in folders.values())
+    if len(kinds) == len(first) and (nested or len({*kinds.values()}) > 1):
+        return True, [
+            f"the folders {names} are taken for parts of one data set, not for classes: "
+            "all their pictures are taken; name one of them to have it alone"
+        ]
+    are = "folder {} is called like a part of a data set, and is taken for a class"
+    if len(kinds) > 1:
+        are = "folders {} are called like parts of a data set, and are taken for classes"
+    return False, [f"the {are.format(names)}; if it is none, move it away, or name the folder that holds the classes"]
+
+
+def one_spelling(names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """What each class is called, and notes: one whose accents are written in two ways (NFC, NFD) is one class."""
+    ways: dict[str, set[str]] = {}
+    for name in names:
+        ways.setdefault(unicodedata.normalize("NFC", name), set()).add(name)
+    called = {name: alike if len(spelt) > 1 else name for alike, spelt in ways.items() for name in spelt}
+    return called, [
+        f"the class {alike} is written in {len(spelt)} ways that look alike (Unicode's NFC and NFD): it is one class"
+        for alike, spelt in ways.items()
+        if len(spelt) > 1
+    ]
+
+
+def _twins(contents: Mapping[str, Content]) -> list[str]:
+    """A note on files whose names look alike: they stay two."""
+    seen: dict[str, str] = {}
+    twins = [name for name in sorted(contents) if seen.setdefault(unicodedata.normalize("NFC", name), name) != name]
+    if not twins:
+        return []
+    names = "the name of 1 file differs" if len(twins) == 1 else f"the names of {len(twins):,} files differ"
+    return [f"{names} from another's in nothing but how accents are written (NFC, NFD): {twins[0]}; all are taken"]
