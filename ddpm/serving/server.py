@@ -276,7 +276,8 @@ def create_app(server: Server) -> FastAPI:
         state = versions.state
         return {
             "ready": True, "serving": {alias: served.reference for alias, served in versions.by_alias.items()},
-            "refused": state.refused, "registry": state.registry or "answers", "waiting": server.queue.waiting,
+            "refused": state.refused, "registry": state.registry or "answers", "alias": state.alias or ("found" if versions.name else "none is followed"),
+            "waiting": server.queue.waiting,
         }  # fmt: skip
 
     @app.get("/metrics", tags=["operations"], responses={200: {"content": {"text/plain": {}}}}, response_class=Response)

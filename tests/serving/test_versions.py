@@ -221,6 +221,32 @@ def test_a_registry_that_goes_down_changes_nothing_and_is_told(serve, registry, 
     until(lambda: site.ask("/readyz").json["registry"] == "answers")
 
 
+def test_an_alias_that_is_deleted_is_told_and_what_is_served_goes_on_until_it_is_back(serve, registry, point, caplog):
+    site, client = serve("models:/m@champion", registry), open_client(registry)
+    caplog.set_level("INFO", "ddpm.serving")
+
+    def told():
+        return site.ask("/readyz").json, "ddpm_alias_found 1.0" in site.ask("/metrics").body.decode()
+
+    before = told()
+    assert before[0]["alias"] == "found" and before[1]
+    client.delete_registered_model_alias("m", "champion")
+    until(lambda: site.ask("/readyz").json["alias"] != "found")
+    assert told() == ({**before[0], "alias": "champion is no alias of m any more"}, False)
+    assert site.ask("/v1/images/3.png").headers["x-model-version"] == "models:/m/1"
+    point("champion", 2)
+    until(lambda: site.ask("/readyz").json["serving"] == {"champion": "models:/m/2"})
+    assert told() == ({**before[0], "serving": {"champion": "models:/m/2"}}, True)
+    client.delete_registered_model("m")  # with its aliases
+    until(lambda: site.ask("/readyz").json["alias"] != "found")
+    assert site.ask("/v1/images/3.png").headers["x-model-version"] == "models:/m/2"
+    assert [line for line in caplog.messages if "alias of m" in line] == [
+        "champion is no alias of m any more; models:/m/1 goes on being served",
+        "champion is an alias of m again",
+        "champion is no alias of m any more; models:/m/2 goes on being served",
+    ]
+
+
 def test_a_registry_that_is_down_at_the_start_is_one_clear_line_after_some_tries(tmp_path):
     environment = {**os.environ, "DDPM_PATIENCE": "1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     arguments = ["serve", "--model", "models:/m@champion", "--tracking-uri", "http://127.0.0.1:9", "--port", "0"]
