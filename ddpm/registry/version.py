@@ -180,7 +180,7 @@ def _model_folder(contents: Mapping[str, bytes]) -> Iterator[Path]:
     import mlflow.pyfunc
     import pandas
 
-    from ddpm.registry.generator import signature  # it needs pandas
+    from ddpm.registry.generator import ROW, signature  # it needs pandas
 
     with tempfile.TemporaryDirectory() as temporary:
         files = FileStore(Path(temporary, "files"))
@@ -192,6 +192,7 @@ def _model_folder(contents: Mapping[str, bytes]) -> Iterator[Path]:
             mlflow.pyfunc.save_model(
                 str(folder), python_model=str(PYFUNC), artifacts={file: str(files.path(file)) for file in contents},
                 signature=signature(), input_example=pandas.DataFrame([{"n": 1, "seed": 0}]), pip_requirements=["ddpm"],
+                metadata={"row": ROW},
             )  # fmt: skip
         yield folder
 
