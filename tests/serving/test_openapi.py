@@ -6,13 +6,13 @@ from ddpm.settings import DrawSettings
 
 
 @pytest.fixture(scope="module")
-def quick(checkpoints):
+def quick(checkpoint):
     """A server whose pictures cost two steps where nobody says more, and at most three."""
     import dataclasses
 
     from sites import running
 
-    with running(checkpoints[0], most_steps=3, most_n=4, most_frames=8) as site:
+    with running(checkpoint, most_steps=3, most_n=4, most_frames=8) as site:
         served = site.server.versions.by_alias["model"]
         model = dataclasses.replace(served.model, drawing=DrawSettings(sampler="ddim", sampling_steps=2))
         site.server.versions.by_alias = {"model": dataclasses.replace(served, model=model)}
