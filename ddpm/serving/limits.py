@@ -32,8 +32,10 @@ OPEN = (
     "/healthz",
     "/readyz",
     "/openapi.json",
+    "/v2/health/live",
+    "/v2/health/ready",
 )  # to be had without a token: no picture is
-PROBES = ("/healthz", "/readyz")  # asked by address, not by name
+PROBES = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")  # asked by address, not by name
 METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 BODY_SECONDS = 10.0  # in which a body must have come
 LINE = re.compile(r"(?P<name>\S+)\s+sha256:(?P<digest>[0-9a-f]{64})")
@@ -150,7 +152,9 @@ class Door:
                 self._look_at(scope)
                 receive = await self._with_body(scope, receive)
             except Problem as problem:
-                await as_response(problem.status, problem.detail, problem.headers)(scope, receive, answer)
+                await as_response(problem.status, problem.detail, scope["path"], problem.headers)(
+                    scope, receive, answer
+                )
             else:
                 await self.app(scope, receive, answer)
         finally:

@@ -19,7 +19,8 @@ from ddpm.serving.batching import Queue
 from ddpm.serving.connections import Patient
 from ddpm.serving.limits import Tokens
 from ddpm.serving.metrics import Metrics
-from ddpm.serving.server import Server, create_app
+from ddpm.serving.routes import create_app
+from ddpm.serving.server import Server
 from ddpm.serving.settings import ServeSettings
 from ddpm.serving.versions import Served, Versions
 

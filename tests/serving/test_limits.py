@@ -120,6 +120,12 @@ def test_what_will_not_do_is_said_in_one_sentence(site, path, body, status):
     assert found.json["status"] == status and 10 < len(found.json["detail"]) < 300 and "\n" not in found.json["detail"]
 
 
+def test_a_body_that_is_not_said_to_be_json_is_told_what_to_say(site):
+    for body in (b'{"seed": 7}', b""):
+        found = site.ask("/v1/images", body, **{"Content-Type": "application/x-www-form-urlencoded"})
+        assert found.status == 422 and "with Content-Type: application/json, as in" in found.json["detail"]
+
+
 @pytest.mark.parametrize("raw", [
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\0" * 100 + b"\r\n\r\n",
     b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"GET / HTTP/1.1\r\nHost: " + b"a" * 100000 + b"\r\n\r\n",
