@@ -113,7 +113,7 @@ images: ## the images of tasks and servers, and pushed: make images [TAG=1] [PUS
 	@$(if $(PUSH),$(foreach name,task serve mlflow tools,$(DOCKER) push "$(call named,$(name))" &&)) true
 
 # A build of docker/Containerfile: its stage, and the image's name. What is no Docker must be told to keep HEALTHCHECK.
-build = DOCKER_BUILDKIT=1 $(DOCKER) build $(if $(filter docker,$(notdir $(firstword $(DOCKER)))),,--format docker) $(BUILD_FLAGS) --file docker/Containerfile --target $(1) $(if $(BASE),--build-arg "BASE=$(BASE)") --build-arg "COMMIT=$(COMMIT)" --build-arg "VERSION=$(VERSION)" --tag "$(2)" .
+build = DOCKER_BUILDKIT=1 $(DOCKER) build $(if $(filter docker,$(notdir $(firstword $(DOCKER)))),,--format docker) $(BUILD_FLAGS) --file docker/Containerfile --target $(1) $(if $(BASE),--build-arg "BASE=$(BASE)") --build-arg "COMMIT=$(COMMIT)" $(if $(filter task serve,$(1)),--build-arg "IMAGE=$(2)") --build-arg "VERSION=$(VERSION)" --tag "$(2)" .
 named = $(PUSH:%=%/)ddpm-$(1):$(or $(TAG),$(VERSION))
 COMMIT = $(shell git describe --always --abbrev=40 --dirty --match= 2>/dev/null || echo unknown)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)

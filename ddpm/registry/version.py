@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -40,7 +39,7 @@ from ddpm.registry.ranked import ranked
 from ddpm.settings import require_name
 from ddpm.store import FileStore, Missing
 from ddpm.tracking import fit, open_client, open_experiment
-from ddpm.tracking.origin import code_version
+from ddpm.tracking.origin import code_version, image
 from ddpm.training.checkpoint import (
     Manifest,
     checkpoint_uri,
@@ -147,7 +146,7 @@ def _provenance(facts: Manifest, tags: Mapping[str, str]) -> Provenance:
         study=tags.get("study", ""),
         trial=tags.get("trial", ""),
         commit=code_version(),
-        image=os.environ.get("DDPM_IMAGE", ""),
+        image=image(),
     )
 
 

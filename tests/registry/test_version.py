@@ -14,6 +14,7 @@ import pytest
 from bench.servers import free_port, running
 from ddpm.errors import WrongInput
 from ddpm.progress import Quiet
+from ddpm.registry.card import UNKNOWN
 from ddpm.registry.version import figures, register, resolve
 from ddpm.steps.sample import sample
 from ddpm.tracking import open_client, open_experiment
@@ -172,8 +173,10 @@ def test_registering_leaves_no_temporary_folders(checkpoints, place, report_of, 
     assert [path.name for path in (tmp_path / "t").iterdir() if path.name.startswith("ddpm")] == []
 
 
-def test_mlflows_pages_say_by_themselves_what_a_version_is(checkpoints, place, report_of):
+@pytest.mark.parametrize("image", ["", "registry.example/ddpm@sha256:0"], ids=["no-container", "container"])
+def test_mlflows_pages_say_by_themselves_what_a_version_is(checkpoints, place, report_of, monkeypatch, image):
     """Its card as the description, tags to look for it by, and a logged model with figures linked to the data set."""
+    monkeypatch.setenv("DDPM_IMAGE", image)
     uri = "/somewhere/datasets/digits/abc.json"
     tags = {"run_name": "r", "study": "r", "trial": "3", "dataset_uri": uri, "dataset_digest": "abc"}
     report = {**report_of(checkpoints[0]), "precision": 0.5, "recall": 0.25, "intervals": {"fid": [1.5, 2.5]}}
@@ -197,6 +200,7 @@ def test_mlflows_pages_say_by_themselves_what_a_version_is(checkpoints, place, r
     assert found == {
         "study": "r", "trial": "3", "dataset_name": "digits", "image_size": "8", "channel_mults": "1-2", "sampler": "ddim", "precision": "0.5",
     }  # fmt: skip
+    assert version.tags.get("image", "") == image and f"- image: {image or UNKNOWN}\n" in version.description
     logged = client.get_logged_model(version.tags["logged_model"])
     assert {metric.key: (metric.value, metric.dataset_name, metric.dataset_digest) for metric in logged.metrics} == {
         "fid_classifier": (2.0, "digits", "abc"), "kid_classifier": (0.2, "digits", "abc"),
