@@ -9,11 +9,14 @@ import os
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from ddpm.errors import WrongInput
+from ddpm.fields import shown
 from ddpm.serving.metrics import Metrics
 from ddpm.serving.problems import Problem, as_response
 from ddpm.serving.settings import ServeSettings
@@ -173,6 +176,9 @@ class Door:
         hosts = self.settings.hosts
         if scope["path"] not in PROBES and "*" not in hosts and name.strip("[]").lower() not in hosts:
             raise Problem(421, "this server does not answer by that name; --allowed-hosts says by which it does")
+        given = Counter(name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        if twice := [name for name, times in given.items() if times > 1]:
+            raise Problem(422, f"{shown(twice[0])}: it is there more than once; say it once")
         preflight = scope["method"] == "OPTIONS"
         if self.tokens and scope["path"] not in OPEN and not preflight:
             caller = self.tokens.name_of(headers.get(b"authorization", ""))

@@ -15,7 +15,7 @@ import torch
 from fastapi import FastAPI, Query, Request
 from fastapi import Path as InPath
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST
 from torch import Tensor
@@ -33,7 +33,12 @@ from ddpm.serving.versions import Served, describe
 from ddpm.serving.wishes import MOST_SEED, Alias, Asked, Frames, Pictures, Single, Wish, order
 from ddpm.settings import DrawSettings
 
-PAGE = Path(__file__).parent / "page"
+FILES = Path(__file__).parent / "page"
+PAGE = {
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
 FRAME_MS = 120  # for which a frame of a picture that appears is shown, and the last one longer
 LAST_MS = 1500
 SeedInPath = Annotated[int, InPath(ge=0, le=MOST_SEED, description="the picture's number", examples=[7])]
@@ -53,7 +58,7 @@ def create_app(server: Server) -> FastAPI:
         await asyncio.to_thread(server.queue.close)
 
     app = FastAPI(
-        title="Free Midjourney", version="1", docs_url=None, redoc_url=None, lifespan=lifespan,
+        title="Free Midjourney", version="1", docs_url=None, redoc_url=None, lifespan=lifespan, redirect_slashes=False,
         description="A number becomes a picture. The same seed is the same picture, byte for byte, whatever shares its batch.",
     )  # fmt: skip
     handle_problems(app)
@@ -159,9 +164,12 @@ def create_app(server: Server) -> FastAPI:
         return {"alive": True}
 
     @app.get("/readyz", tags=["operations"])
-    async def readyz() -> dict[str, Any]:
+    async def readyz(request: Request) -> dict[str, Any]:
         """Whether pictures are drawn, of which version, and what is the matter with others."""
         state = versions.state
+        header = request.headers.get("authorization", "")
+        if not (server.tokens.name_of(header) if server.tokens else server.settings.is_loopback):
+            state = state.without_reasons()
         return {
             "ready": True, "serving": {alias: served.reference for alias, served in versions.by_alias.items()},
             "refused": state.refused, "registry": state.registry or "answers", "alias": state.alias or ("found" if versions.name else "none is followed"),
@@ -174,14 +182,16 @@ def create_app(server: Server) -> FastAPI:
         return Response(server.metrics.text(versions, server.queue), media_type=CONTENT_TYPE_LATEST)
 
     app.include_router(v2_routes(server))
-    for path, file in {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}.items():
-        app.add_api_route(path, _sends(PAGE / file), include_in_schema=False, response_class=FileResponse)
+    for path, (file, kind) in PAGE.items():
+        app.add_api_route(path, _sends(FILES / file, kind), include_in_schema=False, response_class=Response)
     return app
 
 
-def _sends(file: Path) -> Any:
-    async def send() -> FileResponse:
-        return FileResponse(file, headers={"Cache-Control": "no-cache"})
+def _sends(file: Path, kind: str) -> Any:
+    data = file.read_bytes()
+
+    async def send() -> Response:
+        return Response(data, headers={"Cache-Control": "no-cache"}, media_type=kind)
 
     return send
 

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,11 @@ class State:
     registry: str = ""  # what is the matter with it, if anything
     alias: str = ""  # and with the alias that is followed
     swaps: int = 0
+
+    def without_reasons(self) -> State:
+        """The same for strangers: reasons hold the addresses and paths of stores and registries."""
+        told = "the log says why"
+        return replace(self, refused=dict.fromkeys(self.refused, told), registry=self.registry and f"amiss; {told}")
 
 
 class Versions:

@@ -19,5 +19,6 @@ MALFORMED = [
     ("/v1/images/1.png?steps=x", None, 422), ("/v1/images/1.png?step=1", None, 422), ("/v1/images/1.gif", None, 404),
     ("/v1/images/%00.png", None, 422), ("/v1/images/..%2f..%2fetc%2fpasswd", None, 404), ("/v1/images", None, 405),
     ("/v1/denoising/1.png?frames=1", None, 422), ("/v1/denoising/1.webp?frames=65", None, 422), ("/page/../x", None, 404),
+    ("/v1/images/1.png?steps=1&%73teps=2", None, 422), ("/v1/images/1.png?alias=model&alias=model", None, 422), ("/v1/images/1.png/", None, 404),
     (f"/v1/images/{'9' * 5000}.png", None, 422), ("/v1/images/1.png?guidance=inf", None, 422), ("/%ff", None, 404),
 ]  # fmt: skip

@@ -164,6 +164,31 @@ def test_a_head_that_does_not_come_is_not_waited_for(site, monkeypatch):
         assert line.recv(200) == b""
 
 
+def test_an_answer_that_nobody_takes_is_not_kept(site, monkeypatch):
+    monkeypatch.setattr("ddpm.serving.connections.TAKE_SECONDS", 0.2)
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.connect(("127.0.0.1", site.port))
+        line.settimeout(20)
+
+        def is_gone():
+            try:
+                line.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)  # and nothing is read
+            except (ConnectionResetError, BrokenPipeError):
+                return True
+            return False
+
+        until(is_gone)
+    assert site.ask("/healthz").status == 200
+
+
+def test_parts_of_the_page_are_not_sent(site):
+    whole = site.ask("/page.js")
+    for part in ("bytes=0-10", "bytes=abc", "bytes=999999999-"):
+        assert site.ask("/page.js", Range=part).body == whole.body
+    assert whole.headers["content-type"].startswith("text/javascript")
+
+
 def blocked(site):
     """Holds the drawing thread until it is let go: `with blocked(site) as begun`."""
     served = site.server.versions.by_alias["model"]

@@ -3,6 +3,7 @@
 import base64
 import collections
 import dataclasses
+import hashlib
 import os
 import subprocess
 import sys
@@ -74,6 +75,25 @@ def test_a_version_that_is_damaged_is_refused_and_the_running_one_stays(serve, r
     assert site.ask("/v1/images/3.png").headers["x-model-version"] == "models:/m/1"
     point("champion", 3)
     until(lambda: site.ask("/readyz").json == {**ready.json, "serving": {"champion": "models:/m/3"}, "refused": {}})
+
+
+def test_strangers_are_told_that_a_version_is_refused_and_no_place(serve, registry, point, tmp_path, monkeypatch):
+    (tmp_path / "tokens").write_text(f"ann sha256:{hashlib.sha256(b't').hexdigest()}")
+    weights = weights_of(registry, 2)
+    weights.unlink()
+    site = serve("models:/m@champion", registry, tokens_file=str(tmp_path / "tokens"))
+    point("champion", 2)
+    until(lambda: site.ask("/readyz").json["refused"])
+    assert site.ask("/readyz").json["refused"] == {"models:/m/2": "the log says why"}
+    assert "weights.safetensors" in site.ask("/readyz", Authorization="Bearer t").json["refused"]["models:/m/2"]
+
+    def down(*_):
+        raise Outage("the registry does not answer: http://mlflow.inside")
+
+    monkeypatch.setattr(room, "holders", down)
+    until(lambda: site.ask("/readyz").json["registry"] != "answers")
+    assert site.ask("/readyz").json["registry"] == "amiss; the log says why"
+    assert "mlflow.inside" in site.ask("/readyz", Authorization="Bearer t").json["registry"]
 
 
 def weights_of(registry, version):
