@@ -48,10 +48,10 @@ override DATA := $(value DATA)
 # The shell reads SET and SERVE, which are several words each; make does not.
 override SET := $(value SET)
 override SERVE := $(value SERVE)
-export PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE CLUSTER MODEL RUN RETRIES
+export PRESET DATA RUN_NAME RUNNER ENDPOINT EXPERIMENT IMAGE CLUSTER MODEL RUN RETRIES
 OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME"
 
-.PHONY: help run ui serve demo page test bench lock lint format types check-compiled compile image images sbom submit resume doctor secrets clean
+.PHONY: help run ui models-picture serve demo page test bench lock lint format types check-compiled compile image images sbom submit resume doctor secrets clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ run: $(VENV) ## the whole pipeline here: make run [PRESET=quick] [DATA=/class/fo
 
 ui: $(VENV) ## MLflow's pages, with all runs: make ui [PORT=5000]
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" exec sh mlflow/serve.sh
+
+models-picture: $(DEV) ## MLflow's page of an experiment's models, as docs/pictures/models.png: make models-picture EXPERIMENT=digits
+	@exec .venv/bin/python -m docs.pictures.models "$$EXPERIMENT"
 
 serve: $(VENV) ## pictures by number, a page and an API: make serve [MODEL=models:/NAME@champion] [PORT=8000] [SERVE='--canary 0.1']
 	@exec .venv/bin/ddpm serve --model "$$MODEL" --port "$${PORT:-8000}" $(SERVE)
