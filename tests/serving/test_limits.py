@@ -298,6 +298,37 @@ def test_callers_take_turns_so_that_one_picture_does_not_wait_behind_sixty(check
     assert batches[0][1] == (one, 0) and batches[1] == [(other, 0)]
 
 
+def test_the_jobs_of_one_request_are_taken_together_or_not_at_all(checkpoint):
+    """With a canary a request has two: half of it would be drawn for nobody, and the other half refused."""
+    from ddpm.serving.batching import Full, Job, Queue
+    from ddpm.serving.shapes import fixed
+    from ddpm.serving.versions import Served
+    from ddpm.settings import DrawSettings
+    from ddpm.training.checkpoint import load_model
+
+    model = load_model(checkpoint)
+    versions = [Served(name, model, fixed(model, 16), "a drawing", None, "") for name in "ab"]
+
+    def request(pictures):
+        return [
+            Job(version, DrawSettings(sampling_steps=2), range(pictures), [None] * pictures) for version in versions
+        ]
+
+    queue = Queue(20, 1e9)
+    queue.close()  # its thread has ended: what is put stays
+    queue.put(*request(12))  # a first request is taken however large it is
+    assert queue.waiting == 24
+    with pytest.raises(Full):
+        queue.put(*request(1))
+    assert queue.waiting == 24
+    queue = Queue(20, 1e9)
+    queue.close()
+    queue.put(request(16)[0])
+    with pytest.raises(Full):
+        queue.put(*request(3))  # the first of them alone would have had room
+    assert queue.waiting == 16
+
+
 def test_a_failure_in_drawing_is_a_problem_of_that_request_alone(checkpoint, serve, monkeypatch):
     site = serve(checkpoint)
     model = type(site.server.versions.by_alias["model"].model)
