@@ -56,10 +56,10 @@ define NEWLINE
 endef
 HASH := \#
 $(foreach name,$(READ_BY_SHELL),$(foreach sign,; & | < > ` $(HASH),$(if $(findstring $(sign),$(value $(name))),$(error $(name): '$(sign)' has no place in it; write flags and names alone, parted by spaces)))$(if $(findstring $(NEWLINE),$(value $(name))),$(error $(name): a line end has no place in it; write flags and names alone, parted by spaces)))
-export SET PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE CLUSTER MODEL RUN RETRIES
+export SET PRESET DATA RUN_NAME RUNNER ENDPOINT EXPERIMENT IMAGE CLUSTER MODEL RUN RETRIES
 OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME" --set="$$SET"
 
-.PHONY: help run ui serve demo page test bench lock lint format types check-compiled compile image images sbom submit resume doctor secrets clean
+.PHONY: help run ui models-picture serve demo page test bench lock lint format types check-compiled compile image images sbom submit resume doctor secrets clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ run: $(VENV) ## the whole pipeline here: make run [PRESET=quick] [DATA=/class/fo
 
 ui: $(VENV) ## MLflow's pages, with all runs: make ui [PORT=5000]
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" exec sh mlflow/serve.sh
+
+models-picture: $(DEV) ## MLflow's page of an experiment's models, as docs/pictures/models.png: make models-picture EXPERIMENT=digits
+	@exec .venv/bin/python -m docs.pictures.models "$$EXPERIMENT"
 
 serve: $(VENV) ## pictures by number, a page and an API: make serve [MODEL=models:/NAME@champion] [PORT=8000] [SERVE='--canary 0.1']
 	@exec .venv/bin/ddpm serve --model "$$MODEL" --port "$${PORT:-8000}" $(SERVE)
@@ -121,7 +124,7 @@ images: ## the images of tasks and servers, and pushed: make images [TAG=1] [PUS
 	@$(if $(PUSH),$(foreach name,task serve mlflow tools,$(DOCKER) push "$(call named,$(name))" &&)) true
 
 # A build of docker/Containerfile: its stage, and the image's name. What is no Docker must be told to keep HEALTHCHECK.
-build = DOCKER_BUILDKIT=1 $(DOCKER) build $(if $(filter docker,$(notdir $(firstword $(DOCKER)))),,--format docker) $(BUILD_FLAGS) --file docker/Containerfile --target $(1) $(if $(BASE),--build-arg "BASE=$(BASE)") --build-arg "COMMIT=$(COMMIT)" --build-arg "VERSION=$(VERSION)" --tag "$(2)" .
+build = DOCKER_BUILDKIT=1 $(DOCKER) build $(if $(filter docker,$(notdir $(firstword $(DOCKER)))),,--format docker) $(BUILD_FLAGS) --file docker/Containerfile --target $(1) $(if $(BASE),--build-arg "BASE=$(BASE)") --build-arg "COMMIT=$(COMMIT)" $(if $(filter task serve,$(1)),--build-arg "IMAGE=$(2)") --build-arg "VERSION=$(VERSION)" --tag "$(2)" .
 named = $(PUSH:%=%/)ddpm-$(1):$(or $(TAG),$(VERSION))
 COMMIT = $(shell git describe --always --abbrev=40 --dirty --match= 2>/dev/null || echo unknown)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)

@@ -47,6 +47,7 @@ from ddpm.plan import fields, places
 from ddpm.presets import load_preset
 from ddpm.steps import ranks
 from ddpm.store import account
+from ddpm.tracking import origin
 from pipelines.cluster import DEFAULT, FOLDER, Cluster, Pods, load_cluster
 
 COMPILED = Path(__file__).parent / "ddpm.yaml"
@@ -76,6 +77,7 @@ def place_task(task: dsl.PipelineTask, name: str, hours: int, pods: Pods) -> dsl
     task.set_caching_options(False)
     kubernetes.use_secret_as_env(task, SECRET, {name: name for name in SECRET_ENV}, optional=True)
     kubernetes.use_config_map_as_env(task, SECRET, {name: name for name in CONFIG_ENV}, optional=True)
+    task.set_env_variable(origin.IMAGE, IMAGE)  # `set_image` names another in both places
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     _place_on_node(task, pods)
     kubernetes.set_timeout(task, hours * HOUR)
@@ -188,10 +190,14 @@ def build(cluster: Cluster) -> BaseComponent:
 
 
 def set_image(text: str, image: str) -> str:
-    """The compiled file `text` with every task's image replaced by `image`."""
+    """The compiled file `text` with every task's image replaced by `image`, and what a task is told of it."""
     spec, *rest = yaml.safe_load_all(text)
     for executor in spec["deploymentSpec"]["executors"].values():
-        executor["container"]["image"] = image
+        container = executor["container"]
+        container["image"] = image
+        for variable in container.get("env", []):
+            if variable["name"] == origin.IMAGE:
+                variable["value"] = image
     return yaml.safe_dump_all([spec, *rest], sort_keys=True)
 
 

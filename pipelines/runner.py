@@ -27,6 +27,7 @@ from ddpm.errors import WrongInput
 from ddpm.legible import tell
 from ddpm.progress import EVENT_MARK
 from ddpm.steps import ranks
+from ddpm.tracking import origin
 from pipelines import containers
 
 ATTEMPTS = 2  # a task that was killed, say for its memory, is started once more: every step carries on where it was
@@ -175,8 +176,9 @@ def install(job: Job) -> None:
         )
 
     def run(self: Any) -> status.Status:
-        # How many GPUs a step has is a cluster's, which the file may be compiled for.
-        environment = {name: value for name, value in self.env_vars.items() if name != ranks.VARIABLE}
+        # How many GPUs a step has is a cluster's, which the file may be compiled for; a process runs in no image.
+        not_ours = (ranks.VARIABLE,) if job.runner == "docker" else (ranks.VARIABLE, origin.IMAGE)
+        environment = {name: value for name, value in self.env_vars.items() if name not in not_ours}
         ok = run_task(self.full_command, environment, self.image, job)
         return status.Status.SUCCESS if ok else status.Status.FAILURE
 

@@ -2,9 +2,11 @@
 
 {"dataframe_records": [{"n": 2, "seed": 0}]}   to   [{"seed": 0, "images_png_b64": ["iVBOR…", "iVBOR…"]}]
 
-MLflow checks no request against a schema here: it would drop a field that is not in one, and a misspelt seed with it.
-Its server cannot tell us that a client has gone. What it can is to give up after MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
-seconds; then nobody is there for the pictures, and drawing ends at the next step.
+MLflow checks no request against a schema here: of columns that are not in one, optional or not, it keeps none, and a
+misspelt seed would be another picture without a word. So the signature has what comes out alone, and what may go in lies
+beside it, as a JSON schema of a row among the version's metadata; it is held to here. Its server cannot tell us that a
+client has gone. What it can is to give up after MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT seconds; then nobody is there for
+the pictures, and drawing ends at the next step.
 """
 
 from __future__ import annotations
@@ -38,7 +40,16 @@ from ddpm.registry.version import load_version
 
 MOST = 1024  # pictures a request: one must not take the server away for hours
 LARGEST_SEED = 2**63 - 1
-FIELDS = ("n", "seed")
+EXACT = 2**53  # from here on a column of floats, as one with gaps is, no longer holds every whole number
+ROW: dict[str, Any] = {  # as JSON schema has it
+    "type": "object",
+    "properties": {
+        "n": {"type": "integer", "minimum": 1, "maximum": MOST},
+        "seed": {"type": "integer", "minimum": 0, "maximum": LARGEST_SEED},
+    },
+    "required": ["n"],
+    "additionalProperties": False,
+}
 
 
 class Answer(MlflowException):
@@ -71,19 +82,18 @@ def read_rows(request: Any) -> list[Row]:
         table = request if isinstance(request, pandas.DataFrame) else pandas.DataFrame(request)
     except (ValueError, TypeError):
         raise Answer('no table: send {"dataframe_records": [{"n": 1, "seed": 0}]}') from None
-    unknown = [str(name) for name in table.columns if name not in FIELDS]
-    if unknown:
+    fields = [str(name) for name in table.columns]
+    if unknown := [name for name in fields if name not in ROW["properties"]]:
         raise Answer(f"{unknown[0][:100]!r} is no field; a row has n and, if you like, seed")
+    if twice := [name for name in set(fields) if fields.count(name) > 1]:
+        raise Answer(f"{twice[0]}: it is there more than once; a row has n and, if you like, seed")
     if "n" not in table.columns or not len(table):
         raise Answer("n: missing; a row has n and, if you like, seed")
     if len(table) > MOST:
         raise Answer(f"{len(table)} rows will not do; a request may ask for {MOST} pictures in all")
     seeds = table["seed"] if "seed" in table.columns else [None] * len(table)
     rows = [
-        Row(
-            _whole("n", n, 1, MOST),
-            secrets.randbelow(2**31) if _is_none(seed) else _whole("seed", seed, 0, LARGEST_SEED),
-        )
+        Row(_whole("n", n), secrets.randbelow(2**31) if _is_none(seed) else _whole("seed", seed))
         for n, seed in zip(table["n"], seeds, strict=True)
     ]
     if (pictures := sum(row.n for row in rows)) > MOST:
@@ -95,8 +105,13 @@ def _is_none(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _whole(name: str, value: Any, low: int, high: int) -> int:
-    """A whole number within bounds; a column in which one is missing comes as floats."""
+def _whole(name: str, value: Any) -> int:
+    """A field's whole number, within its bounds; a column in which one is missing comes as floats."""
+    low, high = (ROW["properties"][name][end] for end in ("minimum", "maximum"))
+    if isinstance(value, float) and EXACT <= value <= high:
+        raise Answer(
+            f"{name}: {value:.0f} may not be the number that was sent, since the column came as floats; give every row its {name}, as a whole number"
+        )
     try:
         number = int(value)
         if isinstance(value, (str, bytes, bool)) or number != value or not low <= number <= high:

@@ -1,4 +1,4 @@
-"""A version among MLflow's logged models, whose page ranks them: its files, params, and metrics linked to the data set."""
+"""A version among MLflow's logged models, whose page has them side by side: its files, params, and metrics linked to the data set."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -40,7 +39,7 @@ from ddpm.registry.ranked import ranked
 from ddpm.settings import require_name
 from ddpm.store import FileStore, Missing
 from ddpm.tracking import fit, open_client, open_experiment
-from ddpm.tracking.origin import code_version
+from ddpm.tracking.origin import code_version, image
 from ddpm.training.checkpoint import (
     Manifest,
     checkpoint_uri,
@@ -190,7 +189,7 @@ def _provenance(facts: Manifest, tags: Mapping[str, str]) -> Provenance:
         study=tags.get("study", ""),
         trial=tags.get("trial", ""),
         commit=code_version(),
-        image=os.environ.get("DDPM_IMAGE", ""),
+        image=image(),
     )
 
 
@@ -223,7 +222,7 @@ def _model_folder(contents: Mapping[str, bytes]) -> Iterator[Path]:
     import mlflow.pyfunc
     import pandas
 
-    from ddpm.registry.generator import signature  # it needs pandas
+    from ddpm.registry.generator import ROW, signature  # it needs pandas
 
     with tempfile.TemporaryDirectory() as temporary:
         files = FileStore(Path(temporary, "files"))
@@ -235,6 +234,7 @@ def _model_folder(contents: Mapping[str, bytes]) -> Iterator[Path]:
             mlflow.pyfunc.save_model(
                 str(folder), python_model=str(PYFUNC), artifacts={file: str(files.path(file)) for file in contents},
                 signature=signature(), input_example=pandas.DataFrame([{"n": 1, "seed": 0}]), pip_requirements=["ddpm"],
+                metadata={"row": ROW},
             )  # fmt: skip
         yield folder
 

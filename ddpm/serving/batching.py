@@ -100,17 +100,17 @@ class Queue:
         with self._changed:
             return sum(job.waiting for job in self._jobs)
 
-    def put(self, job: Job) -> Job:
-        """Let a job wait for its turn. Raises Full where too many pictures wait, or the wait would be too long."""
+    def put(self, *jobs: Job) -> None:
+        """Let the jobs of a request wait for their turn, all or none. Raises Full where too many pictures wait, or the
+        wait would be too long."""
         with self._changed:
-            waiting = sum(other.waiting for other in self._jobs)
+            waiting = sum(job.waiting for job in (*self._jobs, *jobs))
             under_way = max(0.0, self._ends - time.monotonic())
-            whole = under_way + self._takes([*self._jobs, job])
-            if self._jobs and (waiting + job.waiting > self.most_waiting or whole > self.most_seconds):
+            whole = under_way + self._takes([*self._jobs, *jobs])
+            if self._jobs and (waiting > self.most_waiting or whole > self.most_seconds):
                 raise Full(under_way + self._takes(self._jobs))
-            self._jobs.append(job)
+            self._jobs.extend(jobs)
             self._changed.notify()
-        return job
 
     def _takes(self, jobs: Sequence[Job]) -> float:
         """Seconds to draw all of them: those of one kind share batches."""

@@ -9,11 +9,14 @@ import os
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from ddpm.errors import WrongInput
+from ddpm.fields import shown
 from ddpm.serving.metrics import Metrics
 from ddpm.serving.problems import Problem, as_response
 from ddpm.serving.settings import ServeSettings
@@ -32,8 +35,10 @@ OPEN = (
     "/healthz",
     "/readyz",
     "/openapi.json",
+    "/v2/health/live",
+    "/v2/health/ready",
 )  # to be had without a token: no picture is
-PROBES = ("/healthz", "/readyz")  # asked by address, not by name
+PROBES = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")  # asked by address, not by name
 METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 BODY_SECONDS = 10.0  # in which a body must have come
 LINE = re.compile(r"(?P<name>\S+)\s+sha256:(?P<digest>[0-9a-f]{64})")
@@ -150,7 +155,9 @@ class Door:
                 self._look_at(scope)
                 receive = await self._with_body(scope, receive)
             except Problem as problem:
-                await as_response(problem.status, problem.detail, problem.headers)(scope, receive, answer)
+                await as_response(problem.status, problem.detail, scope["path"], problem.headers)(
+                    scope, receive, answer
+                )
             else:
                 await self.app(scope, receive, answer)
         finally:
@@ -169,6 +176,9 @@ class Door:
         hosts = self.settings.hosts
         if scope["path"] not in PROBES and "*" not in hosts and name.strip("[]").lower() not in hosts:
             raise Problem(421, "this server does not answer by that name; --allowed-hosts says by which it does")
+        given = Counter(name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        if twice := [name for name, times in given.items() if times > 1]:
+            raise Problem(422, f"{shown(twice[0])}: it is there more than once; say it once")
         preflight = scope["method"] == "OPTIONS"
         if self.tokens and scope["path"] not in OPEN and not preflight:
             caller = self.tokens.name_of(headers.get(b"authorization", ""))

@@ -49,6 +49,11 @@ class Metrics:
         self._registry = Gauge(
             "ddpm_registry_up", "whether the registry answered when it was last asked", registry=registry
         )
+        self._alias = Gauge(
+            "ddpm_alias_found",
+            "whether the alias that is followed was there when the registry last answered",
+            registry=registry,
+        )
         self._swaps = Gauge(
             "ddpm_swaps", "versions swapped in since the start, the first ones included", registry=registry
         )
@@ -69,6 +74,7 @@ class Metrics:
         for reference in versions.state.refused:
             self._refused.labels(reference).set(1)
         self._registry.set(0 if versions.state.registry else 1)
+        self._alias.set(0 if versions.state.alias else 1)
         self._swaps.set(versions.state.swaps)
         self._waiting.set(queue.waiting)
         return generate_latest(self.registry)

@@ -19,7 +19,8 @@ from ddpm.serving.batching import Queue
 from ddpm.serving.connections import Patient
 from ddpm.serving.limits import Tokens
 from ddpm.serving.metrics import Metrics
-from ddpm.serving.server import Server, create_app
+from ddpm.serving.routes import create_app
+from ddpm.serving.server import Server
 from ddpm.serving.settings import ServeSettings
 from ddpm.serving.versions import Served, Versions
 
@@ -73,7 +74,7 @@ def config_for(server: Server) -> uvicorn.Config:
 def serve(reference: str, tracking_uri: str, settings: ServeSettings, progress: Progress) -> dict[str, Any]:
     """Serve until SIGTERM or Ctrl-C; then nobody new is let in, and who waits gets what they wait for."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of what strangers send, a line for each
     door = listen(settings)
     server = open_server(reference, tracking_uri, settings, progress)
     address = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{door.getsockname()[1]}"

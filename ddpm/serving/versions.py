@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +103,18 @@ Load = Callable[[str, str, ServeSettings], Served]
 
 @dataclass
 class State:
-    """What the follower knows: which versions it refused, by reference, and why; whether the registry answers."""
+    """What the follower knows: which versions it refused, by reference, and why; whether the registry answers, and still
+    has the alias."""
 
     refused: dict[str, str] = field(default_factory=dict)
     registry: str = ""  # what is the matter with it, if anything
+    alias: str = ""  # and with the alias that is followed
     swaps: int = 0
+
+    def without_reasons(self) -> State:
+        """The same for strangers: reasons hold the addresses and paths of stores and registries."""
+        told = "the log says why"
+        return replace(self, refused=dict.fromkeys(self.refused, told), registry=self.registry and f"amiss; {told}")
 
 
 class Versions:
@@ -183,11 +190,14 @@ class Versions:
     def _heard(self, problem: str) -> None:
         if problem and problem != self.state.registry:
             log.warning("%s; what is served goes on as it is", problem)
+        if self.state.registry and not problem:
+            log.info("the registry answers again")
         self.state.registry = problem
 
     def look(self, aliases: dict[str, int]) -> None:
         """Serve what the aliases say, as far as it will do."""
         self._heard("")
+        self._saw(aliases)
         now = dict(self.by_alias)
         wanted = {
             alias: f"models:/{self.name}/{aliases[alias]}" for alias in (self.main, self.beside) if alias in aliases
@@ -207,6 +217,17 @@ class Versions:
             if before.get(alias) is not now[alias]:
                 self.state.swaps += 1
                 log.info("%s is %s now", alias, now[alias].reference)
+        for alias in before.keys() - now.keys():
+            log.info("%s is served no more beside %s", alias, self.main)
+
+    def _saw(self, aliases: dict[str, int]) -> None:
+        """Notice an alias that was deleted, or its version or model with it: whoever did it may want it back."""
+        gone = "" if self.main in aliases else f"{self.main} is no alias of {self.name} any more"
+        if gone and not self.state.alias:
+            log.warning("%s; %s goes on being served", gone, self.by_alias[self.main].reference)
+        if self.state.alias and not gone:
+            log.info("%s is an alias of %s again", self.main, self.name)
+        self.state.alias = gone
 
     def _try(self, reference: str) -> Served | None:
         """The version, or None where it will not do: then it is known why. One that cannot be read now is tried again."""

@@ -114,15 +114,6 @@ class Pictures(BaseModel):
     images: list[Picture]
 
 
-class ProblemBody(BaseModel):
-    """What is wrong, in one sentence (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-
-
 @dataclass(frozen=True)
 class Order:
     """What a wish comes to: seeds, and the form of the answer."""
@@ -138,8 +129,7 @@ def order(wish: Wish, settings: ServeSettings) -> Order:
     if wish.seeds is not None and (wish.n is not None or wish.walk_to is not None):
         raise WrongInput("n: it goes with seed; leave it out where seeds are listed, and walk_to too")
     n = len(wish.seeds) if wish.seeds is not None else wish.n or 1
-    if n > settings.most_n:
-        raise WrongInput(f"n: {n} pictures are too many for one request; ask for at most {settings.most_n}")
+    require_few(n, settings)
     form: Format = wish.format or ("png" if n == 1 else "grid")
     if form == "png" and n > 1:
         raise WrongInput(f"format: png is one picture, and {n} are asked for; say grid or json")
@@ -153,6 +143,12 @@ def order(wish: Wish, settings: ServeSettings) -> Order:
     if n < 2:
         raise WrongInput("n: a walk has at least its two ends; say n from 2 up")
     return Order([Between(wish.seed, wish.walk_to, i / (n - 1)) for i in range(n)], form)
+
+
+def require_few(pictures: int, settings: ServeSettings) -> None:
+    """Raises WrongInput for more pictures than a request may ask for."""
+    if pictures > settings.most_n:
+        raise WrongInput(f"n: {pictures} pictures are too many for one request; ask for at most {settings.most_n}")
 
 
 def drawing_of(model: Model, how: How, settings: ServeSettings) -> DrawSettings:

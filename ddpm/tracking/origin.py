@@ -17,6 +17,16 @@ PIPELINE = ("kfp.pipeline_run_id", "kfp.pipeline_run_url")  # as Kubeflow's own 
 PACKAGES = ("ddpm", "kfp", "mlflow", "numpy", "optuna", "torch", "torch-fidelity", "torchvision")
 
 
+IMAGE = (
+    "DDPM_IMAGE"  # the variable that says which image a process runs in: the images have it, and the pipeline's tasks
+)
+
+
+def image() -> str:
+    """The container image that runs, by its name, as $DDPM_IMAGE says; empty on a machine without containers."""
+    return os.environ.get(IMAGE, "")
+
+
 def code_version() -> str:
     """The git commit that runs, with `-dirty` where files differ from it; $DDPM_COMMIT in an image; else `unknown`."""
     if stated := os.environ.get("DDPM_COMMIT"):

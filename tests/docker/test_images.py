@@ -114,6 +114,9 @@ def test_all_images_are_built_and_then_pushed(tmp_path):
             f"--target {name} " in call and f"--tag {image} " in call and "--build-arg BASE=python@sha256:abc " in call
         )
         assert "--format" not in call
+        # A stage that has no use for its name would have the builder warn of it.
+        assert (f"--build-arg IMAGE={image} " in call) == ("DDPM_IMAGE=${IMAGE}" in " ".join(stages()[name]))
+    assert [name for name in IMAGES if "DDPM_IMAGE" in " ".join(stages()[name])] == ["task", "serve"]
     assert calls[len(IMAGES) :] == [f"push {image}" for image in named]
 
 

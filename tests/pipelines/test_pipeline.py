@@ -104,8 +104,13 @@ def test_places_are_the_clusters_own_unless_named(documents, placed) -> None:
 def test_the_steps_are_all_there_in_the_one_image_and_install_nothing(executors) -> None:
     assert {name.removeprefix("exec-") for name in executors} == STEPS
     for executor in executors.values():
-        assert executor["container"]["image"] == IMAGE
+        assert executor["container"]["image"] == IMAGE == told_of_the_image(executor)
         assert "pip install" not in " ".join(executor["container"]["command"])
+
+
+def told_of_the_image(executor: Any) -> str:
+    """What a task hears of its image, for a version's tag."""
+    return {one["name"]: one["value"] for one in executor["container"]["env"]}["DDPM_IMAGE"]
 
 
 def test_no_step_is_cached(documents) -> None:
@@ -196,8 +201,9 @@ def test_another_image_replaces_all(tmp_path) -> None:
     output = tmp_path / "ddpm.yaml"
     assert pipeline.main(["--image", "registry.example/ddpm@sha256:0", "--output", str(output)]) == 0
     spec = next(yaml.safe_load_all(output.read_text()))
-    images = {executor["container"]["image"] for executor in spec["deploymentSpec"]["executors"].values()}
-    assert images == {"registry.example/ddpm@sha256:0"}
+    executors = spec["deploymentSpec"]["executors"].values()
+    assert {executor["container"]["image"] for executor in executors} == {"registry.example/ddpm@sha256:0"}
+    assert {told_of_the_image(executor) for executor in executors} == {"registry.example/ddpm@sha256:0"}
 
 
 def test_a_run_without_a_name_goes_by_one_that_no_other_has(documents):

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import kfp
+import pytest
 from kfp.local import docker_task_handler, subprocess_task_handler
 
 from ddpm.progress import EVENT_MARK
@@ -27,14 +28,16 @@ def test_another_kfp_is_refused_in_one_line(tmp_path, monkeypatch, capsys):
     assert '"status": 2' in said and f"version 9.9.9 is installed, and its tasks are started as in {KFP}" in said
 
 
-def test_processes_for_a_cluster_s_gpus_are_not_started_here(tmp_path, monkeypatch):
-    """`make compile CLUSTER=gpu-4` writes the file that `make run` runs."""
+@pytest.mark.parametrize("runs", ["subprocess", "docker"])
+def test_of_a_cluster_s_gpus_and_of_an_image_only_what_is_so_here_is_told_to_a_task(tmp_path, monkeypatch, runs):
+    """`make compile CLUSTER=gpu-4` writes the file that `make run` runs; a process runs in no image."""
     handlers = (subprocess_task_handler.SubprocessTaskHandler, docker_task_handler.DockerTaskHandler)
     for handler in handlers:
         monkeypatch.setattr(handler, "run", handler.run)  # which puts back what is installed
     seen = []
     monkeypatch.setattr(runner, "run_task", lambda command, environment, image, job: seen.append(environment) or True)
-    runner.install(Job(str(tmp_path / "none.yaml"), {}, str(tmp_path), "subprocess", "run", 1))
+    runner.install(Job(str(tmp_path / "none.yaml"), {}, str(tmp_path), runs, "run", 1))
     for handler in handlers:
-        handler.run(SimpleNamespace(full_command=[], image="", env_vars={"DDPM_PROCESSES": "4", "KEPT": "x"}))
-    assert seen == [{"KEPT": "x"}] * 2
+        told = {"DDPM_PROCESSES": "4", "DDPM_IMAGE": "ddpm:1", "KEPT": "x"}
+        handler.run(SimpleNamespace(full_command=[], image="", env_vars=told))
+    assert seen == [{"KEPT": "x", **({"DDPM_IMAGE": "ddpm:1"} if runs == "docker" else {})}] * 2

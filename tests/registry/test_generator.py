@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pandas
 import pytest
+from mlflow.models import Model
 from mlflow.pyfunc.scoring_server import init
 from PIL import Image
 from starlette.testclient import TestClient
@@ -33,6 +34,7 @@ from ddpm.tracking import client
         ([{"n": 1, "seed": 2**63}], "seed: 9223372036854775808 will not do"),
         ([{"n": 1, "seed": "x\ny"}], "seed: 'x\\ny' will not do"),
         ([{"n": 1, "sed": 5}], "'sed' is no field; a row has n and, if you like, seed"),
+        ([{"n": 1, "seed": 2**53 + 1}, {"n": 1}], "seed: 9007199254740992 may not be the number that was sent"),
         ([{"seed": 5}], "n: missing"),
         ([], "n: missing"),
         ([{"n": 1}] * (MOST + 1), "1025 rows will not do; a request may ask for 1024 pictures in all"),
@@ -44,6 +46,30 @@ def test_wrong_requests_are_one_line(request_, words):
         read_rows(pandas.DataFrame(request_))
     assert problem.value.line.startswith(words)
     assert "\n" not in problem.value.line
+
+
+def test_a_field_that_is_there_twice_is_refused():
+    with pytest.raises(Answer, match="seed: it is there more than once"):
+        read_rows(pandas.DataFrame([[1, 2, 3]], columns=["n", "seed", "seed"]))
+
+
+def test_a_version_says_what_may_go_in_and_what_comes_out(place, checkpoints, report_of):
+    """MLflow would keep of a row only what a schema has, so it is given none, and the row's lies beside the signature."""
+    register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {})
+    folder = client.open_client(place).get_model_version("m", "1").source.removeprefix("file://")
+    model = Model.load(folder)
+    assert model.signature.inputs is None and model.signature.outputs.input_names() == ["seed", "images_png_b64"]
+    row, example = model.metadata["row"], model.load_input_example(folder)
+    assert (row["required"], row["additionalProperties"]) == (["n"], False)
+    bounds = {name: (field["minimum"], field["maximum"]) for name, field in row["properties"].items()}
+    assert bounds == {"n": (1, MOST), "seed": (0, 2**63 - 1)}
+    assert [(row.n, row.seed) for row in read_rows(example)] == [(1, 0)]
+    for name, (low, high) in bounds.items():
+        for value in (low, high):
+            assert getattr(read_rows([{"n": 1, name: value}])[0], name) == value
+        for value in (low - 1, high + 1):
+            with pytest.raises(Answer, match=f"{name}: .* will not do"):
+                read_rows([{"n": 1, name: value}])
 
 
 def test_a_seed_is_optional_in_any_row():

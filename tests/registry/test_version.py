@@ -5,13 +5,17 @@ import json
 import os
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 
+from bench.servers import free_port, running
 from ddpm.errors import WrongInput
 from ddpm.progress import Quiet
-from ddpm.registry.version import PYFUNC, figures, register, resolve
+from ddpm.registry.card import UNKNOWN
+from ddpm.registry.version import figures, register, resolve
 from ddpm.steps.sample import sample
 from ddpm.tracking import open_client, open_experiment
 from ddpm.workplace import Workplace
@@ -106,15 +110,43 @@ def test_a_model_that_is_not_ours_is_refused(place, tmp_path):
         resolve("models:/foreign/1", place)
 
 
-@pytest.mark.parametrize("code_of", [PYFUNC, Path(__file__).parent / "release_0_1" / "pyfunc.py"], ids=["now", "0.1"])
-def test_mlflows_own_server_format_draws_the_same_pictures(
-    checkpoints, place, report_of, tmp_path, monkeypatch, code_of
-):
-    """As `mlflow models serve` does it, in a process that may not unpickle: load the pyfunc, and predict.
+def test_mlflows_own_server_draws_the_same_pictures_and_refuses_in_one_line(checkpoints, place, report_of, tmp_path):
+    """`mlflow models serve` itself, with the version's own copy of pyfunc.py, in a process that may not unpickle."""
+    register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {})
+    open_client(place).set_registered_model_alias("m", "champion", "1")
+    port = free_port()
+    command = ["serve", "-m", "models:/m@champion", "--env-manager", "local", "--port", str(port), "--workers", "1"]
+    address = f"http://127.0.0.1:{port}"
 
-    A version carries its release's own code for good, which calls this package by the names of then.
-    """
-    monkeypatch.setattr("ddpm.registry.version.PYFUNC", code_of)
+    def ask(*rows):
+        body = json.dumps({"dataframe_records": rows}).encode()
+        request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as problem:
+            with problem:
+                return problem.code, json.load(problem)
+
+    with running([sys.executable, "-m", "mlflow", "models", *command], f"{address}/ping", place, str(tmp_path), 1):
+        assert ask({"n": 2, "seed": 7}, {"n": 1, "seed": 9}) == (200, {"predictions": drawn(place, tmp_path)})
+        status, told = ask({"n": 1, "sed": 5})
+        assert (status, told["message"]) == (400, "'sed' is no field; a row has n and, if you like, seed")
+        assert ask(*[{"n": 1}] * 1025)[0] == 400
+
+
+def drawn(place, tmp_path):
+    """What a server of MLflow's answers for the pictures 7 and 8, and 9: those of `ddpm sample`."""
+    facts = sample(Workplace(Quiet(), "", place), "models:/m/1", 3, 7, str(tmp_path / "out"))
+    expected = [base64.b64encode(Path(file).read_bytes()).decode() for file in facts["files"]]
+    return [{"seed": 7, "images_png_b64": expected[:2]}, {"seed": 9, "images_png_b64": expected[2:]}]
+
+
+def test_a_version_of_the_first_release_draws_the_same_pictures_by_its_own_code(
+    checkpoints, place, report_of, tmp_path, monkeypatch
+):
+    """A version carries its release's own code for good, which calls this package by the names of then."""
+    monkeypatch.setattr("ddpm.registry.version.PYFUNC", Path(__file__).parent / "release_0_1" / "pyfunc.py")
     register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {})
     code = (
         "import json, mlflow, pandas, sys\n"
@@ -129,11 +161,7 @@ def test_mlflows_own_server_format_draws_the_same_pictures(
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     rows = json.loads(next(line for line in ran.stdout.splitlines() if line.startswith("@"))[1:])
-    facts = sample(Workplace(Quiet(), "", place), "models:/m/1", 3, 7, str(tmp_path / "out"))
-    expected = [base64.b64encode(Path(file).read_bytes()).decode() for file in facts["files"]]
-    assert rows == [
-        {"seed": 7, "images_png_b64": expected[:2]}, {"seed": 9, "images_png_b64": expected[2:]},
-    ]  # fmt: skip
+    assert rows == drawn(place, tmp_path)
 
 
 def test_registering_leaves_no_temporary_folders(checkpoints, place, report_of, tmp_path, monkeypatch):
@@ -145,8 +173,10 @@ def test_registering_leaves_no_temporary_folders(checkpoints, place, report_of, 
     assert [path.name for path in (tmp_path / "t").iterdir() if path.name.startswith("ddpm")] == []
 
 
-def test_mlflows_pages_say_by_themselves_what_a_version_is(checkpoints, place, report_of):
+@pytest.mark.parametrize("image", ["", "registry.example/ddpm@sha256:0"], ids=["no-container", "container"])
+def test_mlflows_pages_say_by_themselves_what_a_version_is(checkpoints, place, report_of, monkeypatch, image):
     """Its card as the description, tags to look for it by, and a logged model with figures linked to the data set."""
+    monkeypatch.setenv("DDPM_IMAGE", image)
     uri = "/somewhere/datasets/digits/abc.json"
     tags = {"run_name": "r", "study": "r", "trial": "3", "dataset_uri": uri, "dataset_digest": "abc"}
     report = {**report_of(checkpoints[0]), "precision": 0.5, "recall": 0.25, "intervals": {"fid": [1.5, 2.5]}}
@@ -170,6 +200,7 @@ def test_mlflows_pages_say_by_themselves_what_a_version_is(checkpoints, place, r
     assert found == {
         "study": "r", "trial": "3", "dataset_name": "digits", "image_size": "8", "channel_mults": "1-2", "sampler": "ddim", "precision": "0.5",
     }  # fmt: skip
+    assert version.tags.get("image", "") == image and f"- image: {image or UNKNOWN}\n" in version.description
     logged = client.get_logged_model(version.tags["logged_model"])
     assert {metric.key: (metric.value, metric.dataset_name, metric.dataset_digest) for metric in logged.metrics} == {
         "fid_classifier": (2.0, "digits", "abc"), "kid_classifier": (0.2, "digits", "abc"),

@@ -1,7 +1,11 @@
-"""Servers that run in this process, and what they answer."""
+"""Servers that run in this process or in one of their own, and what they answer."""
 
 import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -26,10 +30,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Site:
-    """A server that runs, by its address."""
+    """A server that runs, by its address; `server` is it where it is one of this process, else its process."""
 
     address: str
     server: object
+
+    @property
+    def port(self):
+        return int(self.address.rsplit(":", 1)[1])
 
     def ask(self, path, body=None, method=None, **headers):
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
@@ -64,6 +72,20 @@ def running(reference, registry="", **settings):
         runner.should_exit = True
         thread.join()
         door.close()
+
+
+@contextlib.contextmanager
+def process(reference, *flags):
+    """`ddpm serve` as a process of its own, which ends by SIGTERM with the context, with status 0."""
+    command = [sys.executable, "-m", "ddpm.cli", "serve", "--model", reference, "--port", "0", "--batch", "16", *flags]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as server:
+        try:
+            address = next(line.split()[2].rstrip(";") for line in server.stderr if line.startswith("serving at"))
+            yield Site(address, server)
+        finally:
+            os.kill(server.pid, signal.SIGTERM)
+            ended, said = server.wait(60), server.stderr.read()
+    assert ended == 0 and "Traceback" not in said, said
 
 
 def until(true, seconds=60.0):

@@ -126,11 +126,11 @@ def test_on_a_phone_and_in_the_dark(browser, site):
     assert len(set(grounds)) == 2
 
 
-def test_who_has_a_token_says_it_once(browser, serve, checkpoints, tmp_path):
+def test_who_has_a_token_says_it_once(browser, serve, checkpoint, tmp_path):
     import hashlib
 
     (tmp_path / "tokens").write_text(f"ann sha256:{hashlib.sha256(b'secret').hexdigest()}")
-    site = serve(checkpoints[0], tokens_file=str(tmp_path / "tokens"))
+    site = serve(checkpoint, tokens_file=str(tmp_path / "tokens"))
     page = browser.new_page()
     page.set_default_timeout(120_000)
     page.goto(site.address)

@@ -22,10 +22,10 @@ from ddpm.workplace import Workplace
 
 
 @pytest.fixture(scope="module")
-def sampled(checkpoints, tmp_path_factory):
+def sampled(checkpoint, tmp_path_factory):
     """What `ddpm sample` writes of seeds 0 to 19: the files' bytes, and the grid's."""
     out = tmp_path_factory.mktemp("sampled")
-    facts = sample(Workplace(Quiet()), checkpoints[0], 20, 0, str(out), sampling_steps=5)
+    facts = sample(Workplace(Quiet()), checkpoint, 20, 0, str(out), sampling_steps=5)
     return (
         [(out / f"{number:04d}.png").read_bytes() for number in range(20)] + [(out / "grid.png").read_bytes()] + [facts]
     )
@@ -124,8 +124,8 @@ def test_labels_may_differ_within_a_batch(labelled):
         assert torch.equal(picture, model.draw([4], drawing, label)[0])
 
 
-def test_a_batch_is_chosen_among_those_with_the_same_bytes(checkpoints):
-    model = load_model(checkpoints[0])
+def test_a_batch_is_chosen_among_those_with_the_same_bytes(checkpoint):
+    model = load_model(checkpoint)
     measured = measure(model, latency=1e9)
     assert {shape.pictures for shape in measured} == {1, 2, 4, 8, 16, 32, 64, 128, 256}
     drawing, own = DrawSettings(sampling_steps=5, sample_batch=16), [3, 8]
@@ -144,8 +144,8 @@ def test_a_larger_batch_must_be_worth_the_wait():
     assert choose([shape(1, 10), shape(4, 30), shape(16, 40)]) == (1, 4, 16)
 
 
-def test_larger_batches_are_not_tried_where_the_engines_own_is_slow_already(checkpoints):
-    assert max(shape.pictures for shape in measure(load_model(checkpoints[0]), latency=0)) == 16
+def test_larger_batches_are_not_tried_where_the_engines_own_is_slow_already(checkpoint):
+    assert max(shape.pictures for shape in measure(load_model(checkpoint), latency=0)) == 16
 
 
 def test_settings_come_from_flags_then_from_the_environment(monkeypatch):

@@ -27,9 +27,9 @@ runpy.run_path(sys.argv[1] + "/app.py", run_name="__main__")
 
 
 @pytest.fixture(scope="module")
-def space(checkpoints, tmp_path_factory):
+def space(checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("space") / "space"
-    facts = export(checkpoints[0], "space", str(folder), "")
+    facts = export(checkpoint, "space", str(folder), "")
     assert {"README.md", "app.py", "Dockerfile", "requirements.txt", "model/weights.safetensors"} <= set(facts["files"])
     return folder
 
@@ -47,14 +47,14 @@ def test_a_space_says_what_it_is_and_what_it_needs(space):
     assert not list(space.rglob("*.pyc"))
 
 
-def test_a_space_of_a_version_has_its_figures_and_no_path_of_the_machine(registry, checkpoints, tmp_path):
+def test_a_space_of_a_version_has_its_figures_and_no_path_of_the_machine(registry, checkpoint, tmp_path):
     export("models:/m/1", "space", str(tmp_path / "space"), registry)
-    export(checkpoints[0], "space", str(tmp_path / "unregistered"), registry)
+    export(checkpoint, "space", str(tmp_path / "unregistered"), registry)
     assert json.loads((tmp_path / "space" / "model" / "report.json").read_text())["fid"] == 3.0
     assert "page" not in json.loads((tmp_path / "space" / "model" / "report.json").read_text())
     told = (tmp_path / "space" / "README.md").read_text()
     assert "## Intended use" in told and "- From" not in told
-    where = os.path.dirname(checkpoints[0]).encode()
+    where = os.path.dirname(checkpoint).encode()
     assert not [
         path
         for path in tmp_path.rglob("*/*")

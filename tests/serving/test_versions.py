@@ -3,6 +3,7 @@
 import base64
 import collections
 import dataclasses
+import hashlib
 import os
 import subprocess
 import sys
@@ -74,6 +75,25 @@ def test_a_version_that_is_damaged_is_refused_and_the_running_one_stays(serve, r
     assert site.ask("/v1/images/3.png").headers["x-model-version"] == "models:/m/1"
     point("champion", 3)
     until(lambda: site.ask("/readyz").json == {**ready.json, "serving": {"champion": "models:/m/3"}, "refused": {}})
+
+
+def test_strangers_are_told_that_a_version_is_refused_and_no_place(serve, registry, point, tmp_path, monkeypatch):
+    (tmp_path / "tokens").write_text(f"ann sha256:{hashlib.sha256(b't').hexdigest()}")
+    weights = weights_of(registry, 2)
+    weights.unlink()
+    site = serve("models:/m@champion", registry, tokens_file=str(tmp_path / "tokens"))
+    point("champion", 2)
+    until(lambda: site.ask("/readyz").json["refused"])
+    assert site.ask("/readyz").json["refused"] == {"models:/m/2": "the log says why"}
+    assert "weights.safetensors" in site.ask("/readyz", Authorization="Bearer t").json["refused"]["models:/m/2"]
+
+    def down(*_):
+        raise Outage("the registry does not answer: http://mlflow.inside")
+
+    monkeypatch.setattr(room, "holders", down)
+    until(lambda: site.ask("/readyz").json["registry"] != "answers")
+    assert site.ask("/readyz").json["registry"] == "amiss; the log says why"
+    assert "mlflow.inside" in site.ask("/readyz", Authorization="Bearer t").json["registry"]
 
 
 def weights_of(registry, version):
@@ -219,6 +239,32 @@ def test_a_registry_that_goes_down_changes_nothing_and_is_told(serve, registry, 
     assert "ddpm_registry_up 0.0" in site.ask("/metrics").body.decode()
     monkeypatch.undo()
     until(lambda: site.ask("/readyz").json["registry"] == "answers")
+
+
+def test_an_alias_that_is_deleted_is_told_and_what_is_served_goes_on_until_it_is_back(serve, registry, point, caplog):
+    site, client = serve("models:/m@champion", registry), open_client(registry)
+    caplog.set_level("INFO", "ddpm.serving")
+
+    def told():
+        return site.ask("/readyz").json, "ddpm_alias_found 1.0" in site.ask("/metrics").body.decode()
+
+    before = told()
+    assert before[0]["alias"] == "found" and before[1]
+    client.delete_registered_model_alias("m", "champion")
+    until(lambda: site.ask("/readyz").json["alias"] != "found")
+    assert told() == ({**before[0], "alias": "champion is no alias of m any more"}, False)
+    assert site.ask("/v1/images/3.png").headers["x-model-version"] == "models:/m/1"
+    point("champion", 2)
+    until(lambda: site.ask("/readyz").json["serving"] == {"champion": "models:/m/2"})
+    assert told() == ({**before[0], "serving": {"champion": "models:/m/2"}}, True)
+    client.delete_registered_model("m")  # with its aliases
+    until(lambda: site.ask("/readyz").json["alias"] != "found")
+    assert site.ask("/v1/images/3.png").headers["x-model-version"] == "models:/m/2"
+    assert [line for line in caplog.messages if "alias of m" in line] == [
+        "champion is no alias of m any more; models:/m/1 goes on being served",
+        "champion is an alias of m again",
+        "champion is no alias of m any more; models:/m/2 goes on being served",
+    ]
 
 
 def test_a_registry_that_is_down_at_the_start_is_one_clear_line_after_some_tries(tmp_path):
