@@ -10,7 +10,14 @@ from typing import Any
 
 from bench.table import Row, table, write
 
-BENCHES: tuple[str, ...] = ("training", "sampling", "ingest", "evaluation", "serving")  # in the order in which they run
+BENCHES: tuple[str, ...] = (
+    "training",
+    "sampling",
+    "ingest",
+    "evaluation",
+    "search",
+    "serving",
+)  # in the order in which they run
 
 
 def _read_settings(pairs: list[str], names: list[str]) -> dict[str, dict[str, Any]]:

@@ -81,7 +81,7 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, world: Worl
 
     Raises Refused where there is no choice yet.
     """
-    plan, chosen = run.plan, choose(run, progress)
+    plan, chosen = run.plan, choose(run, dataset["uri"], progress)
     winner = chosen["trials"][chosen["best"]]
     progress.say(f"chosen: {chosen['best_why']}")
     model, settings = winner_settings(plan, winner)
@@ -90,6 +90,7 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, world: Worl
     with run.tracker.parent() as parent:
         parent.dataset(dataset)
         parent.tag("device", device)
+        parent.tag("chosen_why", chosen["best_why"])
         if others := tried(winner.get("point", {})):
             parent.tag("chosen", ", ".join(others))
     tags = {"kind": "final", "trial": str(winner["number"]), "device": device}

@@ -1,0 +1,189 @@
+"""Which quick score tells early how good a trial will be, and what successive halving by it saves; see docs/search.md.
+
+Every list is trained at every rate to its budget, and scored on the way in several quick ways. At the end each is
+measured once more, by pictures and seeds of their own, in the preset's own way of drawing. Printed is how well each quick
+score ranks the settings as that does, and what came of the same trials when the search's own pruner judged them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+from scipy.stats import kendalltau, spearmanr
+
+from bench.table import Row
+from ddpm.data.dataset import open_dataset
+from ddpm.data.ingest import ingest
+from ddpm.device import pick_device
+from ddpm.evaluation.figures.numbers import Z
+from ddpm.evaluation.measure import Scores, score
+from ddpm.evaluation.reference import Reference, open_reference
+from ddpm.model.model import Model
+from ddpm.plan import Plan
+from ddpm.presets import load_preset
+from ddpm.progress import Quiet
+from ddpm.search.halving import Halving, rung_at
+from ddpm.search.trial import trial_settings
+from ddpm.settings import SearchSettings
+from ddpm.store import open_store
+from ddpm.training.observer import NoObserver
+from ddpm.training.trainer import Trainer
+from ddpm.training.world import World
+
+SETTINGS: dict[str, Any] = {
+    "preset": "digits",
+    "source": "",  # empty: the preset's
+    "max_pictures": 0,
+    "mults": "1-2-3 1-2-4",
+    "rates": "3e-4 7e-4 2e-3 5e-3",
+    "budget": 4,  # epochs of a trial
+    "rungs": "1 2",
+    "counts": "128 512",  # pictures of a quick score
+    "steps": "20",  # of its sampler
+    "final_n": 256,
+    "orders": 50,  # in which the trials are judged anew
+}
+FINAL_SEED = 2**42  # the first of those that the final figures are of
+
+Looks = dict[int, dict[str, float]]  # by epoch: each quick score
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of a setting."""
+
+    name: str
+    looks: Looks
+    final: Scores
+
+
+class Watcher(NoObserver):
+    """Takes every quick score at every rung."""
+
+    def __init__(self, rungs: list[int], ways: dict[int, list[int]], reference: Reference, batch: int) -> None:
+        self.rungs, self.ways, self.reference, self.batch = rungs, ways, reference, batch
+        self.looks: Looks = {}
+        self.seconds: dict[str, list[float]] = {}
+        self._loss = math.nan
+
+    def metrics(self, values: dict[str, float], images_seen: int) -> None:
+        self._loss = values.get("held_out_loss", self._loss)
+
+    def looked(self, epoch: int, images_seen: int, model: Model) -> bool:
+        if epoch in self.rungs:
+            self.looks[epoch] = found = {"held-out loss": self._loss}
+            for steps, counts in self.ways.items():
+                began = time.monotonic()
+                images = model.draw(range(max(counts)), model.quick(steps, self.batch))
+                drawn = (time.monotonic() - began) / len(images)
+                for n in counts:
+                    began = time.monotonic()
+                    scores = score(self.reference, images[:n], intervals=True)
+                    way = f"{n} pictures in {steps} steps"
+                    self.seconds.setdefault(way, []).append(n * drawn + time.monotonic() - began)
+                    found[f"FID, {way}"], found[f"KID, {way}"] = scores.fid, scores.kid
+                    found[f"std of FID, {way}"] = scores.fid_std
+        return False
+
+
+def run(settings: dict[str, Any], say: Callable[[str], None]) -> list[Row]:
+    rungs = [int(epoch) for epoch in settings["rungs"].split()]
+    counts = sorted(map(int, settings["counts"].split()))
+    ways = dict.fromkeys(map(int, settings["steps"].split()), counts)
+    with tempfile.TemporaryDirectory() as folder:
+        plan = _plan(settings, folder)
+        store = open_store(plan.store)
+        data = open_dataset(ingest(plan.ingest, store, Quiet())["uri"])
+        device = pick_device()
+        reference = open_reference(plan.evaluate, data, store, str(device), Quiet())
+        reference.prepare()
+        trials = []
+        points = list(itertools.product(plan.search.choices, map(float, settings["rates"].split())))
+        for number, (mults, lr) in enumerate(points):
+            watcher = Watcher(rungs, ways, reference, min(plan.draw.sample_batch, max(counts)))
+            model, train = trial_settings(plan, {"channel_mults": mults, "lr": lr})
+            trainer = Trainer(model, train, data, f"{folder}/trials/{number}", World(device))
+            began = time.monotonic()
+            trainer.run(watcher, Quiet())
+            images = trainer.averaged.draw(range(FINAL_SEED, FINAL_SEED + settings["final_n"]), plan.draw)
+            final = score(reference, images, intervals=True)
+            trials.append(Trial(f"{mults} at {lr:g}", watcher.looks, final))
+            say(f"{mults} at {lr:g}: {final.named('fid')} {final.fid:.4g}, {time.monotonic() - began:.0f} s")
+            for way, seconds in watcher.seconds.items():
+                say(f"  {way}: {statistics.median(seconds):.2f} s a score")
+    return [*_correlations(trials, rungs), *_replayed(trials, rungs, settings, say)]
+
+
+def _plan(settings: dict[str, Any], folder: str) -> Plan:
+    """The preset's, with a look every epoch."""
+    given = {**load_preset(settings["preset"]), "held_out_every": 1, "first_rung": 0}
+    given |= {"mults_choices": settings["mults"], "trial_epochs": settings["budget"]}
+    given |= {"max_pictures": settings["max_pictures"]}
+    if settings["source"]:
+        given["source"] = settings["source"]
+    places = {
+        "run_name": "bench",
+        "store": folder,
+        "tracking_uri": "sqlite:////none",
+        "study_storage": f"{folder}/study",
+    }
+    return Plan.from_parameters({**given, **places})
+
+
+def _correlations(trials: list[Trial], rungs: list[int]) -> list[Row]:
+    """Of each quick score at each rung with the final FID: Spearman's, and Kendall's beside it."""
+    final = [trial.final.fid for trial in trials]
+    rows = []
+    for epoch in rungs:
+        for name in trials[0].looks[epoch]:
+            if name.startswith("std"):
+                continue
+            quick = [trial.looks[epoch][name] for trial in trials]
+            for unit, found in (("Spearman", spearmanr(quick, final)), ("Kendall", kendalltau(quick, final))):
+                rows.append(Row("search", f"{name}, after epoch {epoch}", unit, float(found.statistic)))
+    return rows
+
+
+def _replayed(trials: list[Trial], rungs: list[int], settings: dict[str, Any], say: Callable[[str], None]) -> list[Row]:
+    """The same trials, judged by the search's own pruner in shuffled orders, by the last of the ways of scoring."""
+    way = [name for name in trials[0].looks[rungs[0]] if name.startswith("FID")][-1]
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    halving = SearchSettings(trial_epochs=settings["budget"], first_rung=rungs[0])
+    shares, best_kept, within = [], 0, 0
+    best = min(trials, key=lambda trial: trial.final.fid).final
+    for order in range(settings["orders"]):
+        study = optuna.create_study(pruner=Halving(halving))
+        epochs, left = 0, []
+        for judged in random.Random(order).sample(trials, len(trials)):
+            trial = study.ask()
+            ended = 0
+            for epoch in halving.rungs:
+                score_there = {"fid": judged.looks[epoch][way], "fid_std": judged.looks[epoch][f"std of {way}"]}
+                trial.set_user_attr(rung_at(epoch), score_there)
+                trial.report(score_there["fid"], epoch)
+                if trial.should_prune():
+                    ended = epoch
+                    break
+            epochs += ended or settings["budget"]
+            study.tell(trial, None if ended else judged.final.fid, TrialState.PRUNED if ended else None)
+            left += [] if ended else [judged.final]
+        shares.append(epochs / (settings["budget"] * len(trials)))
+        winner = min(left, key=lambda final: final.fid)
+        best_kept += winner is best
+        within += winner.fid - best.fid <= Z * math.hypot(winner.fid_std, best.fid_std)
+    n = settings["orders"]
+    say(f"halving by {way}: of {n} orders {best_kept} keep the grid's best, {within} that or one in a tie with it")
+    return [
+        Row("search", "images trained with halving, to the whole grid's", "share", statistics.mean(shares)),
+        Row("search", "orders whose winner is the grid's best, or in a tie", "share", within / n),
+    ]
