@@ -93,8 +93,8 @@ def choose_among(rows: list[TrialRow], finalists: Sequence[Finalist] = ()) -> Ch
             for one in finalists
         ])  # fmt: skip
         first = own[0].candidate.model
-        otherwise = "" if first == ranked[0].candidate.model else f", by which it would be {first}"
-        why = f"{explain(ranked)} Ranked are the {len(finalists)} best by their trials' own scores{otherwise}, scored anew by {finalists[0]['n']:,} pictures of other seeds."
+        otherwise = "" if first == ranked[0].candidate.model else f"; by their own scores it would be {first}"
+        why = f"{explain(ranked)} Ranked are the {len(finalists)} best trials, scored anew by {finalists[0]['n']:,} pictures of other seeds{otherwise}."
     of_trial = {one["trial"]: one for one in finalists}
     return {
         "trials": rows,

@@ -100,7 +100,9 @@ def test_a_killed_run_carries_on_to_the_end(finished):
         assert trial["fid"] > 0
         assert trial["images_seen"] == 1600
         assert trial["seconds"] > 0
-    ranked = rank([Candidate(str(trial["number"]), trial["fid"], trial["kid"]) for trial in summary["trials"]])
+    ranked = rank([Candidate(str(one["trial"]), one["fid"], one["kid"]) for one in summary["finalists"]])
+    assert [one["n"] for one in summary["finalists"]] == [256] * 3, "four times score_n"
+    assert "finalists  trial " in again.stdout and "scored anew by 256 pictures" in again.stdout
     assert str(summary["best"]) == ranked[0].candidate.model
     assert summary["best_why"].startswith(f"trial {summary['best']} ")
     assert set(summary["seconds"]) == {"configure", "ingest", "search", "train", "evaluate", "register", "promote"}

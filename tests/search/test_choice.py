@@ -183,8 +183,8 @@ def test_the_choice_is_made_by_more_pictures_of_other_seeds(scored_run, monkeypa
     assert choice["ranking"][0]["trial"] == "trial 3", "by the trials' own scores"
     assert choice["trials"][2]["fid"] == 18.30, "which stay as they were"
     assert choice["best_why"] == (
-        "trial 2 has the best mean rank, 1 (FID rank 1, KID rank 1 of 3). Ranked are the 3 best by their trials' own "
-        "scores, by which it would be trial 3, scored anew by 2,048 pictures of other seeds."
+        "trial 2 has the best mean rank, 1 (FID rank 1, KID rank 1 of 3). Ranked are the 3 best trials, scored anew by "
+        "2,048 pictures of other seeds; by their own scores it would be trial 3."
     )
     assert scored_run.tracker.told["trial 2"] == ({"finalist_fid_768": 18.0, "finalist_kid_768": 0.28}, 768)
     assert sorted(scored_run.tracker.told) == ["trial 0", "trial 2", "trial 3"]
