@@ -32,7 +32,7 @@ from ddpm.model.model import Model
 from ddpm.plan import Plan
 from ddpm.presets import load_preset
 from ddpm.progress import Quiet
-from ddpm.search.halving import Halving, rung_at
+from ddpm.search.halving import Halving, Rung, rung_at, rung_of_losses, rung_of_scores
 from ddpm.search.trial import trial_settings
 from ddpm.settings import SearchSettings
 from ddpm.store import open_store
@@ -51,11 +51,12 @@ SETTINGS: dict[str, Any] = {
     "counts": "128 512",  # pictures of a quick score
     "steps": "20",  # of its sampler
     "final_n": 256,
+    "repetition": 0,  # trainings of another number have other seeds
     "orders": 50,  # in which the trials are judged anew
 }
 FINAL_SEED = 2**42  # the first of those that the final figures are of
 
-Looks = dict[int, dict[str, float]]  # by epoch: each quick score
+Looks = dict[int, dict[str, Rung]]  # by epoch: each quick score
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,11 @@ class Watcher(NoObserver):
         self.rungs, self.ways, self.reference, self.batch = rungs, ways, reference, batch
         self.looks: Looks = {}
         self.seconds: dict[str, list[float]] = {}
-        self._loss = math.nan
-
-    def metrics(self, values: dict[str, float], images_seen: int) -> None:
-        self._loss = values.get("held_out_loss", self._loss)
+        self.losses: Callable[[], list[float]] = list  # the trainer's, once there is one
 
     def looked(self, epoch: int, images_seen: int, model: Model) -> bool:
         if epoch in self.rungs:
-            self.looks[epoch] = found = {"held-out loss": self._loss}
+            self.looks[epoch] = found = {"held-out loss": rung_of_losses(self.losses())}
             for steps, counts in self.ways.items():
                 began = time.monotonic()
                 images = model.draw(range(max(counts)), model.quick(steps, self.batch))
@@ -91,8 +89,8 @@ class Watcher(NoObserver):
                     scores = score(self.reference, images[:n], intervals=True)
                     way = f"{n} pictures in {steps} steps"
                     self.seconds.setdefault(way, []).append(n * drawn + time.monotonic() - began)
-                    found[f"FID, {way}"], found[f"KID, {way}"] = scores.fid, scores.kid
-                    found[f"std of FID, {way}"] = scores.fid_std
+                    found[f"FID, {way}"] = rung_of_scores(scores.fid, scores.fid_std)
+                    found[f"KID, {way}"] = rung_of_scores(scores.kid, scores.kid_std)
         return False
 
 
@@ -113,6 +111,7 @@ def run(settings: dict[str, Any], say: Callable[[str], None]) -> list[Row]:
             watcher = Watcher(rungs, ways, reference, min(plan.draw.sample_batch, max(counts)))
             model, train = trial_settings(plan, {"channel_mults": mults, "lr": lr})
             trainer = Trainer(model, train, data, f"{folder}/trials/{number}", World(device))
+            watcher.losses = trainer.held_out_losses
             began = time.monotonic()
             trainer.run(watcher, Quiet())
             images = trainer.averaged.draw(range(FINAL_SEED, FINAL_SEED + settings["final_n"]), plan.draw)
@@ -121,7 +120,7 @@ def run(settings: dict[str, Any], say: Callable[[str], None]) -> list[Row]:
             say(f"{mults} at {lr:g}: {final.named('fid')} {final.fid:.4g}, {time.monotonic() - began:.0f} s")
             for way, seconds in watcher.seconds.items():
                 say(f"  {way}: {statistics.median(seconds):.2f} s a score")
-    return [*_correlations(trials, rungs), *_replayed(trials, rungs, settings, say)]
+    return [*_correlations(trials, rungs), *_replayed(trials, settings)]
 
 
 def _plan(settings: dict[str, Any], folder: str) -> Plan:
@@ -132,7 +131,7 @@ def _plan(settings: dict[str, Any], folder: str) -> Plan:
     if settings["source"]:
         given["source"] = settings["source"]
     places = {
-        "run_name": "bench",
+        "run_name": f"bench-{settings['repetition']}",
         "store": folder,
         "tracking_uri": "sqlite:////none",
         "study_storage": f"{folder}/study",
@@ -146,44 +145,42 @@ def _correlations(trials: list[Trial], rungs: list[int]) -> list[Row]:
     rows = []
     for epoch in rungs:
         for name in trials[0].looks[epoch]:
-            if name.startswith("std"):
-                continue
-            quick = [trial.looks[epoch][name] for trial in trials]
+            quick = [trial.looks[epoch][name]["score"] for trial in trials]
             for unit, found in (("Spearman", spearmanr(quick, final)), ("Kendall", kendalltau(quick, final))):
                 rows.append(Row("search", f"{name}, after epoch {epoch}", unit, float(found.statistic)))
     return rows
 
 
-def _replayed(trials: list[Trial], rungs: list[int], settings: dict[str, Any], say: Callable[[str], None]) -> list[Row]:
-    """The same trials, judged by the search's own pruner in shuffled orders, by the last of the ways of scoring."""
-    way = [name for name in trials[0].looks[rungs[0]] if name.startswith("FID")][-1]
+def _replayed(trials: list[Trial], settings: dict[str, Any]) -> list[Row]:
+    """The same trials, judged by the search's own pruner in shuffled orders, by each of the ways of scoring."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    halving = SearchSettings(trial_epochs=settings["budget"], first_rung=rungs[0])
-    shares, best_kept, within = [], 0, 0
     best = min(trials, key=lambda trial: trial.final.fid).final
-    for order in range(settings["orders"]):
-        study = optuna.create_study(pruner=Halving(halving))
-        epochs, left = 0, []
-        for judged in random.Random(order).sample(trials, len(trials)):
-            trial = study.ask()
-            ended = 0
-            for epoch in halving.rungs:
-                score_there = {"fid": judged.looks[epoch][way], "fid_std": judged.looks[epoch][f"std of {way}"]}
-                trial.set_user_attr(rung_at(epoch), score_there)
-                trial.report(score_there["fid"], epoch)
-                if trial.should_prune():
-                    ended = epoch
-                    break
-            epochs += ended or settings["budget"]
-            study.tell(trial, None if ended else judged.final.fid, TrialState.PRUNED if ended else None)
-            left += [] if ended else [judged.final]
-        shares.append(epochs / (settings["budget"] * len(trials)))
-        winner = min(left, key=lambda final: final.fid)
-        best_kept += winner is best
-        within += winner.fid - best.fid <= Z * math.hypot(winner.fid_std, best.fid_std)
-    n = settings["orders"]
-    say(f"halving by {way}: of {n} orders {best_kept} keep the grid's best, {within} that or one in a tie with it")
-    return [
-        Row("search", "images trained with halving, to the whole grid's", "share", statistics.mean(shares)),
-        Row("search", "orders whose winner is the grid's best, or in a tie", "share", within / n),
-    ]
+    halving = SearchSettings(trial_epochs=settings["budget"], first_rung=min(trials[0].looks))
+    rows = []
+    for name in trials[0].looks[halving.first_rung]:
+        shares, within = [], 0
+        for order in range(settings["orders"]):
+            study = optuna.create_study(pruner=Halving(halving))
+            shuffled = random.Random(order).sample(trials, len(trials))
+            ended = [_judge(study, trial, name, halving) for trial in shuffled]
+            shares.append(statistics.fmean(epoch / settings["budget"] for epoch in ended))
+            left = [trial.final for trial, epoch in zip(shuffled, ended, strict=True) if epoch == settings["budget"]]
+            winner = min(left, key=lambda final: final.fid)
+            within += winner.fid - best.fid <= Z * math.hypot(winner.fid_std, best.fid_std)
+        rows.append(Row("search", f"images trained, halving by {name}", "of the grid's", statistics.fmean(shares)))
+        rows.append(Row("search", "its winner the grid's best, or in a tie", "of orders", within / settings["orders"]))
+    return rows
+
+
+def _judge(study: optuna.Study, trained: Trial, name: str, halving: SearchSettings) -> int:
+    """Tell a study of a trial, as it was trained; the epoch at which it ends."""
+    trial = study.ask()
+    for epoch in halving.rungs:
+        rung = trained.looks[epoch][name]
+        trial.set_user_attr(rung_at(epoch), rung)
+        trial.report(rung["score"], epoch)
+        if trial.should_prune():
+            study.tell(trial, state=TrialState.PRUNED)
+            return epoch
+    study.tell(trial, trained.final.fid)
+    return halving.trial_epochs

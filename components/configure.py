@@ -69,6 +69,7 @@ def configure(
     search_sampler: str,
     first_rung: int,
     rung_factor: int,
+    rung_score: str,
     score_n: int,
     score_steps: int,
     finalists: int,

@@ -116,7 +116,7 @@ def test_a_run_of_an_earlier_release_is_carried_on(begins):
     del parameters["init_from"]
     run = configure(parameters, Quiet())
     kept = json.loads(run.folder.read("plan.json"))
-    for name in ("init_from", "init_partial", "rung_factor", "finalists", "finalist_n"):
+    for name in ("init_from", "init_partial", "rung_factor", "rung_score", "finalists", "finalist_n"):
         del kept[name]
     kept["n"], kept["prune_every"] = kept.pop("evaluate_n"), kept.pop("first_rung")
     run.folder.write("plan.json", json.dumps({**kept, "ema_half_lives": "50000", "resident": "auto"}).encode())

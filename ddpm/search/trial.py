@@ -156,11 +156,9 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
             if lineage := trainer.ledger.lineage:
                 tracked.tag("lineage", "; ".join(map(in_words, lineage)))
             rungs = Rungs(
-                trial,
-                run.plan.search,
-                recorder,
-                lambda model: quick_scores(run.plan, reference, model, progress, scoring),
-            )
+                trial, run.plan.search, recorder,
+                lambda model: quick_scores(run.plan, reference, model, progress, scoring), lambda: trainer.held_out_losses(),
+            )  # fmt: skip
             trained = trainer.run(rungs, progress, task)
             averaged = trainer.averaged
             scores = quick_scores(run.plan, reference, averaged, progress, scoring) if trained["spent_budget"] else None

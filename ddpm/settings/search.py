@@ -11,6 +11,7 @@ from ddpm.settings.words import MOST
 
 FOUNDING_MULTS = "1-2-4-8 1-2-3-6 1-2-3 1-2-4"
 SEARCH_SAMPLERS = ("tpe", "random", "gp")
+RUNG_SCORES = ("fid", "loss")
 LIST = r"[\s,]*([^\s,]+([\s,]+[^\s,]+)*)?[\s,]*"
 LIST_FORM = "different values, separated by spaces, or empty"
 
@@ -67,6 +68,11 @@ class SearchSettings(Typed):
     rung_factor: int = setting(
         2, "at each rung one in so many trials goes on, and all in a tie with those", low=2, high=10
     )
+    rung_score: str = setting(
+        "fid",
+        "by what trials are compared at a rung: FID as at their end, or the held-out loss, which takes no drawing",
+        choices=RUNG_SCORES,
+    )
     score_n: int = setting(2048, "pictures a trial is scored on", low=16, high=MOST)
     score_steps: int = setting(20, "DPM-Solver++ steps for them", low=1, high=100_000)
     finalists: int = setting(
@@ -87,6 +93,13 @@ class SearchSettings(Typed):
         require(self.lr_low <= self.lr_high, "lr_high", self.lr_high, f"from lr_low ({self.lr_low}) to below 1")
         for name, values in self.varied.items():
             require(len(set(values)) == len(values), CHOICES[name], getattr(self, CHOICES[name]), LIST_FORM)
+        mixed = [CHOICES[name] for name in ("objective", "schedule") if name in self.varied]
+        require(
+            not self.rungs or self.rung_score != "loss" or not mixed,
+            "rung_score",
+            self.rung_score,
+            f"fid with {' and '.join(mixed)}: losses of different ones do not compare",
+        )
 
     @property
     def rungs(self) -> list[int]:

@@ -1,5 +1,6 @@
 """Successive halving: who goes on at a rung, and what a rung keeps."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import optuna
@@ -7,14 +8,17 @@ import pytest
 import torch
 from optuna.trial import Trial
 
+from ddpm.data.dataset import Split
+from ddpm.errors import WrongInput
 from ddpm.evaluation.measure import Scores
 from ddpm.plan import Plan
 from ddpm.progress import Quiet
 from ddpm.run import Run
 from ddpm.search import trial as room
-from ddpm.search.halving import Halving, Rungs
+from ddpm.search.halving import Halving, Rungs, rung_of_losses, surely_worse
 from ddpm.search.study import create_study, open_study, take_trials
 from ddpm.search.trial import trial_row
+from ddpm.search.worker import require_losses
 from ddpm.settings import SearchSettings
 from ddpm.store import open_store
 from ddpm.tracking import NoTrackedRun
@@ -51,7 +55,7 @@ def study(tmp_path):
 
 def looked(trial, quick, epochs=range(1, 9), recorder=None):
     """Train through the epochs; the one at which it ended, None where it came to its end."""
-    rungs = Rungs(trial, SETTINGS, recorder or Recorder(), quick)
+    rungs = Rungs(trial, SETTINGS, recorder or Recorder(), quick, list)
     return next((epoch for epoch in epochs if rungs.looked(epoch, 100 * epoch, None)), None)
 
 
@@ -78,12 +82,48 @@ def test_what_chance_may_have_put_behind_goes_on(study):
     assert looked(study.ask(), scoring(12.8, std=1.0)) == 2
 
 
+def test_losses_are_compared_picture_by_picture():
+    """A difference far below the losses' own spread is no chance where every picture says the same."""
+    spread = [0.01 * picture for picture in range(192)]
+    ours, worse = (
+        rung_of_losses(spread),
+        rung_of_losses([0.001 * (1 + picture % 2) + loss for picture, loss in enumerate(spread)]),
+    )
+    assert len(ours["parts"]) == 64 and worse["score"] - ours["score"] == pytest.approx(0.0015)
+    assert surely_worse(worse, ours) and not surely_worse(ours, worse)
+    mixed = rung_of_losses([loss + (0.1 if picture % 6 < 3 else -0.09) for picture, loss in enumerate(spread)])
+    assert mixed["score"] > ours["score"] and not surely_worse(mixed, ours)
+
+
+def test_by_losses_nothing_is_drawn(tmp_path):
+    settings = SearchSettings(trials=2, trial_epochs=2, first_rung=1, mults_choices="1-2", rung_score="loss")
+    create_study(str(tmp_path / "j"), "s", settings)
+    study = open_study(str(tmp_path / "j"), "s", settings)
+    ended = []
+    for worse in (0.0, 0.5):
+        losses = [worse + 0.1 * picture for picture in range(16)]
+        ended.append(
+            Rungs(study.ask(), settings, Recorder(), scoring(), lambda losses=losses: losses).looked(1, 100, None)
+        )
+    assert ended == [False, True]
+
+
+def test_losses_that_do_not_compare_are_refused(digits):
+    with pytest.raises(WrongInput, match="rung_score: 'loss' will not do; it must be fid with objective_choices"):
+        SearchSettings(rung_score="loss", first_rung=1, objective_choices="v edm")
+    settings = SearchSettings(rung_score="loss", first_rung=1)
+    few = dataclasses.replace(digits, held_out=Split(digits.held_out.images[:15], digits.held_out.labels[:15]))
+    with pytest.raises(WrongInput, match="loss needs at least 16 held-out pictures, and digits has 15; give fid"):
+        require_losses(settings, few)
+    require_losses(settings, digits)
+
+
 def test_without_rungs_nobody_is_scored_on_the_way(tmp_path):
     settings = SearchSettings(trials=1, trial_epochs=8)
     create_study(str(tmp_path / "j"), "s", settings)
     study = open_study(str(tmp_path / "j"), "s", settings)
     assert isinstance(study.pruner, optuna.pruners.NopPruner)
-    rungs = Rungs(study.ask(), settings, Recorder(), scoring())
+    rungs = Rungs(study.ask(), settings, Recorder(), scoring(), list)
     assert not any(rungs.looked(epoch, 100, None) for epoch in range(1, 9))
 
 
@@ -103,7 +143,8 @@ def test_a_trial_that_is_taken_up_keeps_its_rungs(study):
     assert looked(good, scoring(9.5), range(1, 4)) is None
     assert looked(again(study, good), scoring(8.5)) is None, "one more score, at the second rung"
     assert trial_row(study.trials[1])["rungs"] == {
-        "2": {"fid": 9.5, "fid_std": 0.1, "hopeless": False}, "4": {"fid": 8.5, "fid_std": 0.1, "hopeless": False},
+        "2": {"score": 9.5, "std": 0.1, "parts": [], "hopeless": False},
+        "4": {"score": 8.5, "std": 0.1, "parts": [], "hopeless": False},
     }  # fmt: skip
     assert looked(bad, scoring(30.0)) == 2
     assert looked(again(study, bad), scoring()) == 2, "killed before it was told that it had ended"
@@ -146,5 +187,7 @@ def test_a_pruned_trial_has_stopped_early(tmp_path, digits, monkeypatch):
     whole, pruned, waiting = map(trial_row, study.trials)
     assert (whole["state"], whole["images_seen"], whole["budget_images"]) == ("COMPLETE", 1024, 1024)
     assert (pruned["state"], pruned["images_seen"], pruned["budget_images"]) == ("PRUNED", 256, 1024)
-    assert pruned["rungs"] == {"1": {"fid": 50.0, "fid_std": 0.1, "hopeless": True}} and pruned["fid"] is None
+    assert (
+        pruned["rungs"] == {"1": {"score": 50.0, "std": 0.1, "parts": [], "hopeless": True}} and pruned["fid"] is None
+    )
     assert waiting["state"] == "WAITING"
