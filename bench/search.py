@@ -120,7 +120,7 @@ def run(settings: dict[str, Any], say: Callable[[str], None]) -> list[Row]:
             say(f"{mults} at {lr:g}: {final.named('fid')} {final.fid:.4g}, {time.monotonic() - began:.0f} s")
             for way, seconds in watcher.seconds.items():
                 say(f"  {way}: {statistics.median(seconds):.2f} s a score")
-    return [*_correlations(trials, rungs), *_replayed(trials, settings)]
+    return [*correlations(trials, rungs), *replayed(trials, settings)]
 
 
 def _plan(settings: dict[str, Any], folder: str) -> Plan:
@@ -139,7 +139,7 @@ def _plan(settings: dict[str, Any], folder: str) -> Plan:
     return Plan.from_parameters({**given, **places})
 
 
-def _correlations(trials: list[Trial], rungs: list[int]) -> list[Row]:
+def correlations(trials: list[Trial], rungs: list[int]) -> list[Row]:
     """Of each quick score at each rung with the final FID: Spearman's, and Kendall's beside it."""
     final = [trial.final.fid for trial in trials]
     rows = []
@@ -151,7 +151,7 @@ def _correlations(trials: list[Trial], rungs: list[int]) -> list[Row]:
     return rows
 
 
-def _replayed(trials: list[Trial], settings: dict[str, Any]) -> list[Row]:
+def replayed(trials: list[Trial], settings: dict[str, Any]) -> list[Row]:
     """The same trials, judged by the search's own pruner in shuffled orders, by each of the ways of scoring."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     best = min(trials, key=lambda trial: trial.final.fid).final

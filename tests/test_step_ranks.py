@@ -113,7 +113,7 @@ def test_a_training_in_as_many_processes_as_it_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.setenv("DDPM_EXTENSIONS", "witness")
     monkeypatch.setenv(ranks.VARIABLE, "2")
-    train.in_pipeline(paths["plan"], paths["dataset"], output=paths["checkpoint"])
+    train.in_pipeline(paths["plan"], paths["dataset"], study=str(tmp_path / "study.html"), output=paths["checkpoint"])
     assert sorted(path.name for path in (tmp_path / "seen").iterdir()) == ["0", "1"]
     trained = json.loads(Path(paths["checkpoint"]).read_text())
     assert trained["images_seen"] >= 2 * 1600 and trained["checkpoint"].startswith(f"{tmp_path}/store/runs/ranks/final")

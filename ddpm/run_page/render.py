@@ -40,6 +40,7 @@ PICTURES = {  # by the report's name: a heading, and what one sees
 class Links:
     """Where what belongs to the page is, as it is written there; empty where it is not beside it."""
 
+    study: str = ""
     report: str = ""
     samples: str = ""
 

@@ -25,6 +25,7 @@ class Finalist(TypedDict):
     """A finalist, and what it scored."""
 
     trial: int
+    metric: str  # what its FID is called: "fid_768"
     n: int  # pictures
     fid: float
     kid: float
@@ -58,7 +59,7 @@ def score_finalists(run: Run, rows: Sequence[TrialRow], dataset_uri: str, progre
         fid, kid = plus_minus(scores.fid, scores.fid_std), plus_minus(scores.kid, scores.kid_std, 3)
         progress.say(f"finalist {name}: {scores.named('fid')} {fid}  {scores.named('kid')} {kid}")
         found.append({
-            "trial": row["number"], "n": scores.n, "fid": scores.fid, "kid": scores.kid, "fid_std": scores.fid_std,
+            "trial": row["number"], "metric": scores.metric, "n": scores.n, "fid": scores.fid, "kid": scores.kid, "fid_std": scores.fid_std,
             "kid_std": scores.kid_std,
         })  # fmt: skip
     run.keep_once(FINALISTS, {FINALISTS: found})
