@@ -23,7 +23,8 @@ def parallel_coordinates(rows: Sequence[Mapping[str, str | float]], best: int) -
         places.append((x, at))
         parts.append(f'<line class="rule" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
         parts.append(f'<text x="{x:.1f}" y="{TOP - 16}" text-anchor="middle">{escape(name)}</text>')
-        parts += [f'<text x="{x + 5:.1f}" y="{y + 3.5:.1f}">{escape(word)}</text>' for word, y in ticks]
+        beside = f'x="{x + 6:.1f}"' if number == len(names) - 1 else f'x="{x - 6:.1f}" text-anchor="end"'
+        parts += [f'<text {beside} y="{y + 3.5:.1f}">{escape(word)}</text>' for word, y in ticks]
     for number in [*(n for n in range(len(rows)) if n != best), best]:  # the best above the others
         points = " ".join(f"{x:.1f},{at(rows[number][name]):.1f}" for name, (x, at) in zip(names, places, strict=True))
         parts.append(f'<polyline class="curve trial{" best" * (number == best)}" points="{points}"/>')

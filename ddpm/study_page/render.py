@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ddpm.cost import saved, saved_in_words, trial_cost
+from markupsafe import Markup
+
+from ddpm.cost import HOUR, cost, in_words, saved, saved_in_words, trial_cost
 from ddpm.evaluation.figures.numbers import distance_name, duration, number, plus_minus
 from ddpm.evaluation.page.charts import Line, curves
 from ddpm.page.render import data_uri, template
@@ -24,6 +26,8 @@ from ddpm.study_page.network import network_figure
 from ddpm.training import checkpoint
 
 MOST_CURVES = 8
+LOSSES = {"held_out_loss": "held-out loss", "loss": "training loss"}  # by MLflow's names
+FEWEST_LOOKS = 3  # points of a curve
 MOST_BYTES = 3_000_000  # of grids, as PNG files: with all else the page stays below 5 MB
 
 
@@ -44,6 +48,7 @@ def _render(run: Run, choice: Choice, progress: Progress) -> str:
     grids = _grids([rows[trial] for trial in order], plan.search.score_steps, progress)
     metric = next((one["metric"] for one in choice["finalists"]), None)
     spared = saved(rows, price)
+    learning_name, learning = _learning(run, order[:MOST_CURVES])
     return template("ddpm.study_page", "study.html.j2").render(
         name=run.name,
         dataset=plan.ingest.dataset_name,
@@ -63,12 +68,14 @@ def _render(run: Run, choice: Choice, progress: Progress) -> str:
         choices=_choices(choice),
         grids=grids,
         left_out=len(order) - len(grids),
-        learning=curves(_learning(run, order[:MOST_CURVES]), "images", "held-out loss", "Held-out loss over images", log_y=True),
+        learning=learning,
+        learning_name=learning_name,
         shown=min(len(order), MOST_CURVES),
         history=curves(_history(rows), "trial", "FID", "FID of each trial, and the best so far"),
         coordinates=parallel_coordinates([_point(rows[trial]) for trial in order], order.index(choice["best"])),
         importances=[{"name": name, "share": f"{share:.0%}", "wide": round(100 * share, 1)} for name, share in importances(run).items()],
         priced=price > 0,
+        taken=_taken(rows, price),
         saved=saved_in_words(spared, price) if spared else "",
         pruned=sum(row["state"] == "PRUNED" for row in rows),
         network=network_figure(model, plan.ingest.image_size),
@@ -91,7 +98,7 @@ def _leaderboard(choice: Choice, price: float) -> list[dict[str, object]]:
     )  # fmt: skip
     found: list[dict[str, object]] = []
     for row in ordered:
-        rank, cost = ranks.get(trial_name(row["number"])), trial_cost(row, price)
+        rank, took = ranks.get(trial_name(row["number"])), trial_cost(row, price)
         seen, budget = row["images_seen"], row["budget_images"]
         found.append({
             "mark": _mark(row["number"], choice),
@@ -102,7 +109,7 @@ def _leaderboard(choice: Choice, price: float) -> list[dict[str, object]]:
                 *((f"{rank['fid_rank']:g}", f"{rank['kid_rank']:g}", f"{rank['mean_rank']:g}") if rank else ("–",) * 3),
                 "–" if seen is None else f"{seen:,}" + (f" ({seen / budget:.0%})" if budget and seen < budget else ""),
                 "–" if row["seconds"] is None else duration(row["seconds"]),
-                *([number(cost["money"]) if cost else "–"] if price else []),
+                *([number(took["money"]) if took else "–"] if price else []),
                 row["state"].lower() + (f": {row['problem']}" if row["problem"] else ""),
             ],
         })  # fmt: skip
@@ -147,12 +154,24 @@ def _grids(rows: Sequence[TrialRow], steps: int, progress: Progress) -> list[dic
     return found
 
 
-def _learning(run: Run, trials: Sequence[int]) -> list[Line]:
-    """The held-out losses that MLflow keeps, of each trial."""
-    return [
-        Line(trial_name(trial), run.tracker.child(trial_name(trial), {}, {}).history("held_out_loss"))
-        for trial in trials
-    ]
+def _learning(run: Run, trials: Sequence[int]) -> tuple[str, Markup]:
+    """The curves that MLflow keeps of each trial: of the held-out loss, or, where that was looked at too rarely, of the loss."""
+    runs = {name: run.tracker.child(name, {}, {}) for name in map(trial_name, trials)}
+    found = {metric: [Line(name, one.history(metric)) for name, one in runs.items()] for metric in LOSSES}
+    drawn = next(
+        (metric for metric in LOSSES if any(len(line.points) >= FEWEST_LOOKS for line in found[metric])), "loss"
+    )
+    words = LOSSES[drawn]
+    return words, curves(found[drawn], "images", words, f"The {words} over images", log_y=True)
+
+
+def _taken(rows: Sequence[TrialRow], price: float) -> str:
+    """What all trials took, in a line."""
+    costs = [found for row in rows if (found := trial_cost(row, price))]
+    joules = [row["joules"] for row in rows]
+    known = None if None in joules else sum(each or 0.0 for each in joules)
+    hours = sum(found["device_hours"] for found in costs)
+    return in_words(cost(hours * HOUR, price, images=sum(found["images"] or 0 for found in costs), joules=known), price)
 
 
 def _history(rows: Sequence[TrialRow]) -> list[Line]:

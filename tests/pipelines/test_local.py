@@ -181,7 +181,7 @@ def test_a_run_ends_in_one_page_that_holds_all_of_itself(finished):
     assert (folder / "samples.png").read_bytes() == Path(summary["grid"]).read_bytes()
     assert (folder / "report.html").read_bytes() == Path(summary["page"]).read_bytes()
     study = (folder / "study.html").read_text()
-    assert study.count('src="data:image/png;base64,') == 3 and "Held-out loss</h3><svg" in study
+    assert study.count('src="data:image/png;base64,') == 3 and "Training loss</h3><svg" in study
     assert (var / "store" / "runs" / "one" / "study.html").read_text() == study
     kept = (var / "store" / "runs" / "one" / "index.html").read_text()
     assert "Verdict" in kept

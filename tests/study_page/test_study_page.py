@@ -87,6 +87,10 @@ def test_the_page_holds_the_study_and_all_of_itself(run):
         "Cost",
     ):
         assert heading in page, heading
+    assert (
+        "<h3>Held-out loss of the 6 best</h3><svg" in page
+        and "The trials took 0.2 device-hours, 7,250 pictures trained on" in page
+    )
     assert "1 trial ended early, which saved 750 pictures" in page and "250 (25%)" in page
     assert "fail: &lt;i&gt;blew&lt;/i&gt; up" in page, "what a trial says is no markup"
     rows = re.findall(r'<tr( class="chosen")?><td>(.?)</td><td>(\d)</td>', page)
@@ -100,6 +104,12 @@ def test_the_founding_choice_by_both_and_by_each(run):
         "both, the mean of ranks": "trial 3, 1-2-4", "FID alone": "trial 2, 1-2-3", "KID alone": "trial 3, 1-2-4",
         "the trials&#39; own scores": "trial 3, 1-2-4",
     }  # fmt: skip
+
+
+def test_with_too_few_looks_the_training_loss_is_shown(run):
+    curves = {"held_out_loss": [(1000, 0.1)], "loss": [(10, 0.5), (20, 0.4), (30, 0.3)]}
+    run.__dict__["tracker"] = SimpleNamespace(child=lambda *_: SimpleNamespace(history=curves.__getitem__))
+    assert "<h3>Training loss of the 6 best</h3><svg" in page_of(run)
 
 
 def test_it_is_made_once(run, monkeypatch):
