@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from ddpm.cost import HOUR, cost, in_words, saved, saved_in_words, trial_cost
+from ddpm.errors import WrongInput
 from ddpm.evaluation.figures.numbers import distance_name, duration, number, plus_minus
 from ddpm.evaluation.page.charts import Line, curves
 from ddpm.page.render import data_uri, template
@@ -143,13 +144,18 @@ def _grids(rows: Sequence[TrialRow], steps: int, progress: Progress) -> list[dic
     size, task = 0, "the study's pictures"
     for done, row in enumerate(rows):
         progress.update(task, done, len(rows), trial_name(row["number"]))
-        model = checkpoint.load_model(str(row["checkpoint"]))
+        fid = _figure(row["fid"], row["fid_std"])
+        caption = f"Trial {row['number']}: {row['channel_mults']}, rate {number(row['lr'])}, FID {fid}"
+        try:
+            model = checkpoint.load_model(str(row["checkpoint"]))
+        except WrongInput as problem:  # of a run that was begun long ago: its pictures are the least of it
+            found.append({"data": "", "caption": f"{caption}; it cannot be drawn from: {problem}"})
+            continue
         picture = png(grid(model.draw(GRID_SEEDS, model.quick(steps, len(GRID_SEEDS)))))
         size += len(picture)
-        if found and size > MOST_BYTES:
+        if size > max(MOST_BYTES, len(picture)):
             break
-        fid = _figure(row["fid"], row["fid_std"])
-        found.append({"data": data_uri(picture), "caption": f"Trial {row['number']}: {row['channel_mults']}, rate {number(row['lr'])}, FID {fid}"})  # fmt: skip
+        found.append({"data": data_uri(picture), "caption": caption})
     progress.drop(task)
     return found
 

@@ -14,6 +14,7 @@ from ddpm.search.choice import choose
 from ddpm.search.space import suggest
 from ddpm.search.study import create_study, open_study
 from ddpm.settings import ModelSettings
+from ddpm.store import Missing
 from ddpm.study_page import render
 from ddpm.study_page.coordinates import parallel_coordinates
 from ddpm.study_page.network import network_figure
@@ -122,6 +123,15 @@ def test_grids_stop_before_the_page_is_too_large(run, monkeypatch):
     monkeypatch.setattr(render, "MOST_BYTES", 1)
     page = page_of(run)
     assert page.count('src="data:image/png;base64,') == 1 and "5 more trials are not shown here" in page
+
+
+def test_a_trial_whose_checkpoint_is_gone_has_no_picture_and_says_so(run, monkeypatch):
+    def load_model(uri):
+        raise Missing(f"{uri} is gone")
+
+    monkeypatch.setattr(render.checkpoint, "load_model", load_model)
+    page = page_of(run)
+    assert "<img" not in page and page.count("it cannot be drawn from: /trials/x is gone") == 6
 
 
 def test_the_network_has_its_levels_channels_and_attention():
