@@ -74,9 +74,9 @@ class Halving(SuccessiveHalvingPruner):
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Whether the trial is to end at the rung that it has just told. Asked again of the same rung, it says no."""
-        if not super().prune(study, trial) or trial.last_step is None:
+        name = rung_at(trial.last_step or 0)
+        if name not in trial.user_attrs or not super().prune(study, trial):  # not there: told by an earlier release
             return False
-        name = rung_at(trial.last_step)
         reached = [
             cast(Rung, other.user_attrs[name]) for other in study.get_trials(deepcopy=False) if name in other.user_attrs
         ]

@@ -151,6 +151,15 @@ def test_a_trial_that_is_taken_up_keeps_its_rungs(study):
     assert study.trials[2].intermediate_values == {2: 30.0}
 
 
+def test_a_trial_that_an_earlier_release_began_goes_on(study):
+    """That one told scores every few epochs, without their deviations."""
+    looked(study.ask(), scoring(10.0, 9.0))
+    begun = study.ask()
+    for epoch in (4, 6):
+        begun.report(30.0, epoch)
+    assert looked(again(study, begun), scoring(30.0), range(4, 9)) is None
+
+
 @pytest.mark.parametrize("moment", ["report", "should_prune"])
 def test_a_trial_killed_within_a_rung_is_judged_by_the_score_that_it_has(study, monkeypatch, moment):
     looked(study.ask(), scoring(10.0, 9.0))
