@@ -44,11 +44,11 @@ SETTINGS: dict[str, Any] = {
     "preset": "digits",
     "source": "",  # empty: the preset's
     "max_pictures": 0,
-    "mults": "1-2-3 1-2-4",
-    "rates": "3e-4 7e-4 2e-3 5e-3",
+    "mults": "1-2-3,1-2-4",
+    "rates": "3e-4,7e-4,2e-3,5e-3",
     "budget": 4,  # epochs of a trial
-    "rungs": "1 2",
-    "counts": "128 512",  # pictures of a quick score
+    "rungs": "1,2",
+    "counts": "128,512",  # pictures of a quick score
     "steps": "20",  # of its sampler
     "final_n": 256,
     "repetition": 0,  # trainings of another number have other seeds
@@ -95,9 +95,9 @@ class Watcher(NoObserver):
 
 
 def run(settings: dict[str, Any], say: Callable[[str], None]) -> list[Row]:
-    rungs = [int(epoch) for epoch in settings["rungs"].split()]
-    counts = sorted(map(int, settings["counts"].split()))
-    ways = dict.fromkeys(map(int, settings["steps"].split()), counts)
+    rungs = [int(epoch) for epoch in settings["rungs"].split(",")]
+    counts = sorted(map(int, settings["counts"].split(",")))
+    ways = dict.fromkeys(map(int, settings["steps"].split(",")), counts)
     with tempfile.TemporaryDirectory() as folder:
         plan = _plan(settings, folder)
         store = open_store(plan.store)
@@ -106,7 +106,7 @@ def run(settings: dict[str, Any], say: Callable[[str], None]) -> list[Row]:
         reference = open_reference(plan.evaluate, data, store, str(device), Quiet())
         reference.prepare()
         trials = []
-        points = list(itertools.product(plan.search.choices, map(float, settings["rates"].split())))
+        points = list(itertools.product(plan.search.choices, map(float, settings["rates"].split(","))))
         for number, (mults, lr) in enumerate(points):
             watcher = Watcher(rungs, ways, reference, min(plan.draw.sample_batch, max(counts)))
             model, train = trial_settings(plan, {"channel_mults": mults, "lr": lr})
