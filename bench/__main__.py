@@ -13,7 +13,14 @@ from ddpm.arguments import setting_words
 from ddpm.errors import WrongInput
 from ddpm.places import require_output
 
-BENCHES: tuple[str, ...] = ("training", "sampling", "ingest", "evaluation", "serving")  # in the order in which they run
+BENCHES: tuple[str, ...] = (
+    "training",
+    "sampling",
+    "ingest",
+    "evaluation",
+    "search",
+    "serving",
+)  # in the order in which they run
 QUALITY = ("recipes", "drawing", "spikes")  # they train for hours, and run when they are named
 
 

@@ -1,4 +1,4 @@
-"""The trials' winner, trained on to the full budget."""
+"""The trials' winner, trained on to the full budget, and the study that chose it as a page."""
 
 from typing import List
 
@@ -13,7 +13,8 @@ def train(
     dataset: dsl.Input[dsl.Artifact],
     trials: dsl.Input[List[dsl.Artifact]],
     checkpoint: dsl.Output[dsl.Artifact],
+    study: dsl.Output[dsl.HTML],
 ):
     from ddpm.steps import train as step
 
-    step.in_pipeline(plan.path, dataset.path, output=checkpoint.path)
+    step.in_pipeline(plan.path, dataset.path, study=study.path, output=checkpoint.path)

@@ -29,10 +29,21 @@ class Cost(TypedDict):
     lost_unknown: int  # attempts that were killed, of which nobody knows how long they were
 
 
+class Saved(TypedDict):
+    """What pruning saved of a study, against every trial's whole budget."""
+
+    trials: int  # that were pruned
+    images: int  # that they did not train on
+    share: float  # of the whole budget of all that ended
+    device_hours: float  # for the images, at each trial's own speed
+    money: float | None  # None: no price is given
+
+
 class Costs(TypedDict):
     price_per_hour: float  # of a device; 0: not given
     steps: dict[str, Cost]
     run: Cost
+    saved: Saved | None  # None: nothing was pruned, or by an earlier release, which did not keep what that saved
 
 
 def cost(
@@ -55,6 +66,28 @@ def trial_cost(row: Mapping[str, Any], price: float) -> Cost | None:
     if (seconds := row.get("seconds")) is None:
         return None
     return cost(seconds, price, row.get("devices") or 1, row.get("images_seen"), row.get("joules"))
+
+
+def saved(rows: Iterable[Mapping[str, Any]], price: float) -> Saved | None:
+    """What pruning saved, by a study's rows; None where nothing was pruned."""
+    known = [row for row in rows if row.get("budget_images")]
+    pruned = [row for row in known if row["state"] == "PRUNED"]
+    if not pruned:
+        return None
+    left = [row["budget_images"] - row["images_seen"] for row in pruned]
+    spent = [row["seconds"] * (row.get("devices") or 1) / HOUR / row["images_seen"] for row in pruned]  # hours an image
+    hours = sum(images * each for images, each in zip(left, spent, strict=True))
+    return {
+        "trials": len(pruned), "images": sum(left), "share": sum(left) / sum(row["budget_images"] for row in known),
+        "device_hours": hours, "money": price * hours if price else None,
+    }  # fmt: skip
+
+
+def saved_in_words(found: Saved, price: float) -> str:
+    """What pruning saved, in a line."""
+    trials = "1 trial ended" if found["trials"] == 1 else f"{found['trials']} trials ended"
+    money = "" if found["money"] is None else f", {found['money']:.4g} at {price:g} an hour"
+    return f"{trials} early, which saved {found['images']:,} pictures, {found['share']:.0%} of all trials' budgets: about {found['device_hours']:.3g} device-hours{money}"
 
 
 def costs(
@@ -83,7 +116,7 @@ def costs(
             begun = trained["trials"][trained["best"]]["images_seen"] or 0  # the winner goes on from its trial
             images, joules = trained["images_seen"] - begun, trained.get("spent", {}).get("joules")
         steps[step] = cost(seconds, price, devices, images, joules, gone)
-    return {"price_per_hour": price, "steps": steps, "run": _whole(steps, price)}
+    return {"price_per_hour": price, "steps": steps, "run": _whole(steps, price), "saved": saved(rows, price)}
 
 
 def in_words(found: Cost, price: float) -> str:

@@ -70,9 +70,9 @@ class Plan(Typed):
             require_halvable(self.ingest.image_size, choice)
         self._check_varied()
         require(
-            self.search.prune_every % self.train.held_out_every == 0,
-            "prune_every",
-            self.search.prune_every,
+            self.search.first_rung % self.train.held_out_every == 0,
+            "first_rung",
+            self.search.first_rung,
             f"0 or a multiple of held_out_every ({self.train.held_out_every})",
         )
         require(

@@ -3,6 +3,8 @@
 STORE/runs/RUN_NAME/plan.json       its settings, written once
                     opened.json     its MLflow run, which it names, and its study are there
                     STEP.json       each step's facts, with its seconds; search-WORKER.json of each worker
+                    finalists.json  what the best trials scored when they were scored anew, written once
+                    study.html      the page of its study, made when the best trial was chosen
                     attempts/       what is under way, and how what failed has ended (attempts.py)
                     lost/           how attempts ended that others came after
                     claims/         which worker has which trial
@@ -36,6 +38,7 @@ from ddpm.workplace import Workplace
 
 FINAL = "final"  # the name, in MLflow too, of the final training
 PLAN, OPENED = "plan.json", "opened.json"
+STUDY = "study.html"
 ANEW = "give another run_name"
 
 
@@ -108,6 +111,10 @@ class Run:
 
     def keep(self, step: str, facts: Mapping[str, Any]) -> None:
         self.folder.write(f"{step}.json", json.dumps(facts, indent=1).encode())
+
+    def keep_once(self, step: str, facts: Mapping[str, Any]) -> None:
+        """Keep these facts, unless others are kept already: those stay."""
+        self.folder.create(f"{step}.json", json.dumps(facts, indent=1).encode())
 
     def workers(self) -> list[dict[str, Any]]:
         """The facts of the search's workers."""

@@ -46,6 +46,18 @@ class SummedTrial(TypedDict):
     cost: Cost | None  # None of one that has not ended
 
 
+class SummedFinalist(TypedDict):
+    """One of the best trials, scored anew by more pictures before the choice."""
+
+    trial: int
+    n: int  # pictures
+    fid: float
+    kid: float
+    fid_std: float
+    kid_std: float
+    mean_rank: float  # among them
+
+
 class SummedFinal(TypedDict, total=False):
     """The final training and its figures."""
 
@@ -84,6 +96,7 @@ class Summary(TypedDict, total=False):
     best: int  # a trial's number
     best_why: str
     tied: list[int]  # trials that chance may have put behind it
+    finalists: list[SummedFinalist]  # the best first; none where the trials' own scores chose
     final: SummedFinal
     protocol: Protocol
     grid: str  # URIs, as is the page
@@ -123,6 +136,7 @@ def gather(
         summary["trials"] = [_part(SummedTrial, row) for row in rows]
         summary["best"], summary["best_why"] = trained["best"], trained["best_why"]
         summary["tied"] = trained.get("tied", [])
+        summary["finalists"] = [_part(SummedFinalist, one) for one in trained.get("finalists", [])]
         summary["final"] = _part(SummedFinal, trained)
     if report := facts.get("evaluate"):
         from ddpm.evaluation.figures.table import measured  # it imports torch

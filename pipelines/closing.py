@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ddpm.cost import in_words
+from ddpm.cost import in_words, saved_in_words
 from ddpm.evaluation.figures.numbers import distance_name, plus_minus
 from ddpm.evaluation.report import Report, number_in
 from ddpm.legible import legible
 from ddpm.plan import Plan
 from ddpm.run_page.going_on import going_on, runs_link
-from ddpm.summary import Summary, SummedTrial, network, priced
+from ddpm.summary import Summary, SummedFinalist, SummedTrial, network, priced
 
 
 def short(path: str | Path) -> str:
@@ -74,6 +74,15 @@ def _money(trial: SummedTrial) -> str:
     return number(trial["cost"]["money"] if trial["cost"] else None)
 
 
+def finalists_line(found: list[SummedFinalist]) -> list[str]:
+    """What they scored, in a line; none where there are none."""
+    words = "   ".join(
+        f"trial {one['trial']} FID {with_interval(one['fid'], one['fid_std'])} KID {with_interval(one['kid'], one['kid_std'], 3)}"
+        for one in found
+    )
+    return [f"finalists  {words}   ({found[0]['n']:,} pictures each)"] if found else []
+
+
 def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
     """What stands below the table."""
     from ddpm.evaluation.figures.table import DECISIVE, FIGURES  # it imports torch
@@ -93,6 +102,7 @@ def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
     shares = final.get("recognisable")
     text = [
         f"chosen     {summary['best_why']}",
+        *finalists_line(summary.get("finalists", [])),
         f"final      {figures}   {measured}",
         f"data set   {dataset['name']}, {dataset['n']:,} pictures, {dataset['digest'][:12]}"
         + (f"; {dataset['taken']}" if "taken" in dataset else ""),
@@ -111,7 +121,10 @@ def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
         )
     seconds, link = summary["seconds"], runs_link(summary, plan)
     text.append("seconds    " + ", ".join(f"{step} {value:.0f}" for step, value in seconds.items()))
-    text.append(f"cost       {in_words(summary['cost']['run'], summary['cost']['price_per_hour'])}")
+    price = summary["cost"]["price_per_hour"]
+    text.append(f"cost       {in_words(summary['cost']['run'], price)}")
+    if saved := summary["cost"]["saved"]:
+        text.append(f"pruning    {saved_in_words(saved, price)}")
     text += [
         "",
         "to go on",

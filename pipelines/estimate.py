@@ -19,7 +19,8 @@ TASK = "the whole run"
 TRAINING = 3  # forward, and twice as much backward
 SECONDS_TO_TELL = 10.0  # of work, from which its speed is known well enough
 TRIAL = re.compile(r"trial (\d+) \(")
-FINAL, DRAWING, SCORE = "final training", "drawing pictures", "its score"
+FINALIST = re.compile(r"finalists: .*, (\d+) of (\d+)")
+FINALISTS, FINAL, DRAWING, SCORE = "finalists", "final training", "drawing pictures", "its score"
 
 
 class Estimate:
@@ -53,6 +54,8 @@ class Estimate:
         task, share = event["task"], event["done"] / max(event["total"], 1e-9)
         if found := TRIAL.match(task):
             return f"{'score' if task.endswith(SCORE) else 'trial'} {found[1]}", share
+        if found := FINALIST.fullmatch(task):
+            return FINALISTS, (int(found[1]) - 1 + share) / int(found[2])
         if task == DRAWING and event["step"] != "evaluate":
             return "", share
         if task == FINAL:  # it goes on from where its trial ended
@@ -68,7 +71,7 @@ class Estimate:
                 self._done.setdefault(earlier, 1.0)
             self._done[stage] = share
             self._before = self._so_far()
-        elif stage in (FINAL, DRAWING) and stage not in self._done:
+        elif stage in (FINALISTS, FINAL, DRAWING) and stage not in self._done:
             for earlier in stages[: stages.index(stage)]:  # failed and pruned ones among them
                 self._done[earlier] = 1.0
         self._done[stage] = max(share, self._done.get(stage, 0.0))
@@ -94,6 +97,8 @@ def work_of(plan: Plan, pictures: int) -> dict[str, float]:
     for number in range(search.trials):
         work[f"trial {number}"] = TRAINING * search.trial_epochs * pictures
         work[f"score {number}"] = score
+    if (anew := min(search.finalists, search.trials)) > 1:
+        work[FINALISTS] = anew * search.final_n * search.score_steps
     work[FINAL] = TRAINING * (plan.train.epochs - search.trial_epochs) * pictures
     guided = 2 if plan.model.classes and draw.guidance != 1 else 1
     work[DRAWING] = plan.evaluate.seeds * (plan.evaluate.evaluate_n or pictures) * draw.sampling_steps * guided

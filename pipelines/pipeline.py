@@ -131,15 +131,14 @@ def _ddpm(cluster: Cluster, search_workers: Any, **settings: Any) -> None:
             found = search(plan=plan, dataset=dataset.output, worker=worker)
             place_task(found, "Search", 72, gpus)
 
-        checkpoint = train(plan=plan, dataset=dataset.output, trials=dsl.Collected(found.output))
-        place_task(checkpoint, "Train", 72, gpus)
+        trained = train(plan=plan, dataset=dataset.output, trials=dsl.Collected(found.output))
+        place_task(trained, "Train", 72, gpus)
+        checkpoint = trained.outputs["checkpoint"]
 
-        report = evaluate(plan=plan, dataset=dataset.output, checkpoint=checkpoint.output)
+        report = evaluate(plan=plan, dataset=dataset.output, checkpoint=checkpoint)
         place_task(report, "Evaluate", 12, gpu)
 
-        version = register(
-            plan=plan, dataset=dataset.output, checkpoint=checkpoint.output, report=report.outputs["report"]
-        )
+        version = register(plan=plan, dataset=dataset.output, checkpoint=checkpoint, report=report.outputs["report"])
         place_task(version, "Register", 1, cpu)
 
         decision = promote(plan=plan, dataset=dataset.output, version=version.output)

@@ -5,7 +5,10 @@ import json
 import pytest
 
 from bench.__main__ import main
+from bench.search import Trial, correlations, replayed
 from bench.table import Row, in_turns, rate_row, table, write
+from ddpm.evaluation.measure import Scores
+from ddpm.search.halving import rung_of_scores
 
 
 def test_each_is_called_once_a_round_in_turns():
@@ -32,3 +35,18 @@ def test_unknown_names_are_refused(capsys):
     with pytest.raises(SystemExit):
         main(["nothing"])
     assert "there is no benchmark 'nothing'" in capsys.readouterr().err
+
+
+def test_quick_scores_are_judged_by_the_final_ones():
+    """A score that ranks as FID does at the end, and one that ranks the other way round."""
+
+    def trial(number):
+        looks = {1: {"good": rung_of_scores(float(number), 0.01), "bad": rung_of_scores(-float(number), 0.01)}}
+        return Trial(str(number), looks, Scores("fid_768", 10.0 * number, 0.1, 0.1, 0.01, 64))
+
+    trials = [trial(number) for number in range(1, 9)]
+    found = {(row.metric, row.unit): row.ours for row in correlations(trials, [1])}
+    assert list(found.values()) == pytest.approx([1, 1, -1, -1]), "Spearman's and Kendall's of each"
+    good, kept, bad, lost = (row.ours for row in replayed(trials, {"budget": 2, "orders": 10}))
+    assert kept == 1 and lost < 0.5, "one keeps the best, the other only where it comes first"
+    assert 0.5 < good < 1 and 0.5 < bad < 1

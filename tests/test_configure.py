@@ -111,12 +111,13 @@ def test_weights_that_not_every_list_can_begin_with_are_found_there(begins):
 
 
 def test_a_run_of_an_earlier_release_is_carried_on(begins):
-    """Its plan knew of no other weights, and called some settings otherwise."""
+    """Its plan knew of no other weights and no finalists, and called some settings otherwise."""
     parameters, _ = begins
     del parameters["init_from"]
     run = configure(parameters, Quiet())
     kept = json.loads(run.folder.read("plan.json"))
-    del kept["init_from"], kept["init_partial"]
-    kept["n"] = kept.pop("evaluate_n")
+    for name in ("init_from", "init_partial", "rung_factor", "rung_score", "finalists", "finalist_n"):
+        del kept[name]
+    kept["n"], kept["prune_every"] = kept.pop("evaluate_n"), kept.pop("first_rung")
     run.folder.write("plan.json", json.dumps({**kept, "ema_half_lives": "50000", "resident": "auto"}).encode())
     assert configure(parameters, Quiet()).name == "r"

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ddpm.cost import cost, costs, in_words, logged
+from ddpm.cost import cost, costs, in_words, logged, saved_in_words
 from ddpm.meter import Meter
 
 HOUR, KWH = 3600.0, 3_600_000
@@ -71,6 +71,23 @@ def test_a_run_that_failed_has_cost_what_its_trials_took():
     assert found["steps"]["search"]["device_hours"] == pytest.approx((1000 + 7200) / 3600)
     long = [{"seconds": 100.0, "trials": [row(5000.0)]}]
     assert costs({}, long, [], 0.0)["steps"]["search"]["seconds"] == 5000, "carried on: most of it was before"
+
+
+def test_what_pruning_saved():
+    whole = {**row(HOUR, 1000), "budget_images": 1000, "state": "COMPLETE"}
+    pruned = {**row(HOUR / 4, 250, devices=2), "budget_images": 1000, "state": "PRUNED"}
+    old = {**row(HOUR, 250), "state": "PRUNED"}
+    found = costs({}, [{"seconds": 1.0, "trials": [whole, whole, pruned, pruned, old]}], [], 3.0)["saved"]
+    assert found == {
+        "trials": 2,
+        "images": 1500,
+        "share": 0.375,
+        "device_hours": pytest.approx(3.0),
+        "money": pytest.approx(9.0),
+    }
+    words = "2 trials ended early, which saved 1,500 pictures, 38% of all trials' budgets: about 3 device-hours, 9 at 3 an hour"
+    assert saved_in_words(found, 3.0) == words
+    assert costs({}, [{"seconds": 1.0, "trials": [whole, old]}], [], 3.0)["saved"] is None, "nobody knows"
 
 
 def test_several_devices_cost_as_many_hours():

@@ -129,7 +129,7 @@ def test_text_from_a_command_line_becomes_typed():
         ("precision", "fp16", "fp32, bf16"), ("objective", "magic", "epsilon"), ("schedule", "cosy", "linear"), ("sampler", "euler", "ddim"),
         ("extractor", "resnet", "inception"), ("layer", 100, "768"), ("trials", 0, "from 1"), ("lr_high", 1e-9, "from lr_low"),
         ("trial_epochs", 1000, "at most epochs"), ("dataset_name", "a/b", "letters"), ("model_name", "", "letters"), ("run_name", "../up", "letters"),
-        ("prune_every", 7, "multiple of held_out_every"), ("n", 3, "from 16"), ("base_channels", 6, "multiple of 4"), ("dropout", 1, "below 1"),
+        ("first_rung", 7, "multiple of held_out_every"), ("n", 3, "from 16"), ("base_channels", 6, "multiple of 4"), ("dropout", 1, "below 1"),
     ],
 )  # fmt: skip
 def test_wrong_values_are_named(name, value, says):

@@ -94,7 +94,7 @@ def test_a_training_in_as_many_processes_as_it_is_told(tmp_path, monkeypatch):
         "study_storage": str(tmp_path / "journal"), "source": "digits", "dataset_name": "digits", "image_size": 8,
         "extractor": "classifier", "base_channels": 8, "blocks": 1, "attention_resolution": 4, "batch_size": 64,
         "mults_choices": "1-2", "founding_lr": 1e-3, "trials": 1, "trial_epochs": 1, "epochs": 2, "held_out_every": 1,
-        "prune_every": 1, "score_n": 64, "score_steps": 2, "ema_half_lives": "500", "sampling_steps": 2,
+        "first_rung": 1, "score_n": 64, "score_steps": 2, "ema_half_lives": "500", "sampling_steps": 2,
     })  # fmt: skip
     run = configure(plan.parameters(), Quiet(), "session")
     paths = {name: str(tmp_path / f"{name}.json") for name in ("plan", "dataset", "trials", "checkpoint")}
@@ -113,7 +113,7 @@ def test_a_training_in_as_many_processes_as_it_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.setenv("DDPM_EXTENSIONS", "witness")
     monkeypatch.setenv(ranks.VARIABLE, "2")
-    train.in_pipeline(paths["plan"], paths["dataset"], output=paths["checkpoint"])
+    train.in_pipeline(paths["plan"], paths["dataset"], study=str(tmp_path / "study.html"), output=paths["checkpoint"])
     assert sorted(path.name for path in (tmp_path / "seen").iterdir()) == ["0", "1"]
     trained = json.loads(Path(paths["checkpoint"]).read_text())
     assert trained["images_seen"] >= 2 * 1600 and trained["checkpoint"].startswith(f"{tmp_path}/store/runs/ranks/final")

@@ -113,7 +113,11 @@ def rank(arguments: argparse.Namespace, place: Workplace) -> Facts:
 @command(
     "the page of a run: pictures, verdict, trials, figures, time, and how to go on",
     flag("--run-name", default="", metavar="NAME", help="the run (default: the one that ended last)"),
-    output("--out", metavar="FOLDER", help="where index.html, samples.png and report.html go (default: var/runs/NAME)"),
+    output(
+        "--out",
+        metavar="FOLDER",
+        help="where index.html, study.html, samples.png and report.html go (default: var/runs/NAME)",
+    ),
     places("store"),
 )
 def page(arguments: argparse.Namespace, place: Workplace) -> Facts:

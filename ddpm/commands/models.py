@@ -105,7 +105,7 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
             place.progress.say(f"{unused}; --classes {len(data.classes)} tells the network of them")
         ran = search(run, uri, arguments.worker, place.progress, world)
     try:
-        return choose(run, place.progress)
+        return choose(run, uri, place.progress)
     except Refused as unfinished:
         place.progress.say(str(unfinished))
         return ran

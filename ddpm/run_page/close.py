@@ -49,6 +49,8 @@ def close_run(run: Run, session: str, over: bool, ended_well: bool = True, error
         tracked.file("summary.json", json.dumps(summary, indent=1).encode())
         tracked.file(PAGE, page)
         taken = summary["cost"]["run"]
+        if saved := summary["cost"]["saved"]:
+            tracked.metrics({"pruning_saved_images": saved["images"], "pruning_saved_share": saved["share"]}, 0)
         tracked.metrics(logged(taken), round(taken["seconds"]))  # a run that is carried on takes more
         tracked.finish("FINISHED" if succeeded else "FAILED")
     return summary

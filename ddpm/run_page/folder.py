@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddpm.errors import WrongInput, did_you_mean
-from ddpm.run import PLAN, Run
+from ddpm.run import PLAN, STUDY, Run
 from ddpm.run_page.going_on import Command
 from ddpm.run_page.render import PAGE, Links, page_of
 from ddpm.store import FileStore, Missing, open_store, read_object
@@ -16,7 +16,7 @@ SAMPLES, REPORT = "samples.png", "report.html"
 
 
 def write_page(run: Run, folder: Path, more: Sequence[Command] = ()) -> Path:
-    """Write `index.html`, and `samples.png` and `report.html` where the run has come so far; the page's path."""
+    """Write `index.html`, and `study.html`, `samples.png` and `report.html` where the run has come so far; the page's path."""
     there, uris = FileStore(folder), run.facts("evaluate") or {}
     written = {}
     for name, uri in ((SAMPLES, uris.get("grid")), (REPORT, uris.get("page"))):
@@ -26,7 +26,12 @@ def write_page(run: Run, folder: Path, more: Sequence[Command] = ()) -> Path:
             except Missing:  # somebody removed it from the store; the page says so of its pictures
                 continue
             written[name] = name
-    links = Links(report=written.get(REPORT, ""), samples=written.get(SAMPLES, ""))
+    try:
+        there.write(STUDY, run.folder.read(STUDY))
+        written[STUDY] = STUDY
+    except Missing:  # it has not chosen yet, or is of an earlier release
+        pass
+    links = Links(study=written.get(STUDY, ""), report=written.get(REPORT, ""), samples=written.get(SAMPLES, ""))
     there.write(PAGE, page_of(run, links, more).encode())
     return folder / PAGE
 

@@ -14,7 +14,7 @@ from typing import cast
 
 from markupsafe import Markup
 
-from ddpm.cost import Cost, in_words
+from ddpm.cost import Cost, in_words, saved_in_words
 from ddpm.evaluation.figures.numbers import distance_name, duration, number, plus_minus
 from ddpm.evaluation.figures.table import DECISIVE
 from ddpm.evaluation.page.tables import figure_rows
@@ -24,7 +24,7 @@ from ddpm.page.render import data_uri, template
 from ddpm.run import Run
 from ddpm.run_page.going_on import Command, going_on, reference, runs_link
 from ddpm.store import Missing, read_object
-from ddpm.summary import STEPS, Summary, SummedTrial, gather, network, priced
+from ddpm.summary import STEPS, Summary, SummedFinalist, SummedTrial, gather, network, priced
 
 UNFINISHED = "UNFINISHED"  # the state of a run without a summary
 SERVER = "http://127.0.0.1:8000"  # where `make serve` and `make demo` listen
@@ -40,6 +40,7 @@ PICTURES = {  # by the report's name: a heading, and what one sees
 class Links:
     """Where what belongs to the page is, as it is written there; empty where it is not beside it."""
 
+    study: str = ""
     report: str = ""
     samples: str = ""
 
@@ -66,6 +67,11 @@ def page_of(run: Run, links: Links | None = None, more: Sequence[Command] = ()) 
         scored=[
             distance_name(name, summary.get("final", {}).get("metric"), run.plan.search.score_n) for name in DECISIVE
         ],
+        finalists=[_finalist_cells(one, summary) for one in summary.get("finalists", [])],
+        finalist_scored=[
+            distance_name(name, summary.get("final", {}).get("metric"), run.plan.search.final_n) for name in DECISIVE
+        ],
+        saved=_saved_words(summary),
         cost=_cost(summary),
         cost_words=_cost_words(summary),
         commands=[*going_on(summary, run.plan), *more],
@@ -107,6 +113,17 @@ def _trial_cells(row: SummedTrial, summary: Summary) -> dict[str, object]:
     }  # fmt: skip
 
 
+def _finalist_cells(one: SummedFinalist, summary: Summary) -> dict[str, object]:
+    return {
+        "chosen": one["trial"] == summary.get("best"),
+        "tied": one["trial"] in summary.get("tied", ()),
+        "cells": [
+            str(one["trial"]), _with_interval(one["fid"], one["fid_std"]), _with_interval(one["kid"], one["kid_std"]),
+            f"{one['mean_rank']:g}",
+        ],
+    }  # fmt: skip
+
+
 def _with_interval(value: float | None, std: float | None) -> str:
     return number(value) if value is None else plus_minus(value, std)
 
@@ -132,6 +149,11 @@ def _taken(found: Cost | None) -> dict[str, str]:
         "energy": "–" if found["energy_kwh"] is None else f"{found['energy_kwh']:.3g} kWh",
         "money": f"{found['money']:.4g}" if found["money"] else "–",
     }
+
+
+def _saved_words(summary: Summary) -> str:
+    found = summary["cost"].get("saved") if "cost" in summary else None  # one of an earlier release has none
+    return saved_in_words(found, summary["cost"]["price_per_hour"]) if found else ""
 
 
 def _cost_words(summary: Summary) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 from ddpm.data.dataset import open_dataset
@@ -15,22 +15,29 @@ from ddpm.evaluation.reference import open_reference
 from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.run import Run
-from ddpm.search.ranking import Candidate, explain, rank, ties
+from ddpm.search.finalists import Finalist, score_finalists
+from ddpm.search.ranking import Candidate, Ranked, explain, rank, ties
 from ddpm.search.study import open_study
-from ddpm.search.trial import TrialRow, point_settings, quick_scores, trial_row
+from ddpm.search.trial import TRIAL, TrialRow, point_settings, quick_scores, trial_name, trial_row
 from ddpm.settings import ModelSettings, TrainSettings
 from ddpm.tracking import NoTrackedRun, TrackedRun
 from ddpm.training import checkpoint
 
-TRIAL = "trial "  # before its number, where trials are ranked by name
 AVERAGES_SEED = 2**40  # the first of the seeds by which averages are compared
 
 
-class TrialRanks(TypedDict):
-    trial: str  # "trial N"
+class Ranks(TypedDict):
     fid_rank: float
     kid_rank: float
     mean_rank: float
+
+
+class TrialRanks(Ranks):
+    trial: str  # "trial N"
+
+
+class FinalistRanks(Finalist, Ranks):
+    """A finalist among the others."""
 
 
 class Choice(TypedDict):
@@ -40,11 +47,15 @@ class Choice(TypedDict):
     best: int  # a trial's number
     best_why: str
     tied: list[int]  # those that chance may have put behind it, by the intervals
-    ranking: list[TrialRanks]  # of the completed ones, the best first
+    ranking: list[TrialRanks]  # of the completed ones, by their own scores, the best first
+    finalists: list[FinalistRanks]  # those scored anew, by which the best was chosen, the best first; may be none
 
 
-def choose(run: Run, progress: Progress | None = None) -> Choice:
-    """The best of the run's trials, by mean rank. Raises Refused while one is unfinished, or where none was completed."""
+def choose(run: Run, dataset_uri: str, progress: Progress) -> Choice:
+    """The best of the run's trials, by mean rank, of the finalists where there are any.
+
+    Raises Refused while one is unfinished, or where none was completed.
+    """
     study = open_study(run.plan.study_storage, run.name, run.plan.search, progress=progress)
     trials = study.get_trials(deepcopy=False)
     unfinished = [trial.number for trial in trials if not trial.state.is_finished()]
@@ -52,14 +63,16 @@ def choose(run: Run, progress: Progress | None = None) -> Choice:
         raise Refused(
             f"trial {unfinished[0]} is not finished; give the run as many search workers as it began with, and it will be"
         )
-    return choose_among([trial_row(trial) for trial in trials])
+    rows = [trial_row(trial) for trial in trials]
+    best = [rows[_number(one.candidate)] for one in rank_trials(rows)][: run.plan.search.finalists]
+    return choose_among(rows, score_finalists(run, best, dataset_uri, progress) if len(best) > 1 else [])
 
 
-def choose_among(rows: list[TrialRow]) -> Choice:
-    """The best of a study's trials, all of them finished. Raises Refused where none was completed."""
+def rank_trials(rows: Sequence[TrialRow]) -> list[Ranked]:
+    """The completed ones of a study's trials, all of them finished, by their own scores. Raises Refused where there is none."""
     completed = [
         Candidate(
-            f"{TRIAL}{row['number']}", row["fid"], row["kid"], row["parameters"] or 0, row["fid_std"], row["kid_std"]
+            trial_name(row["number"]), row["fid"], row["kid"], row["parameters"] or 0, row["fid_std"], row["kid_std"]
         )
         for row in rows
         if row["fid"] is not None and row["kid"] is not None
@@ -67,17 +80,38 @@ def choose_among(rows: list[TrialRow]) -> Choice:
     if not completed:
         why = next((row["problem"] for row in rows if row["problem"]), "all were pruned")
         raise Refused(f"none of {len(rows)} trials was completed: {why}; widen or lower the search's rates")
-    ranked = rank(completed)
+    return rank(completed)
+
+
+def choose_among(rows: list[TrialRow], finalists: Sequence[Finalist] = ()) -> Choice:
+    """The best of a study's trials, all of them finished: of the finalists, by their figures, where there are any."""
+    own = rank_trials(rows)
+    ranked, why = own, explain(own)
+    if finalists:
+        ranked = rank([
+            Candidate(trial_name(one["trial"]), one["fid"], one["kid"], rows[one["trial"]]["parameters"] or 0, one["fid_std"], one["kid_std"])
+            for one in finalists
+        ])  # fmt: skip
+        first = own[0].candidate.model
+        otherwise = "" if first == ranked[0].candidate.model else f"; by their own scores it would be {first}"
+        why = f"{explain(ranked)} Ranked are the {len(finalists)} best trials, scored anew by {finalists[0]['n']:,} pictures of other seeds{otherwise}."
+    of_trial = {one["trial"]: one for one in finalists}
     return {
         "trials": rows,
-        "best": int(ranked[0].candidate.model.removeprefix(TRIAL)),
-        "best_why": explain(ranked),
-        "tied": sorted(int(other.model.removeprefix(TRIAL)) for other in ties(ranked)),
-        "ranking": [
-            {"trial": r.candidate.model, "fid_rank": r.fid_rank, "kid_rank": r.kid_rank, "mean_rank": r.mean_rank}
-            for r in ranked
-        ],
+        "best": _number(ranked[0].candidate),
+        "best_why": why,
+        "tied": sorted(map(_number, ties(ranked))),
+        "ranking": [{"trial": one.candidate.model, **_ranks(one)} for one in own],
+        "finalists": [{**of_trial[_number(one.candidate)], **_ranks(one)} for one in ranked] if finalists else [],
     }
+
+
+def _ranks(ranked: Ranked) -> Ranks:
+    return {"fid_rank": ranked.fid_rank, "kid_rank": ranked.kid_rank, "mean_rank": ranked.mean_rank}
+
+
+def _number(candidate: Candidate) -> int:
+    return int(candidate.model.removeprefix(TRIAL))
 
 
 def winner_settings(plan: Plan, winner: TrialRow) -> tuple[ModelSettings, TrainSettings]:

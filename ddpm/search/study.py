@@ -22,6 +22,7 @@ from ddpm.progress import Lines, Progress
 from ddpm.randomness import key
 from ddpm.search.claims import claim
 from ddpm.search.database import RIGHT, open_database, outage
+from ddpm.search.halving import Halving
 from ddpm.search.journal import open_journal
 from ddpm.search.space import first_trials
 from ddpm.settings import SearchSettings
@@ -65,15 +66,12 @@ def open_study(
     study_storage: str, name: str, settings: SearchSettings, worker: int = 0, progress: Progress | None = None
 ) -> optuna.Study:
     """The study, with the sampler and the pruner for this worker. Raises WrongInput where there is none."""
-    founding = min(len(settings.choices), settings.trials)
     try:
         return optuna.load_study(
             storage=open_storage(study_storage, progress),
             study_name=name,
             sampler=_sampler(settings, key("search", name, worker) % 2**32),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=founding)
-            if settings.prune_every
-            else optuna.pruners.NopPruner(),
+            pruner=Halving(settings) if settings.first_rung else optuna.pruners.NopPruner(),
         )
     except KeyError:
         raise WrongInput(f"there is no study '{name}' in {study_storage}; configure the run first") from None

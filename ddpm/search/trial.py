@@ -28,6 +28,7 @@ from ddpm.plan import SEARCHED, Plan
 from ddpm.progress import Progress
 from ddpm.randomness import key
 from ddpm.run import Run
+from ddpm.search.halving import RUNG, Rung, Rungs
 from ddpm.search.recorder import Recorder
 from ddpm.search.space import Point, suggest
 from ddpm.settings import ModelSettings, TrainSettings
@@ -35,6 +36,8 @@ from ddpm.training.initial import read_initial
 from ddpm.training.lineage import in_words
 from ddpm.training.trainer import Trainer
 from ddpm.training.world import World
+
+TRIAL = "trial "  # before its number: what it is called
 
 
 class TrialRow(TypedDict):
@@ -53,9 +56,16 @@ class TrialRow(TypedDict):
     joules: float | None  # None: not measured
     devices: int | None  # None of trials from before it was kept
     images_seen: int | None
+    budget_images: int | None  # that it would have seen by its end; None of trials from before it was kept
+    rungs: dict[str, Rung]  # what it scored on the way, by the epoch
     parameters: int | None  # of the network
     checkpoint: str | None  # URI of the last
     problem: str | None  # why it failed
+
+
+def trial_name(number: int) -> str:
+    """What a trial is called, in MLflow too."""
+    return f"{TRIAL}{number}"
 
 
 def trial_row(trial: FrozenTrial) -> TrialRow:
@@ -74,6 +84,8 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         "joules": known.get("joules"),
         "devices": known.get("devices"),
         "images_seen": known.get("images_seen"),
+        "budget_images": known.get("budget_images"),
+        "rungs": {name.removeprefix(RUNG): known[name] for name in known if name.startswith(RUNG)},
         "parameters": known.get("parameters"),
         "checkpoint": known.get("checkpoint"),
         "problem": known.get("problem"),
@@ -101,19 +113,18 @@ def trial_settings(plan: Plan, point: Point) -> tuple[ModelSettings, TrainSettin
 
 
 def quick_scores(
-    plan: Plan, reference: Reference, model: Model, progress: Progress, task: str, first_seed: int = 0,
-    intervals: bool = True,
+    plan: Plan, reference: Reference, model: Model, progress: Progress, task: str, first_seed: int = 0, n: int = 0,
 ) -> Scores:  # fmt: skip
-    """Scores of `score_n` pictures of the seeds from `first_seed` on, in few steps: enough to compare models by.
+    """Scores of `n` (0: score_n) pictures of the seeds from `first_seed` on, in few steps: enough to compare models by.
 
     Tells under the name `task` how far it is. Raises Refused where a figure is not finite.
     """
     quick = model.quick(plan.search.score_steps, plan.draw.sample_batch)
-    seeds = range(first_seed, first_seed + plan.search.score_n)
+    seeds = range(first_seed, first_seed + (n or plan.search.score_n))
     try:
         images = torch.cat(list(draw_told(model, seeds, quick, progress, task)))
         progress.update(task, 99, 100, f"measuring FID and KID of {len(seeds):,} pictures")
-        return score(reference, images, intervals)
+        return score(reference, images, intervals=True)
     finally:
         progress.drop(task)
 
@@ -126,7 +137,7 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
     meter, spent_before, data = Meter(world.device, world.size), NOTHING, reference.data
     point = suggest(trial, run.plan.search)
     model, settings = trial_settings(run.plan, point)
-    name = f"trial {trial.number}"
+    name = trial_name(trial.number)
     of = f"{trial.number + 1} of {run.plan.search.trials}"
     task = f"{name} ({of}) · {model.channel_mults}"
     said = " · ".join([task, f"lr {settings.lr:.2g}", *tried(point)])
@@ -144,12 +155,17 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
             recorder.begins(trainer.averaged)
             if lineage := trainer.ledger.lineage:
                 tracked.tag("lineage", "; ".join(map(in_words, lineage)))
-            trained = trainer.run(Pruner(trial, run.plan, reference, recorder, progress, scoring), progress, task)
+            rungs = Rungs(
+                trial, run.plan.search, recorder,
+                lambda model: quick_scores(run.plan, reference, model, progress, scoring), lambda: trainer.held_out_losses(),
+            )  # fmt: skip
+            trained = trainer.run(rungs, progress, task)
             averaged = trainer.averaged
             scores = quick_scores(run.plan, reference, averaged, progress, scoring) if trained["spent_budget"] else None
             if scores:
                 tracked.metrics({**scores.by_key(), "parameters": trained["parameters"]}, trained["images_seen"])
             facts = {**meter.spent(spent_before), "devices": world.size, "images_seen": trained["images_seen"]}
+            facts["budget_images"] = trainer.schedule.images_seen(trainer.schedule.total_steps)
             if taken := trial_cost(facts, run.plan.cost.price_per_hour):
                 tracked.metrics(logged(taken), trained["images_seen"])
     except Refused as problem:
@@ -171,29 +187,3 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
     trial.study.tell(trial, scores.fid)
     fid, kid = plus_minus(scores.fid, scores.fid_std), plus_minus(scores.kid, scores.kid_std, 3)
     progress.say(f"{said}: {scores.named('fid')} {fid}  {scores.named('kid')} {kid}")
-
-
-class Pruner:
-    """A trainer's observer that records and, every `prune_every` epochs, scores a trial, and ends a hopeless one."""
-
-    def __init__(
-        self, trial: optuna.Trial, plan: Plan, reference: Reference, recorder: Recorder, progress: Progress, task: str
-    ) -> None:
-        self.trial, self.plan, self.reference, self.recorder = trial, plan, reference, recorder
-        self.progress, self.task = progress, task
-
-    def metrics(self, values: dict[str, float], images_seen: int) -> None:
-        self.recorder.metrics(values, images_seen)
-
-    def looked(self, epoch: int, images_seen: int, model: Model) -> bool:
-        self.recorder.looked(epoch, images_seen, model)
-        search = self.plan.search
-        if not search.prune_every or epoch % search.prune_every or epoch >= search.trial_epochs:
-            return False
-        scores = quick_scores(self.plan, self.reference, model, self.progress, self.task, intervals=False)
-        self.recorder.metrics({f"interim_{name}": value for name, value in scores.by_key().items()}, images_seen)
-        self.trial.report(scores.fid, epoch)
-        return self.trial.should_prune()
-
-    def saving(self) -> None:
-        self.recorder.saving()

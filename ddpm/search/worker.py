@@ -8,14 +8,15 @@ from typing import TypedDict
 
 from ddpm.data.dataset import PictureSet, open_dataset
 from ddpm.device import pick_device
-from ddpm.errors import Refused
+from ddpm.errors import Refused, WrongInput
 from ddpm.evaluation.reference import open_reference
 from ddpm.progress import Progress, Quiet, Within
 from ddpm.run import Run
+from ddpm.search.halving import FEWEST_LOSSES
 from ddpm.search.leases import Lease
 from ddpm.search.study import open_study, take_trials
 from ddpm.search.trial import TrialRow, run_trial, trial_row
-from ddpm.settings import ModelSettings, TrainSettings, pick
+from ddpm.settings import ModelSettings, SearchSettings, TrainSettings, pick
 from ddpm.training.initial import read_initial
 from ddpm.training.observer import NoObserver
 from ddpm.training.trainer import Trainer
@@ -34,10 +35,11 @@ def search(run: Run, dataset_uri: str, worker: int, progress: Progress, world: W
 
     Raises WrongInput where another living process is this worker. In a world of several processes rank 0 alone calls this; the others `follow`.
     """
-    world, plan = world or World(pick_device()), run.plan
+    world, plan, data = world or World(pick_device()), run.plan, open_dataset(dataset_uri)
     own = Within(progress, f"worker {worker}")
     with Lease(run.folder, f"worker-{worker}", f"worker {worker} of run {run.name}", progress.say) as lease:
-        reference = open_reference(plan.evaluate, open_dataset(dataset_uri), run.store, str(world.device), own)
+        require_losses(plan.search, data)
+        reference = open_reference(plan.evaluate, data, run.store, str(world.device), own)
         reference.prepare()  # here: the first trials' seconds are to be their own
         study = open_study(plan.study_storage, plan.run_name, plan.search, worker, progress)
         ran = []
@@ -47,6 +49,14 @@ def search(run: Run, dataset_uri: str, worker: int, progress: Progress, world: W
             ran.append(trial.number)
         world.broadcast(None)
     return {"worker": worker, "trials": [trial_row(t) for t in study.get_trials(deepcopy=False) if t.number in ran]}
+
+
+def require_losses(settings: SearchSettings, data: PictureSet) -> None:
+    """Raise WrongInput where trials are to be compared by the held-out loss, and too little is held out."""
+    if settings.rungs and settings.rung_score == "loss" and len(data.held_out) < FEWEST_LOSSES:
+        raise WrongInput(
+            f"rung_score: loss needs at least {FEWEST_LOSSES} held-out pictures, and {data.name} has {len(data.held_out)}; give fid, or hold out more"
+        )
 
 
 def follow(data: PictureSet, world: World) -> None:

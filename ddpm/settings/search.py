@@ -11,6 +11,7 @@ from ddpm.settings.words import MOST
 
 FOUNDING_MULTS = "1-2-4-8 1-2-3-6 1-2-3 1-2-4"
 SEARCH_SAMPLERS = ("tpe", "random", "gp")
+RUNG_SCORES = ("fid", "loss")
 LIST = r"[\s,]*([^\s,]+([\s,]+[^\s,]+)*)?[\s,]*"
 LIST_FORM = "different values, separated by spaces, or empty"
 
@@ -56,16 +57,63 @@ class SearchSettings(Typed):
         "how the search chooses: Parzen estimators, at random, or a Gaussian process (slower, for few trials)",
         choices=SEARCH_SAMPLERS,
     )
-    prune_every: int = setting(
-        0, "epochs between interim scores at which a hopeless trial is pruned", low=0, high=MOST, zero="no pruning"
+    first_rung: int = setting(
+        0,
+        "epochs after which a trial that is surely among the worse ones ends, and again at each rung_factor times as many",
+        low=0,
+        high=MOST,
+        zero="no trial ends early",
+        was="prune_every",
+    )
+    rung_factor: int = setting(
+        2, "at each rung one in so many trials goes on, and all in a tie with those", low=2, high=10
+    )
+    rung_score: str = setting(
+        "fid",
+        "by what trials are compared at a rung: FID as at their end, or the held-out loss, which takes no drawing",
+        choices=RUNG_SCORES,
     )
     score_n: int = setting(2048, "pictures a trial is scored on", low=16, high=MOST)
     score_steps: int = setting(20, "DPM-Solver++ steps for them", low=1, high=100_000)
+    finalists: int = setting(
+        1,
+        "so many of the best trials are scored anew, by which the best is chosen; 1: the trials' own scores choose",
+        low=1,
+        high=100,
+    )
+    finalist_n: int = setting(
+        0,
+        "pictures that each finalist is scored on, of seeds of their own",
+        low=16,
+        high=MOST,
+        zero="four times score_n",
+    )
 
     def check(self) -> None:
         require(self.lr_low <= self.lr_high, "lr_high", self.lr_high, f"from lr_low ({self.lr_low}) to below 1")
         for name, values in self.varied.items():
             require(len(set(values)) == len(values), CHOICES[name], getattr(self, CHOICES[name]), LIST_FORM)
+        mixed = [CHOICES[name] for name in ("objective", "schedule") if name in self.varied]
+        require(
+            not self.rungs or self.rung_score != "loss" or not mixed,
+            "rung_score",
+            self.rung_score,
+            f"fid with {' and '.join(mixed)}: losses of different ones do not compare",
+        )
+
+    @property
+    def rungs(self) -> list[int]:
+        """The epochs at which trials are compared and may end, the first one first."""
+        found, epoch = [], self.first_rung
+        while 0 < epoch < self.trial_epochs:
+            found.append(epoch)
+            epoch *= self.rung_factor
+        return found
+
+    @property
+    def final_n(self) -> int:
+        """How many pictures a finalist is scored on."""
+        return self.finalist_n or 4 * self.score_n
 
     @property
     def choices(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from pathlib import Path
 
 from ddpm.cost import cost, logged
 from ddpm.data.dataset import PictureSet, open_dataset
@@ -13,12 +14,13 @@ from ddpm.model.strips import FRAMES, denoising_strip, noising_strip, watchable
 from ddpm.pictures import grid
 from ddpm.progress import Progress, Quiet
 from ddpm.registry.initial import open_initial
-from ddpm.run import FINAL, Run
+from ddpm.run import FINAL, STUDY, Run
 from ddpm.search.choice import Choice, choose, choose_average, winner_settings
 from ddpm.search.recorder import Recorder
 from ddpm.search.trial import tried
 from ddpm.settings import ModelSettings, TrainSettings, pick
 from ddpm.steps.task import task
+from ddpm.study_page.render import study_page
 from ddpm.tracking import NoTrackedRun, TrackedRun
 from ddpm.training.ledger import Trained
 from ddpm.training.lineage import in_words
@@ -76,12 +78,16 @@ def train_along(run: Run, dataset: DatasetFacts, world: World) -> None:
 
 
 @task("train", follow=train_along)
-def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, world: World) -> FinalFacts:
+def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, study: str, world: World) -> FinalFacts:
     """Choose among the run's trials, train the winner on to the full budget, and choose the average it is drawn from.
+
+    The page of the study goes into the run's folder, to MLflow, and into the file `study`.
 
     Raises Refused where there is no choice yet.
     """
-    plan, chosen = run.plan, choose(run, progress)
+    plan, chosen = run.plan, choose(run, dataset["uri"], progress)
+    page = study_page(run, chosen, progress)
+    Path(study).write_bytes(page)
     winner = chosen["trials"][chosen["best"]]
     progress.say(f"chosen: {chosen['best_why']}")
     model, settings = winner_settings(plan, winner)
@@ -90,6 +96,8 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, world: Worl
     with run.tracker.parent() as parent:
         parent.dataset(dataset)
         parent.tag("device", device)
+        parent.tag("chosen_why", chosen["best_why"])
+        parent.file(STUDY, page)
         if others := tried(winner.get("point", {})):
             parent.tag("chosen", ", ".join(others))
     tags = {"kind": "final", "trial": str(winner["number"]), "device": device}

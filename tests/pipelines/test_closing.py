@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from pipelines.closing import trials_table
+from pipelines.closing import finalists_line, trials_table
 
 TRIAL = {"channel_mults": "1-2-4-8", "lr": 0.00123, "images_seen": 1234567, "seconds": 3.0, "state": "COMPLETE"}
 
@@ -32,3 +32,11 @@ def test_a_tie_and_the_intervals_are_seen_in_the_table():
 def test_a_summary_from_before_intervals_were_kept_is_shown():
     (row,) = printed({"run_name": "one", "trials": [{**TRIAL, "number": 0, "fid": 2.296, "kid": 0.0101}], "best": 0})
     assert row == ["★", "0", "1-2-4-8", "0.00123", "2.296", "0.0101", "1234567", "3"]
+
+
+def test_finalists_have_a_line():
+    found = {"n": 2048, "fid": 2.296, "fid_std": 0.045, "kid": 0.0101, "kid_std": 0.0011, "mean_rank": 1.0}
+    assert finalists_line([]) == []
+    assert finalists_line([{"trial": 3, **found}, {"trial": 1, **found}]) == [
+        "finalists  trial 3 FID 2.296 ± 0.088 KID 0.0101 ± 0.0022   trial 1 FID 2.296 ± 0.088 KID 0.0101 ± 0.0022   (2,048 pictures each)"
+    ]

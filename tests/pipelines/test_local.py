@@ -25,7 +25,7 @@ from ddpm.training.checkpoint import read_facts
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = [
-    *"trials=3 trial_epochs=1 epochs=2 held_out_every=1 score_n=64 score_steps=4 evaluate_n=64 sampler=ddim sampling_steps=4".split(),
+    *"trials=3 trial_epochs=1 epochs=2 held_out_every=1 score_n=64 score_steps=4 finalist_n=96 evaluate_n=64 sampler=ddim sampling_steps=4".split(),
     "ema_half_lives=20 150",
     "base_channels=8",
     "noise_gate=1",  # in two epochs next to nothing is learned
@@ -100,7 +100,9 @@ def test_a_killed_run_carries_on_to_the_end(finished):
         assert trial["fid"] > 0
         assert trial["images_seen"] == 1600
         assert trial["seconds"] > 0
-    ranked = rank([Candidate(str(trial["number"]), trial["fid"], trial["kid"]) for trial in summary["trials"]])
+    ranked = rank([Candidate(str(one["trial"]), one["fid"], one["kid"]) for one in summary["finalists"]])
+    assert [one["n"] for one in summary["finalists"]] == [96] * 3
+    assert "finalists  trial " in again.stdout and "scored anew by 96 pictures" in again.stdout
     assert str(summary["best"]) == ranked[0].candidate.model
     assert summary["best_why"].startswith(f"trial {summary['best']} ")
     assert set(summary["seconds"]) == {"configure", "ingest", "search", "train", "evaluate", "register", "promote"}
@@ -175,9 +177,12 @@ def test_a_run_ends_in_one_page_that_holds_all_of_itself(finished):
     assert page.count('src="data:image/png;base64,') == 3, "samples, denoising, closest pairs"
     assert not re.search(r"""src=["'](?!data:)""", page), "nothing is fetched"
     in_mlflow = f"http://127.0.0.1:5000/{html.escape(summary['runs_page'])}"
-    assert set(re.findall(r'href="([^"]*)"', page)) == {"report.html", "samples.png", in_mlflow}
+    assert set(re.findall(r'href="([^"]*)"', page)) == {"report.html", "samples.png", "study.html", in_mlflow}
     assert (folder / "samples.png").read_bytes() == Path(summary["grid"]).read_bytes()
     assert (folder / "report.html").read_bytes() == Path(summary["page"]).read_bytes()
+    study = (folder / "study.html").read_text()
+    assert study.count('src="data:image/png;base64,') == 3 and "Training loss</h3><svg" in study
+    assert (var / "store" / "runs" / "one" / "study.html").read_text() == study
     kept = (var / "store" / "runs" / "one" / "index.html").read_text()
     assert "Verdict" in kept
     assert set(re.findall(r'href="([^"]*)"', kept)) == {in_mlflow}, "nothing lies beside the store's own"

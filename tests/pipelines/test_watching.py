@@ -172,6 +172,7 @@ def test_the_work_of_a_run(tmp_path):
     assert work_of(plan(tmp_path), 1000) == {
         "trial 0": 6000, "score 0": 1000, "trial 1": 6000, "score 1": 1000, FINAL: 6000, DRAWING: 6000,
     }  # fmt: skip
+    assert work_of(plan(tmp_path, finalists=3), 1000)["finalists"] == 8000, "there are but two, of 400 pictures each"
 
 
 def test_what_is_left_follows_from_the_speed_so_far(heard):
@@ -187,6 +188,22 @@ def test_what_is_left_follows_from_the_speed_so_far(heard):
     assert share == pytest.approx(14 / 26), "trials that were never heard of are over, and it goes on from one's end"
     share, left = heard(360, step="evaluate", task=DRAWING, done=1, total=2)
     assert share == pytest.approx(23 / 26) and left == "about 1 min left", "3,000 at 88 a second"
+
+
+def test_finalists_are_part_of_the_whole(tmp_path):
+    """34,000 in all, of which both trials are over when the second of two finalists is half scored."""
+    from ddpm.run import Run
+
+    settings, clock, seen = plan(tmp_path, finalists=2), Clock(), Seen()
+    Run(settings).keep("ingest", {"n": 1000, "seconds": 1.0})
+    estimate = Estimate(settings, clock)
+    for at, facts in enumerate([
+        {"step": "ingest", "state": "done"}, {"step": "search-0", "task": "trial 0 (1 of 2)", "done": 0, "total": 4},
+        {"step": "train", "task": "finalists: trial 1, 2 of 2", "done": 1, "total": 2},
+    ]):  # fmt: skip
+        clock.now = 100.0 * at
+        estimate.hear(facts, seen)
+    assert seen.under_way[TASK][0] == pytest.approx((14 + 6) / 34)
 
 
 def test_a_run_that_carries_on_is_measured_by_its_own_seconds(heard):

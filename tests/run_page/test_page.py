@@ -123,6 +123,9 @@ def ended(begun):
         "best_why": "trial 0 has the best mean rank", "seconds": {"ingest": 1.0, "search": 4000.0, "train": 9000.0},
         "model": {"name": "ddpm-" + "n" * 90, "version": 1, "new": True, "aliases": ["champion"], "decision": "the first"},
     }  # fmt: skip
+    finalist = {"n": 8192, "fid": 1.5, "fid_std": 0.05, "kid": 0.02, "kid_std": 0.005, "mean_rank": 1.0}
+    summary["cost"]["saved"] = {"trials": 2, "images": 1500, "share": 0.25, "device_hours": 3.0, "money": None}
+    summary["finalists"] = [{"trial": 0, **finalist}, {"trial": 1, **finalist, "mean_rank": 2.0}]
     begun.keep("summary", {**summary, "tied": [1]})
     return begun
 
@@ -133,7 +136,9 @@ def test_trials_have_their_protocol_and_their_intervals_and_a_tie_is_shown(ended
     assert f'<th scope="col">fid_768 (n={n})</th><th scope="col">kid_768 (n={n})</th>' in page
     assert page.count("<td>2 ± 0.2</td><td>0.1 ± 0.02</td>") == 1
     rows = [row.partition("</td>")[0] for row in page.split("<td>")]
-    assert [rows.count(mark) for mark in ("★", "≈")] == [1, 1]
+    assert [rows.count(mark) for mark in ("★", "≈")] == [2, 2], "among the trials, and among the finalists"
+    assert page.count("<td>1.5 ± 0.098</td><td>0.02 ± 0.0098</td>") == 2 and f"fid_768 (n={4 * n})" in page
+    assert "2 trials ended early, which saved 1,500 pictures, 25% of all trials&#39; budgets" in page
     assert "≈ chance may have put it behind the chosen one" in page
 
 

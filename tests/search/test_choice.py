@@ -10,6 +10,7 @@ from ddpm.evaluation.measure import Scores
 from ddpm.plan import Plan
 from ddpm.progress import Quiet
 from ddpm.run import Run
+from ddpm.search import finalists as room
 from ddpm.search.choice import averages_found, choose, choose_average, winner_settings
 from ddpm.search.space import suggest
 from ddpm.search.study import create_study, open_study
@@ -53,12 +54,12 @@ def end_trials(run, *states, **more):
 
 def test_the_founding_choice(run):
     end_trials(run, *[TrialState.COMPLETE] * 4)
-    choice = choose(run)
+    choice = choose(run, "/no/data", Quiet())
     assert choice["best"] == 3
     assert choice["best_why"].startswith("trial 3 has the best mean rank, 1.5 (FID rank 2, KID rank 1 of 4)")
     assert choice["trials"][3] == {
         "number": 3, "channel_mults": "1-2-4", "lr": 7e-5, "point": {}, "joules": None, "devices": None, "state": "COMPLETE", "fid": 24.49, "kid": 0.296, "fid_std": None, "kid_std": None, "seconds": 1.5,
-        "images_seen": 768, "parameters": 1000, "checkpoint": "/trials/x", "problem": None,
+        "images_seen": 768, "budget_images": None, "rungs": {}, "parameters": 1000, "checkpoint": "/trials/x", "problem": None,
     }  # fmt: skip
     assert [row["number"] for row in choice["trials"]] == [0, 1, 2, 3]
     assert choice["ranking"][0] == {"trial": "trial 3", "fid_rank": 2.0, "kid_rank": 1.0, "mean_rank": 1.5}
@@ -69,7 +70,7 @@ def test_the_founding_choice(run):
 def test_a_choice_by_chance_is_told_as_a_tie(run):
     """With wide intervals the best's figures are those of others too."""
     end_trials(run, *[TrialState.COMPLETE] * 4, fid_std=2.0, kid_std=0.03)
-    choice = choose(run)
+    choice = choose(run, "/no/data", Quiet())
     assert (choice["best"], choice["tied"]) == (3, [0, 1])
     assert "It is a tie with trial 0 and trial 1, by the 95% intervals" in choice["best_why"]
     assert (choice["trials"][3]["fid_std"], choice["trials"][3]["kid_std"]) == (2.0, 0.03)
@@ -87,7 +88,7 @@ def test_averages_within_their_intervals_are_told_as_a_tie():
 
 def test_only_completed_trials_are_ranked(run):
     end_trials(run, TrialState.FAIL, TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE)
-    choice = choose(run)
+    choice = choose(run, "/no/data", Quiet())
     assert [row["trial"] for row in choice["ranking"]] == ["trial 3", "trial 1"]
     failed, _, pruned, _ = choice["trials"]
     assert (failed["state"], failed["fid"], failed["problem"]) == ("FAIL", None, "trial 0 blew up")
@@ -106,13 +107,13 @@ def test_only_completed_trials_are_ranked(run):
 def test_no_choice_is_one_line(run, states, words):
     end_trials(run, *states)
     with pytest.raises(Refused, match=words) as problem:
-        choose(run)
+        choose(run, "/no/data", Quiet())
     assert "\n" not in str(problem.value)
 
 
 def test_the_winner_trains_on_from_its_trial(run, tmp_path):
     end_trials(run, *[TrialState.COMPLETE] * 4)
-    choice = choose(run)
+    choice = choose(run, "/no/data", Quiet())
     model, final = winner_settings(run.plan, choice["trials"][choice["best"]])
     of_trial, trial = trial_settings(run.plan, {"channel_mults": "1-2-4", "lr": 7e-5})
     assert model == of_trial and model.channel_mults == "1-2-4"
@@ -129,3 +130,85 @@ def test_a_single_average_needs_no_choice(tmp_path):
     assert choose_average(run, (500,), "/no/checkpoint", "/no/data", NoTrackedRun(), Quiet()) == 500
     with pytest.raises(WrongInput):
         choose_average(run_named("two", tmp_path), (500, 50), "/no/checkpoint", "/no/data", NoTrackedRun(), Quiet())
+
+
+class Heard(NoTrackedRun):
+    def __init__(self):
+        self.told = {}
+
+    def child(self, name, params, tags):
+        self.name = name
+        return self
+
+    def metrics(self, values, step):
+        self.told[self.name] = (values, step)
+
+
+@pytest.fixture
+def scored_run(tmp_path, monkeypatch):
+    """Four trials on the founding figures, by which trials 3, 2 and 0 are the best, in this order."""
+    run = run_named("one", tmp_path, finalists=3, score_n=512)
+    end_trials(run, *[TrialState.COMPLETE] * 4, fid_std=0.01, kid_std=0.001)
+    run.__dict__["tracker"] = Heard()
+    monkeypatch.setattr(room, "open_dataset", lambda uri: uri)
+    monkeypatch.setattr(room, "open_reference", lambda *_: "the reference")
+    monkeypatch.setattr(room.checkpoint, "load_model", lambda uri: uri)
+    return run
+
+
+def scored(monkeypatch, std, figures):
+    """Let the finalists, in their order, have these figures; returns what was asked for."""
+    asked, left = [], list(figures)
+
+    def quick_scores(plan, reference, model, progress, task, first_seed, n):
+        asked.append((model, first_seed, n))
+        fid, kid = left.pop(0)
+        return Scores("fid_768", fid, std, kid, std / 10, n)
+
+    monkeypatch.setattr(room, "quick_scores", quick_scores)
+    return asked
+
+
+FIGURES = [(24.6, 0.31), (18.0, 0.28), (24.0, 0.30)]  # of trials 3, 2 and 0
+
+
+def test_the_choice_is_made_by_more_pictures_of_other_seeds(scored_run, monkeypatch):
+    asked = scored(monkeypatch, 0.01, FIGURES)
+    choice = choose(scored_run, "/data", Quiet())
+    assert asked == [("/trials/x", 2**41, 2048)] * 3, "four times score_n"
+    assert (choice["best"], choice["tied"]) == (2, [])
+    assert [(one["trial"], one["fid"], one["mean_rank"]) for one in choice["finalists"]] == [
+        (2, 18.0, 1.0), (0, 24.0, 2.0), (3, 24.6, 3.0),
+    ]  # fmt: skip
+    assert choice["ranking"][0]["trial"] == "trial 3", "by the trials' own scores"
+    assert choice["trials"][2]["fid"] == 18.30, "which stay as they were"
+    assert choice["best_why"] == (
+        "trial 2 has the best mean rank, 1 (FID rank 1, KID rank 1 of 3). Ranked are the 3 best trials, scored anew by "
+        "2,048 pictures of other seeds; by their own scores it would be trial 3."
+    )
+    assert scored_run.tracker.told["trial 2"] == ({"finalist_fid_768": 18.0, "finalist_kid_768": 0.28}, 768)
+    assert sorted(scored_run.tracker.told) == ["trial 0", "trial 2", "trial 3"]
+    assert json.loads(json.dumps(choice)) == choice
+
+
+def test_a_difference_below_the_noise_is_told(scored_run, monkeypatch):
+    scored(monkeypatch, 5.0, FIGURES)
+    choice = choose(scored_run, "/data", Quiet())
+    assert (choice["best"], choice["tied"]) == (2, [0, 3])
+    assert "It is a tie with trial 0 and trial 3, by the 95% intervals: trial 2 FID 18 ± 9.8" in choice["best_why"]
+
+
+def test_finalists_are_scored_once(scored_run, monkeypatch):
+    """Another machine's figures may differ in the last digits; the final training has begun with the first choice."""
+    scored(monkeypatch, 0.01, FIGURES)
+    first = choose(scored_run, "/data", Quiet())
+    scored(monkeypatch, 0.01, [])
+    assert choose(scored_run, "/data", Quiet()) == first
+
+
+def test_a_single_completed_trial_needs_no_finalists(tmp_path, monkeypatch):
+    run = run_named("two", tmp_path, finalists=3)
+    end_trials(run, TrialState.COMPLETE, *[TrialState.PRUNED] * 3)
+    scored(monkeypatch, 0.01, [])
+    choice = choose(run, "/data", Quiet())
+    assert (choice["best"], choice["finalists"], run.facts("finalists")) == (0, [], None)

@@ -12,7 +12,7 @@ from ddpm.progress import Quiet
 from ddpm.run import Run
 from ddpm.search import trial as room
 from ddpm.search.study import create_study, open_study
-from ddpm.search.trial import Pruner, run_trial, trial_row
+from ddpm.search.trial import run_trial, trial_row
 from ddpm.tracking import NoTrackedRun
 from ddpm.training.world import World
 
@@ -44,6 +44,7 @@ class FakeTrainer:
     outcome = "spent"
     averaged = "the averaged model"
     ledger = SimpleNamespace(lineage=[])
+    schedule = SimpleNamespace(images_seen=lambda step: 256 * step, total_steps=6)
     spent_before = BEFORE
 
     def __init__(self, model, settings, data, out, world, initial):
@@ -64,7 +65,7 @@ def run(tmp_path, monkeypatch):
     plan = Plan.from_parameters(
         {
             "run_name": "one", "store": str(tmp_path / "store"), "tracking_uri": "sqlite:////none",
-            "study_storage": str(tmp_path / "journal.log"), "trials": 1, "trial_epochs": 6, "prune_every": 2, "held_out_every": 1, "price_per_hour": 2.0,
+            "study_storage": str(tmp_path / "journal.log"), "trials": 1, "trial_epochs": 6, "first_rung": 2, "held_out_every": 1, "price_per_hour": 2.0,
         }
     )  # fmt: skip
     create_study(plan.study_storage, plan.run_name, plan.search)
@@ -99,6 +100,7 @@ def test_a_trial_is_told_as_it_ended(run, digits, monkeypatch, outcome, state, f
     assert scores == ({"fid_classifier": 12.5, "kid_classifier": 0.25, "parameters": 1000} if fid else {})
     assert 1000 <= row["seconds"] < 1100, "with those of the processes before"
     assert (row["joules"], row["devices"]) == (None, 1)
+    assert row["budget_images"] == (None if problem else 1536)
     if not problem:
         assert tracked.told["cost_device_hours"] == pytest.approx(row["seconds"] / 3600, abs=0.01)
         assert tracked.told["cost_money"] == pytest.approx(2 * row["seconds"] / 3600, abs=0.01)
@@ -109,20 +111,3 @@ def test_a_trial_is_told_as_it_ended(run, digits, monkeypatch, outcome, state, f
     assert (model.channel_mults, settings.lr, settings.epochs) == (row["channel_mults"], row["lr"], 6)
     assert data is digits and out == run.trial(0)
     assert FakeTrainer.initial.args == (run.initial,), "all trials begin with what the run keeps"
-
-
-def test_a_trial_is_scored_on_the_way_and_a_hopeless_one_ends(run):
-    recorder = SimpleNamespace(looked=lambda *_: False, metrics=lambda values, _: told.append(values))
-    told, reported = [], []
-    trial = SimpleNamespace(report=lambda fid, epoch: reported.append(epoch), should_prune=lambda: reported[-1] == 4)
-    pruner = Pruner(trial, run.plan, None, recorder, Quiet(), "its score")
-    assert [pruner.looked(epoch, 100 * epoch, None) for epoch in range(1, 7)] == [
-        False,
-        False,
-        False,
-        True,
-        False,
-        False,
-    ]
-    assert reported == [2, 4], "every second epoch, but not at the end, where it is scored anyway"
-    assert told == [{"interim_fid_classifier": 12.5, "interim_kid_classifier": 0.25}] * 2

@@ -1,0 +1,190 @@
+"""A study as one page: leaderboard, the choice, pictures side by side, curves, what mattered, cost, the winner's network.
+
+It holds all of itself, is made when the choice is made, and stays as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+from ddpm.cost import HOUR, cost, in_words, saved, saved_in_words, trial_cost
+from ddpm.errors import WrongInput
+from ddpm.evaluation.figures.numbers import distance_name, duration, number, plus_minus
+from ddpm.evaluation.page.charts import Line, curves
+from ddpm.page.render import data_uri, template
+from ddpm.pictures import grid, png
+from ddpm.progress import Progress
+from ddpm.run import STUDY, Run
+from ddpm.search.choice import Choice, rank_trials, winner_settings
+from ddpm.search.importances import importances
+from ddpm.search.recorder import GRID_SEEDS
+from ddpm.search.trial import TRIAL, TrialRow, trial_name, tried
+from ddpm.store import Missing
+from ddpm.study_page.coordinates import parallel_coordinates
+from ddpm.study_page.network import network_figure
+from ddpm.training import checkpoint
+
+MOST_CURVES = 8
+LOSSES = {"held_out_loss": "held-out loss", "loss": "training loss"}  # by MLflow's names
+FEWEST_LOOKS = 3  # points of a curve
+MOST_BYTES = 3_000_000  # of grids, as PNG files: with all else the page stays below 5 MB
+
+
+def study_page(run: Run, choice: Choice, progress: Progress) -> bytes:
+    """The page of the run's study, which the run keeps: made once, and found from then on."""
+    try:
+        return run.folder.read(STUDY)
+    except Missing:
+        run.folder.create(STUDY, _render(run, choice, progress).encode())
+        return run.folder.read(STUDY)
+
+
+def _render(run: Run, choice: Choice, progress: Progress) -> str:
+    plan, rows = run.plan, choice["trials"]
+    price, winner = plan.cost.price_per_hour, rows[choice["best"]]
+    model, _ = winner_settings(plan, winner)
+    order = [int(one["trial"].removeprefix(TRIAL)) for one in choice["ranking"]]
+    grids = _grids([rows[trial] for trial in order], plan.search.score_steps, progress)
+    metric = next((one["metric"] for one in choice["finalists"]), None)
+    spared = saved(rows, price)
+    learning_name, learning = _learning(run, order[:MOST_CURVES])
+    return template("ddpm.study_page", "study.html.j2").render(
+        name=run.name,
+        dataset=plan.ingest.dataset_name,
+        image_size=plan.ingest.image_size,
+        why=choice["best_why"],
+        scored=[distance_name(name, metric, plan.search.score_n) for name in ("fid", "kid")],
+        anew=[distance_name(name, metric, plan.search.final_n) for name in ("fid", "kid")],
+        leaderboard=_leaderboard(choice, price),
+        finalists=[
+            {
+                "mark": _mark(one["trial"], choice),
+                "cells": [one["trial"], rows[one["trial"]]["channel_mults"], plus_minus(one["fid"], one["fid_std"]), plus_minus(one["kid"], one["kid_std"]),
+                          f"{one['fid_rank']:g}", f"{one['kid_rank']:g}", f"{one['mean_rank']:g}"],
+            }
+            for one in choice["finalists"]
+        ],
+        choices=_choices(choice),
+        grids=grids,
+        left_out=len(order) - len(grids),
+        learning=learning,
+        learning_name=learning_name,
+        shown=min(len(order), MOST_CURVES),
+        history=curves(_history(rows), "trial", "FID", "FID of each trial, and the best so far"),
+        coordinates=parallel_coordinates([_point(rows[trial]) for trial in order], order.index(choice["best"])),
+        importances=[{"name": name, "share": f"{share:.0%}", "wide": round(100 * share, 1)} for name, share in importances(run).items()],
+        priced=price > 0,
+        taken=_taken(rows, price),
+        saved=saved_in_words(spared, price) if spared else "",
+        pruned=sum(row["state"] == "PRUNED" for row in rows),
+        network=network_figure(model, plan.ingest.image_size),
+        network_words=f"{model.channel_mults} of {model.base_channels}" + "".join(f", {one}" for one in tried(winner["point"])),
+        parameters=winner["parameters"],
+    )  # fmt: skip
+
+
+def _mark(trial: int, choice: Choice) -> str:
+    return "★" if trial == choice["best"] else "≈" if trial in choice["tied"] else ""
+
+
+def _leaderboard(choice: Choice, price: float) -> list[dict[str, object]]:
+    """Completed trials by their mean ranks, then the others by how far they came."""
+    rows, ranks = choice["trials"], {one["trial"]: one for one in choice["ranking"]}
+    places = list(ranks)
+    ordered = sorted(
+        rows,
+        key=lambda row: (places.index(trial_name(row["number"])) if trial_name(row["number"]) in ranks else len(places), -(row["images_seen"] or 0)),
+    )  # fmt: skip
+    found: list[dict[str, object]] = []
+    for row in ordered:
+        rank, took = ranks.get(trial_name(row["number"])), trial_cost(row, price)
+        seen, budget = row["images_seen"], row["budget_images"]
+        found.append({
+            "mark": _mark(row["number"], choice),
+            "chosen": row["number"] == choice["best"],
+            "cells": [
+                row["number"], ", ".join([row["channel_mults"] or "–", *tried(row["point"])]), number(row["lr"]) if row["lr"] else "–",
+                _figure(row["fid"], row["fid_std"]), _figure(row["kid"], row["kid_std"]),
+                *((f"{rank['fid_rank']:g}", f"{rank['kid_rank']:g}", f"{rank['mean_rank']:g}") if rank else ("–",) * 3),
+                "–" if seen is None else f"{seen:,}" + (f" ({seen / budget:.0%})" if budget and seen < budget else ""),
+                "–" if row["seconds"] is None else duration(row["seconds"]),
+                *([number(took["money"]) if took else "–"] if price else []),
+                row["state"].lower() + (f": {row['problem']}" if row["problem"] else ""),
+            ],
+        })  # fmt: skip
+    return found
+
+
+def _figure(value: float | None, std: float | None) -> str:
+    return "–" if value is None else plus_minus(value, std)
+
+
+def _choices(choice: Choice) -> list[dict[str, str]]:
+    """Which trial is chosen by both figures, and by each: of the finalists, where there are any."""
+    rows = choice["trials"]
+    if choice["finalists"]:
+        figures = {one["trial"]: (one["fid"], one["kid"]) for one in choice["finalists"]}
+    else:
+        done = [row for row in rows if row["fid"] is not None and row["kid"] is not None]
+        figures = {row["number"]: (row["fid"] or 0.0, row["kid"] or 0.0) for row in done}
+    chosen = {
+        "both, the mean of ranks": choice["best"],
+        "FID alone": min(figures, key=lambda trial: figures[trial][0]),
+        "KID alone": min(figures, key=lambda trial: figures[trial][1]),
+        "the trials' own scores": int(rank_trials(rows)[0].candidate.model.removeprefix(TRIAL)),
+    }
+    return [{"by": by, "trial": f"trial {trial}, {rows[trial]['channel_mults']}"} for by, trial in chosen.items()]
+
+
+def _grids(rows: Sequence[TrialRow], steps: int, progress: Progress) -> list[dict[str, str]]:
+    """The same seeds' pictures of each trial, the best first, until the page has its fill."""
+    found: list[dict[str, str]] = []
+    size, task = 0, "the study's pictures"
+    for done, row in enumerate(rows):
+        progress.update(task, done, len(rows), trial_name(row["number"]))
+        fid = _figure(row["fid"], row["fid_std"])
+        caption = f"Trial {row['number']}: {row['channel_mults']}, rate {number(row['lr'])}, FID {fid}"
+        try:
+            model = checkpoint.load_model(str(row["checkpoint"]))
+        except WrongInput as problem:  # of a run that was begun long ago: its pictures are the least of it
+            found.append({"data": "", "caption": f"{caption}; it cannot be drawn from: {problem}"})
+            continue
+        picture = png(grid(model.draw(GRID_SEEDS, model.quick(steps, len(GRID_SEEDS)))))
+        size += len(picture)
+        if size > max(MOST_BYTES, len(picture)):
+            break
+        found.append({"data": data_uri(picture), "caption": caption})
+    progress.drop(task)
+    return found
+
+
+def _learning(run: Run, trials: Sequence[int]) -> tuple[str, Markup]:
+    """The curves that MLflow keeps of each trial: of the held-out loss, or, where that was looked at too rarely, of the loss."""
+    runs = {name: run.tracker.child(name, {}, {}) for name in map(trial_name, trials)}
+    found = {metric: [Line(name, one.history(metric)) for name, one in runs.items()] for metric in LOSSES}
+    drawn = next(
+        (metric for metric in LOSSES if any(len(line.points) >= FEWEST_LOOKS for line in found[metric])), "loss"
+    )
+    words = LOSSES[drawn]
+    return words, curves(found[drawn], "images", words, f"The {words} over images", log_y=True)
+
+
+def _taken(rows: Sequence[TrialRow], price: float) -> str:
+    """What all trials took, in a line."""
+    costs = [found for row in rows if (found := trial_cost(row, price))]
+    joules = [row["joules"] for row in rows]
+    known = None if None in joules else sum(each or 0.0 for each in joules)
+    hours = sum(found["device_hours"] for found in costs)
+    return in_words(cost(hours * HOUR, price, images=sum(found["images"] or 0 for found in costs), joules=known), price)
+
+
+def _history(rows: Sequence[TrialRow]) -> list[Line]:
+    done = [(float(row["number"]), row["fid"]) for row in rows if row["fid"] is not None]
+    best = [(trial, min(fid for other, fid in done if other <= trial)) for trial, _ in done]
+    return [Line("FID", done), Line("the best so far", best)]
+
+
+def _point(row: TrialRow) -> Mapping[str, str | float]:
+    return {"multipliers": str(row["channel_mults"]), "lr": row["lr"] or 0.0, **{name: str(value) for name, value in row["point"].items()}, "FID": row["fid"] or 0.0}  # fmt: skip
