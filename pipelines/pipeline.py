@@ -45,9 +45,10 @@ from ddpm.legible import tell
 from ddpm.places import KFP_PAGES, MLFLOW_PAGES, VARIABLES
 from ddpm.plan import fields, places
 from ddpm.presets import load_preset
-from ddpm.steps import ranks
+from ddpm.steps import ranks, trainjob
 from ddpm.store import account
 from pipelines.cluster import DEFAULT, FOLDER, Cluster, Pods, load_cluster
+from pipelines.trainjob import nodes_of
 
 COMPILED = Path(__file__).parent / "ddpm.yaml"
 DEFAULT_PRESET = "digits"
@@ -65,6 +66,7 @@ SECRET_ENV = (
     "DDPM_JUDGE_KEY",
 )
 HOUR = 3600
+TRAINING_HOURS = 72
 RETRIES = 3  # every step carries on where it was stopped, so a lost node costs minutes
 CACHE = "/var/cache/ddpm"  # $DDPM_CACHE in docker/Containerfile: downloads, and the blobs of the data set
 
@@ -113,6 +115,7 @@ def _place_on_node(task: dsl.PipelineTask, pods: Pods) -> None:
 def _ddpm(cluster: Cluster, search_workers: Any, **settings: Any) -> None:
     name, store = settings["run_name"], settings["store"]
     cpu, gpus, gpu = cluster.cpu, cluster.gpu, cluster.gpu.one_accelerator()
+    on_nodes = cluster.nodes > 1  # the final training is a TrainJob: its task makes and follows it, and needs no GPU
 
     ended = summarise(run_name=name, store=store, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
     place_task(ended, "Summarise", 1, cpu)
@@ -130,7 +133,10 @@ def _ddpm(cluster: Cluster, search_workers: Any, **settings: Any) -> None:
             place_task(found, "Search", 72, gpus)
 
         checkpoint = train(plan=plan, dataset=dataset.output, trials=dsl.Collected(found.output))
-        place_task(checkpoint, "Train", 72, gpus)
+        place_task(checkpoint, "Train", TRAINING_HOURS, cpu if on_nodes else cluster.train)
+        if on_nodes:
+            for task in (checkpoint, ended):  # the exit task ends what a killed step has left
+                task.set_env_variable(trainjob.VARIABLE, nodes_of(cluster, TRAINING_HOURS * HOUR).to_json())
 
         report = evaluate(plan=plan, dataset=dataset.output, checkpoint=checkpoint.output)
         place_task(report, "Evaluate", 12, gpu)

@@ -169,7 +169,7 @@ def _strange(kind: str, data: Mapping[str, str], known: tuple[str, ...]) -> Iter
 
 
 def _pull_secrets(namespace: Namespace, cluster: Cluster) -> Findings:
-    for name in sorted({*cluster.cpu.image_pull_secrets, *cluster.gpu.image_pull_secrets}):
+    for name in sorted({name for pods in cluster.kinds().values() for name in pods.image_pull_secrets}):
         if namespace.secret(name) is None:
             yield wrong(f"image pull secrets: there is no Secret {name} in namespace {namespace.name}; create it")
         else:
@@ -212,11 +212,14 @@ def _too_much(hard: Mapping[str, str], cluster: Cluster) -> Iterator[str]:
     """What of a pod, for it alone, is more than a quota allows."""
     from kubernetes.utils import parse_quantity
 
-    for kind, pods in (("cpu", cluster.cpu), ("gpu", cluster.gpu)):
+    for kind, pods in cluster.kinds().items():
+        count = cluster.nodes if kind == "train" else 1
+        whose = f"the {count} pods of the train step ask" if count > 1 else f"a pod of the {kind} steps asks"
         for key, most in hard.items():
             ask = _of(pods, key)
-            if ask and parse_quantity(ask) > parse_quantity(most):
-                yield f"a pod of the {kind} steps asks for {key} {ask}, and {most} is all there is; raise it, or ask for less (CLUSTER=…)"
+            if ask and count * parse_quantity(ask) > parse_quantity(most):
+                each = " each" if count > 1 else ""
+                yield f"{whose} for {key} {ask}{each}, and {most} is all there is; raise it, or ask for less (CLUSTER=…)"
     for key in hard:
         if "ephemeral-storage" in key:
             yield f"it counts {key}, which KFP's file cannot ask for; take that out of it, or give the namespace a LimitRange with a default"

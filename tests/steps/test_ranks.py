@@ -1,7 +1,8 @@
-"""A step in several processes of one container: under a real torchrun, on the CPU."""
+"""A step in several processes, of one container and of two nodes: under a real torchrun, on the CPU."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,12 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
+from node_processes import NodeProcesses
+from trainer_stub import own_pod, runtime
 
 from ddpm.errors import WrongInput
 from ddpm.plan import Plan
 from ddpm.progress import Quiet
-from ddpm.steps import ingest, ranks, search, train
+from ddpm.steps import ingest, ranks, search, train, trainjob
 from ddpm.steps.configure import configure
+from ddpm.steps.trainjob import Nodes
 from ddpm.tracking import open_client
 
 # A step: each rank leaves a file, and ends as it is told.
@@ -87,37 +91,90 @@ class Told:
         self.asked += 1
 
 
-def test_a_training_in_as_many_processes_as_it_is_told(tmp_path, monkeypatch):
-    """Each rank imports a witness. What comes of it is one training: rank 0 alone keeps and records."""
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, empty_database):
+    """A run up to its final training, and the paths of what its tasks have written."""
+    folder = tmp_path_factory.mktemp("ranks")
+    shutil.copy(empty_database, folder / "m.db")
     plan = Plan.from_parameters({
-        "run_name": "ranks", "store": str(tmp_path / "store"), "tracking_uri": f"sqlite:///{tmp_path}/m.db",
-        "study_storage": str(tmp_path / "journal"), "source": "digits", "dataset_name": "digits", "image_size": 8,
+        "run_name": "ranks", "store": str(folder / "store"), "tracking_uri": f"sqlite:///{folder}/m.db",
+        "study_storage": str(folder / "journal"), "source": "digits", "dataset_name": "digits", "image_size": 8,
         "extractor": "classifier", "base_channels": 8, "blocks": 1, "attention_resolution": 4, "batch_size": 64,
         "mults_choices": "1-2", "founding_lr": 1e-3, "trials": 1, "trial_epochs": 1, "epochs": 2, "held_out_every": 1,
         "prune_every": 1, "score_n": 64, "score_steps": 2, "ema_half_lives": "500", "sampling_steps": 2,
     })  # fmt: skip
     run = configure(plan.parameters(), Quiet(), "session")
-    paths = {name: str(tmp_path / f"{name}.json") for name in ("plan", "dataset", "trials", "checkpoint")}
+    paths = {name: str(folder / f"{name}.json") for name in ("plan", "dataset", "trials", "checkpoint")}
     Path(paths["plan"]).write_text(json.dumps({"plan": json.loads(run.plan.to_json()), "session": "session"}))
     before = signal.getsignal(signal.SIGTERM)
     ingest.in_pipeline(paths["plan"], output=paths["dataset"])
     search.in_pipeline(paths["plan"], paths["dataset"], worker=0, output=paths["trials"])
     signal.signal(signal.SIGTERM, before)
+    return run, paths
+
+
+def test_without_a_trial_a_rank_beside_rank_0_is_done(searched):
+    run, paths = searched
     world = Told()
     search.train_along(run, json.loads(Path(paths["dataset"]).read_text()), world)
-    assert world.asked == 1, "without a trial, a rank beside rank 0 is done"
-    (tmp_path / "seen").mkdir()
-    (tmp_path / "witness.py").write_text(
-        f"import os, pathlib\npathlib.Path({str(tmp_path / 'seen')!r}, os.environ['RANK']).touch()\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    monkeypatch.setenv("DDPM_EXTENSIONS", "witness")
-    monkeypatch.setenv(ranks.VARIABLE, "2")
+    assert world.asked == 1
+
+
+def trained(searched):
+    """The facts of its final training, from nothing."""
+    run, paths = searched
+    shutil.rmtree(run.final, ignore_errors=True)
+    run.folder.delete("train.json")
     train.in_pipeline(paths["plan"], paths["dataset"], output=paths["checkpoint"])
-    assert sorted(path.name for path in (tmp_path / "seen").iterdir()) == ["0", "1"]
-    trained = json.loads(Path(paths["checkpoint"]).read_text())
-    assert trained["images_seen"] >= 2 * 1600 and trained["checkpoint"].startswith(f"{tmp_path}/store/runs/ranks/final")
     assert run.attempts("session").failures() == []
-    client = open_client(plan.tracking_uri)
+    client = open_client(run.plan.tracking_uri)
     names = [one.info.run_name for one in client.search_runs([client.get_experiment_by_name("digits").experiment_id])]
-    assert sorted(names) == ["final", "ranks", "trial 0"]
+    assert sorted(names) == ["final", "ranks", "trial 0"], "of several processes one alone records"
+    facts = json.loads(Path(paths["checkpoint"]).read_text())
+    assert run.facts("train") == {**facts, "session": "session"}
+    return facts
+
+
+@pytest.fixture(scope="module")
+def in_one_container(searched, tmp_path_factory):
+    """The facts of a training in two processes, and which of them have imported an extension."""
+    folder = tmp_path_factory.mktemp("seen")
+    (folder / "witness.py").write_text(
+        f"import os, pathlib\npathlib.Path({str(folder)!r}, 'rank ' + os.environ['RANK']).touch()\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        patch.setenv("DDPM_EXTENSIONS", "witness")
+        patch.setenv(ranks.VARIABLE, "2")
+        return trained(searched), sorted(path.name for path in folder.glob("rank *"))
+
+
+def test_a_training_in_as_many_processes_as_it_is_told(searched, in_one_container):
+    """Each rank imports a witness. What comes of it is one training: rank 0 alone keeps and records."""
+    facts, seen = in_one_container
+    assert seen == ["rank 0", "rank 1"]
+    assert facts["images_seen"] >= 2 * 1600 and facts["checkpoint"].startswith(searched[0].final)
+    assert facts["devices"] == 2
+
+
+def test_two_nodes_give_what_two_processes_of_one_node_give(searched, in_one_container, kubernetes, monkeypatch, capfd):
+    """The TrainJob's own command, really run as two torchruns of one process each: the same facts, to the last digit."""
+    processes = NodeProcesses()
+    stub = kubernetes(runtime(), own_pod(env=[("DDPM_PROGRESS", "events")]), pods=processes)
+    one_each = {"requests": {"cpu": "1"}, "limits": {"cpu": "1"}}
+    nodes = Nodes(count=2, processes=1, threads=1, runtime="ddpm", seconds=600, resources=one_each, pod={})
+    monkeypatch.setenv(trainjob.VARIABLE, nodes.to_json())
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        facts = trained(searched)
+    finally:
+        processes.close()
+        signal.signal(signal.SIGTERM, before)
+    assert stub.jobs == {}
+    assert '"task": "final training"' in capfd.readouterr().out, "the first node's progress is in the step's own log"
+    measured = {"seconds", "spent", "images_per_second"}  # what a clock says
+    expected, _ = in_one_container
+    assert set(facts) == set(expected)
+    assert {name: facts[name] for name in facts if name not in measured} == {
+        name: expected[name] for name in expected if name not in measured
+    }
