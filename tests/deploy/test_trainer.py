@@ -62,7 +62,8 @@ def test_they_agree_with_the_pipeline_and_the_network(pod, objects, dev):
         for policy in policies.of_kind(dev, "NetworkPolicy")
         for rule in policy["spec"].get("ingress", [])
         for source in rule["from"]
-        if source.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name") == policies.TASKS
+        if source.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name")
+        == policies.TASKS
     ]
     assert tasks and all(policies.matches(selector, pod["metadata"]["labels"]) for selector in tasks)
 

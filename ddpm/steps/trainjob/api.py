@@ -32,10 +32,9 @@ def connect() -> str:
     import yaml
     from kubernetes import config
 
-    file = os.environ.get("KUBECONFIG", "")
     try:
-        if file or (Path.home() / ".kube" / "config").exists():
-            config.load_kube_config(file or None)
+        if file := _kubeconfig():
+            config.load_kube_config(file)
         else:
             config.load_incluster_config()
     except (config.ConfigException, OSError, ValueError, yaml.YAMLError) as problem:
@@ -49,8 +48,14 @@ def own_namespace() -> str:
         return NAMESPACE_FILE.read_text().strip()
     from kubernetes import config
 
-    _, current = config.list_kube_config_contexts()
+    _, current = config.list_kube_config_contexts(_kubeconfig())
     return current["context"].get("namespace", "default")
+
+
+def _kubeconfig() -> str:
+    """The file that says where Kubernetes is; empty where there is none. The client itself asks but once, as it is imported."""
+    home = Path.home() / ".kube" / "config"
+    return os.environ.get("KUBECONFIG", "") or (str(home) if home.exists() else "")
 
 
 class TrainJobs:
