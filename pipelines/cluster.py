@@ -78,6 +78,11 @@ class Cluster:
     nodes: int = 1  # of the final training; more than one: a TrainJob
     runtime: str = "ddpm"  # the TrainingRuntime that it is made by
 
+    @property
+    def train_processes(self) -> int:
+        """The processes of the final training, on all its nodes: one an accelerator."""
+        return self.nodes * max(1, self.train.accelerators)
+
     def kinds(self) -> dict[str, Pods]:
         """What differs: train only where it asks for something else than gpu."""
         several = {"train": self.train} if self.nodes > 1 or self.train != self.gpu else {}

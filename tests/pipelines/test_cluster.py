@@ -132,6 +132,7 @@ def test_the_final_training_may_ask_for_something_else(tmp_path, default):
     assert container["resources"]["accelerator"]["resourceCount"] == "4"
     assert resources(container) == ("4", "8", "16Gi", "64Gi"), "the rest is as gpu says"
     assert {one["name"]: one["value"] for one in container["env"]} == {"DDPM_PROCESSES": "4"}
+    assert {one["name"]: one["value"] for one in found["configure"][0].pop("env")} == {"DDPM_TRAINING_PROCESSES": "4"}
     assert found == {step: facts for step, facts in default.items() if step != "train"}
     assert placed == default["train"][1]
 
@@ -145,6 +146,7 @@ def test_on_several_nodes_its_task_only_makes_a_trainjob_and_needs_no_gpu(defaul
     assert placed == one["summarise"][1] | own, "as a small step's, but for its time"
     told = {step: {one["name"]: one["value"] for one in facts[0].get("env", [])} for step, facts in several.items()}
     assert set(told["train"]) == set(told["summarise"]) == {"DDPM_TRAINJOB"}
+    assert told.pop("configure") == {"DDPM_TRAINING_PROCESSES": "16"}, "which looks whether they can share a batch"
     assert not [step for step, env in told.items() if env and step not in ("train", "summarise")]
     nodes = Nodes(**json.loads(told["train"]["DDPM_TRAINJOB"]))
     assert told["train"] == told["summarise"]

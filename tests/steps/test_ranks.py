@@ -79,6 +79,20 @@ def test_no_number_of_processes_is_wrong_input(monkeypatch, told):
         ranks.processes()
 
 
+def test_a_batch_that_the_final_training_cannot_share_is_refused_before_the_search(monkeypatch):
+    places = {"run_name": "a", "store": "/a", "tracking_uri": "http://127.0.0.1:1", "study_storage": "/b"}
+    ranks.require_shared([64, 65])
+    monkeypatch.setenv(ranks.TRAINING, "16")
+    ranks.require_shared([64, 128])
+    with pytest.raises(WrongInput, match="batch_size: 65 pictures cannot be shared by the 16 processes of the final"):
+        ranks.require_shared([64, 65])
+    with pytest.raises(WrongInput, match="batch_size: 24 pictures"):
+        configure({**places, "batch_size": 64, "batch_choices": "64 24"}, Quiet())
+    monkeypatch.setenv(ranks.TRAINING, "many")
+    with pytest.raises(WrongInput, match="DDPM_TRAINING_PROCESSES: 'many' will not do"):
+        ranks.require_shared([64])
+
+
 class Told:
     """A world whose rank 0 has no trial to train, and says so."""
 
