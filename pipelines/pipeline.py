@@ -45,6 +45,7 @@ from ddpm.legible import tell
 from ddpm.places import KFP_PAGES, MLFLOW_PAGES, VARIABLES
 from ddpm.plan import fields, places
 from ddpm.presets import load_preset
+from ddpm.registry import promoter
 from ddpm.steps import ranks, trainjob
 from ddpm.store import account
 from pipelines.cluster import DEFAULT, FOLDER, Cluster, Pods, load_cluster
@@ -65,6 +66,7 @@ SECRET_ENV = (
     "PGPASSWORD",
     "DDPM_JUDGE_KEY",
 )
+PROMOTER_SECRET = "ddpm-promote"  # of the promote step alone, optional: the account by which MLflow's aliases are set
 HOUR = 3600
 TRAINING_HOURS = 72
 RETRIES = 3  # every step carries on where it was stopped, so a lost node costs minutes
@@ -151,6 +153,9 @@ def _ddpm(cluster: Cluster, search_workers: Any, **settings: Any) -> None:
         decision = promote(plan=plan, dataset=dataset.output, version=version.output)
         # A champion that was measured otherwise is measured again here.
         place_task(decision, "Promote", 12, gpu)
+        kubernetes.use_secret_as_env(
+            decision, PROMOTER_SECRET, {name: name for name in promoter.VARIABLES}, optional=True
+        )
 
 
 def parameters() -> list[inspect.Parameter]:

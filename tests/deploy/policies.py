@@ -15,7 +15,12 @@ CLUSTER_WIDE = {"Namespace"}
 OURS = "/ddpm-"  # in the name of an image
 SHORTEST_PASSWORD = 12
 SECRET_WORDS = re.compile(r"PASSWORD|SECRET|TOKEN|_KEY$", re.IGNORECASE)
-NO_SECRETS = {"AWS_ACCESS_KEY_ID", "DDPM_S3_ACCESS_KEY_ID", "MLFLOW_TRACKING_USERNAME"}  # names, not passwords
+NO_SECRETS = {
+    "AWS_ACCESS_KEY_ID",
+    "DDPM_S3_ACCESS_KEY_ID",
+    "MLFLOW_TRACKING_USERNAME",
+    "DDPM_PROMOTER_USERNAME",
+}  # names, not passwords
 KNOWN = ("password1234", "changeme", "changeit", "minioadmin", "minio123", "postgres", "password")
 
 
