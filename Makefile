@@ -13,6 +13,7 @@ RUNNER ?= subprocess
 SET ?=
 OVERLAY ?= dev
 IMAGE ?=
+IMAGES ?=
 TAG ?=
 PUSH ?=
 CLUSTER ?=
@@ -51,7 +52,7 @@ override SERVE := $(value SERVE)
 export PRESET DATA RUN_NAME RUNNER ENDPOINT IMAGE CLUSTER MODEL RUN RETRIES
 OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME"
 
-.PHONY: help run ui serve demo page test bench lock lint format types check-compiled compile image images sbom submit resume doctor secrets clean
+.PHONY: help run ui serve demo page test bench lock lint format types check-compiled compile image images sbom submit resume doctor secrets pin clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +74,9 @@ page: $(VENV) ## a run's page, made anew: make page [RUN_NAME=…] (otherwise th
 
 secrets: ## passwords for a cluster's servers, drawn at random: make secrets [OVERLAY=aws]; then kubectl apply -k deploy/overlays/dev
 	@$(PYTHON) deploy/passwords.py "$(OVERLAY)"
+
+pin: ## images by digest into an overlay: make pin [OVERLAY=aws] IMAGES='registry.example/team/ddpm-mlflow@sha256:… …'
+	@$(PYTHON) deploy/pin.py "$(OVERLAY)" $(IMAGES)
 
 test: $(DEV) ## the tests, on two cores: make test [TESTS='tests/pipelines -k local']
 	@.venv/bin/python -m pytest -n 2 $(TESTS)

@@ -138,7 +138,8 @@ def images_are_pinned(objects: list[Object]) -> list[str]:
         _, _, tag = image.rpartition("/")[2].partition(":")
         if "@sha256:" not in image and tag in ("", "latest"):
             wrong.append(f"{name}: {image} has no tag that stays")
-    ours = {image.rpartition("/")[2].partition(":")[2] for _, image in images if OURS in image}
+    tagged = {image for _, image in images if OURS in image and "@sha256:" not in image}  # a digest tells no release
+    ours = {image.rpartition("/")[2].partition(":")[2] for image in tagged}
     return wrong + ([f"more than one release of ours: {', '.join(sorted(ours))}"] if len(ours) > 1 else [])
 
 

@@ -9,7 +9,12 @@ from pipelines.cluster import cluster_names, load_cluster
 from pipelines.doctor.namespace import COUNTED
 from pipelines.pipeline import WORKERS
 
-BESIDE = {"requests.cpu": "1", "requests.memory": "1Gi", "limits.cpu": "4", "limits.memory": "4Gi"}  # drivers, Argo's own
+BESIDE = {
+    "requests.cpu": "1",
+    "requests.memory": "1Gi",
+    "limits.cpu": "4",
+    "limits.memory": "4Gi",
+}  # drivers, Argo's own
 
 
 def hard(objects):
