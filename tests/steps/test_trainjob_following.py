@@ -297,6 +297,8 @@ def test_the_exit_task_ends_what_a_killed_step_has_left(kubernetes, run, nodes, 
     monkeypatch.setenv("DDPM_TRAINJOB", nodes.to_json())
     assert end_left_over(run) == ""
     _killed(stub, run, nodes, wanted, told)
+    assert end_left_over(run) == "" and stub.jobs, "of a step that is at work, another run's of this name, it is not"
+    stub.pods[OWN_POD]["status"]["phase"] = "Failed"
     assert end_left_over(run).endswith("was left by a step that was killed; it is ended")
     assert stub.jobs == {}
     stub.forbidden = {"trainjobs"}

@@ -51,6 +51,7 @@ def own_pod(name=OWN_POD, image="registry.example/ddpm@sha256:0", env=()):
     return {
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "kubeflow", "uid": f"uid-of-{name}"},
         "spec": {"serviceAccountName": "pipeline-runner", "containers": [{"name": "wait", "image": "argoexec"}, main]},
+        "status": {"phase": "Running"},
     }  # fmt: skip
 
 

@@ -143,6 +143,11 @@ class TrainJobs:
         pod = self._core.read_namespaced_pod(name, self.namespace, _request_timeout=SECONDS)
         return client.ApiClient().sanitize_for_serialization(pod)
 
+    def is_at_work(self, owner: Object) -> bool:
+        """Whether a pod that a TrainJob names as its owner is there, and not over."""
+        found = self._asked(lambda: self._pod(owner["name"]), "get pods", {404: None})
+        return bool(found) and found["metadata"]["uid"] == owner["uid"] and found["status"].get("phase") not in OVER
+
     def pods(self, name: str) -> list[Any]:
         """The pods of a TrainJob, in the order of their nodes."""
         found = self._asked(

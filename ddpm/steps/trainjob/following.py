@@ -61,8 +61,8 @@ def end_left_over(run: Run) -> str:
     try:
         jobs = TrainJobs()
         job = jobs.read(name)
-        if job is None or _is_leaving(job):
-            return ""
+        if job is None or _is_leaving(job) or any(map(jobs.is_at_work, _owners(job))):
+            return ""  # where another run of the same name has taken it over, say
         jobs.delete(job)
     except (WrongInput, Outage) as problem:
         return f"whether TrainJob {name} is left is not known: {problem}"
@@ -198,7 +198,7 @@ def _end(jobs: TrainJobs, name: str, owner: Owner, patience: float | None) -> No
     """Delete it, where it is this pod's still. That it cannot be done is told: the step ends as it was about to."""
     try:
         job = jobs.read(name, patience)
-        if job and owner.reference() in job["metadata"].get("ownerReferences", []):
+        if job and owner.reference() in _owners(job):
             jobs.delete(job, patience)
     except (WrongInput, Outage) as problem:
         tell(f"TrainJob {name} could not be ended, and is deleted with pod {owner.name}: {problem}")
@@ -220,6 +220,10 @@ def _ended(job: Object) -> str:
 def _is_leaving(job: Object) -> bool:
     """Whether somebody has deleted it, and it is there until the last of its pods is gone."""
     return "deletionTimestamp" in job["metadata"]
+
+
+def _owners(job: Object) -> list[Object]:
+    return job["metadata"].get("ownerReferences", [])
 
 
 def _annotation(job: Object, name: str) -> str:
