@@ -13,6 +13,7 @@ RUNNER ?= subprocess
 SET ?=
 OVERLAY ?= dev
 IMAGE ?=
+IMAGES ?=
 TAG ?=
 PUSH ?=
 CLUSTER ?=
@@ -59,7 +60,7 @@ $(foreach name,$(READ_BY_SHELL),$(foreach sign,; & | < > ` $(HASH),$(if $(findst
 export SET PRESET DATA RUN_NAME RUNNER ENDPOINT EXPERIMENT IMAGE CLUSTER MODEL RUN RETRIES
 OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME" --set="$$SET"
 
-.PHONY: help run ui models-picture serve demo page test bench lock lint format types check-compiled compile image images sbom submit resume doctor secrets clean
+.PHONY: help run ui models-picture serve demo page test bench lock lint format types check-compiled compile image images sbom submit resume doctor secrets pin clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +85,9 @@ page: $(VENV) ## a run's page, made anew: make page [RUN_NAME=…] (otherwise th
 
 secrets: ## passwords for a cluster's servers, drawn at random: make secrets [OVERLAY=aws]; then kubectl apply -k deploy/overlays/dev
 	@$(PYTHON) deploy/passwords.py "$(OVERLAY)"
+
+pin: ## images by digest into an overlay: make pin [OVERLAY=aws] IMAGES='registry.example/team/ddpm-mlflow@sha256:… …'
+	@$(PYTHON) deploy/pin.py "$(OVERLAY)" $(IMAGES)
 
 test: $(DEV) ## the tests, on two cores: make test [TESTS='tests/pipelines -k local']
 	@.venv/bin/python -m pytest -n 2 $(TESTS)

@@ -38,6 +38,14 @@ class Outage(RuntimeError):
         super().__init__(masked(line))
 
 
+STATUS: dict[type[Exception], int] = {WrongInput: 2, Refused: 3, Outage: 1}
+
+
+def status_of(problem: Exception) -> int:
+    """The exit status of what ends with this; 1 for what nobody foresaw."""
+    return next((status for kind, status in STATUS.items() if isinstance(problem, kind)), 1)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` (did you mean NAME?)` where one of the known names is close to what was written, else nothing."""
     close = difflib.get_close_matches(word.lower(), [*known], n=1, cutoff=0.7)

@@ -12,6 +12,7 @@ STORE/runs/RUN_NAME/plan.json       its settings, written once
                     init/           the weights that its trials begin with, where init_from names some
                     trials/NNN/     the checkpoints of a trial
                     final/          those of the final training
+                    trainjob/       what came of it on several nodes, until its task has taken it (steps/trainjob)
                     summary.json    all of it, written at its end
 
 Nobody else puts a path of a run together.

@@ -28,6 +28,7 @@ _CPU = re.compile(r"\d+m|\d+(\.\d+)?")
 _MEMORY = re.compile(r"\d+(Ki|Mi|Gi|Ti|K|M|G|T)?")
 _UNITS = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 _LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 # What people look for here, and KFP's file has no place for.
 ELSEWHERE = {
     "priority_class": "KFP 2.17's file has no place for it; where Kueue admits the pods, write labels: {kueue.x-k8s.io/priority-class: NAME}, else set podPriorityClassName for all of KFP's workflows (docs/cluster.md)",
@@ -70,10 +71,23 @@ class Pods:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The pods of the steps that compute (search, train, evaluate, promote), and of the others."""
+    """The pods of the steps that compute (search, evaluate, promote), of the others, and of the final training."""
 
     cpu: Pods
     gpu: Pods
+    train: Pods  # of each node
+    nodes: int = 1  # of the final training; more than one: a TrainJob
+    runtime: str = "ddpm"  # the TrainingRuntime that it is made by
+
+    @property
+    def train_processes(self) -> int:
+        """The processes of the final training, on all its nodes: one an accelerator."""
+        return self.nodes * max(1, self.train.accelerators)
+
+    def kinds(self) -> dict[str, Pods]:
+        """What differs: train only where it asks for something else than gpu."""
+        several = {"train": self.train} if self.nodes > 1 or self.train != self.gpu else {}
+        return {"gpu": self.gpu, "cpu": self.cpu, **several}
 
 
 def cluster_names() -> list[str]:
@@ -94,7 +108,10 @@ def load_cluster(which: str = "") -> Cluster:
             _require(kind in whole, f"{kind}: there is no such kind of steps; there are {', '.join(whole)}")
             _require(isinstance(changes, dict), f"{kind}: {shown(changes)} will not do; write what its pods ask for")
             whole[kind] = {**whole[kind], **changes}
-    return Cluster(**{kind: _pods(kind, facts) for kind, facts in whole.items()})
+    nodes, runtime = _nodes("train.nodes", whole["train"].pop("nodes")), whole["train"].pop("runtime")
+    whole["train"] = {**whole["gpu"], **whole["train"]}
+    pods = {kind: _pods(kind, facts) for kind, facts in whole.items()}
+    return Cluster(**pods, nodes=nodes, runtime=_object("train.runtime", runtime))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -167,6 +184,19 @@ def _count(name: str, value: Any) -> int:
     return value
 
 
+def _nodes(name: str, value: Any) -> int:
+    _require(
+        type(value) is int and 1 <= value <= 64, f"{name}: {shown(value)} will not do; write how many, from 1 to 64"
+    )
+    return value
+
+
+def _object(name: str, value: Any) -> str:
+    fits = isinstance(value, str) and bool(_OBJECT.fullmatch(value))
+    _require(fits, f"{name}: {shown(value)} is no name of an object of Kubernetes'")
+    return value
+
+
 def _mapping(name: str, value: Any) -> dict[str, str]:
     _require(
         isinstance(value, dict), f"{name}: {shown(value)} will not do; write names and values, as in {{disk: fast}}"
@@ -178,9 +208,7 @@ def _mapping(name: str, value: Any) -> dict[str, str]:
 
 
 def _names(name: str, value: Any) -> tuple[str, ...]:
-    fits = isinstance(value, list) and all(
-        isinstance(one, str) and re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", one) for one in value
-    )
+    fits = isinstance(value, list) and all(isinstance(one, str) and _OBJECT.fullmatch(one) for one in value)
     _require(fits, f"{name}: {shown(value)} will not do; write the Secrets' names, as in [registry]")
     return tuple(value)
 

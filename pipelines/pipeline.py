@@ -45,10 +45,12 @@ from ddpm.legible import tell
 from ddpm.places import KFP_PAGES, MLFLOW_PAGES, VARIABLES
 from ddpm.plan import fields, places
 from ddpm.presets import load_preset
-from ddpm.steps import ranks
+from ddpm.registry import promoter
+from ddpm.steps import ranks, trainjob
 from ddpm.store import account
 from ddpm.tracking import origin
 from pipelines.cluster import DEFAULT, FOLDER, Cluster, Pods, load_cluster
+from pipelines.trainjob import nodes_of
 
 COMPILED = Path(__file__).parent / "ddpm.yaml"
 DEFAULT_PRESET = "digits"
@@ -65,7 +67,9 @@ SECRET_ENV = (
     "PGPASSWORD",
     "DDPM_JUDGE_KEY",
 )
+PROMOTER_SECRET = "ddpm-promote"  # of the promote step alone, optional: the account by which MLflow's aliases are set
 HOUR = 3600
+TRAINING_HOURS = 72
 RETRIES = 3  # every step carries on where it was stopped, so a lost node costs minutes
 CACHE = "/var/cache/ddpm"  # $DDPM_CACHE in docker/Containerfile: downloads, and the blobs of the data set
 
@@ -115,6 +119,7 @@ def _place_on_node(task: dsl.PipelineTask, pods: Pods) -> None:
 def _ddpm(cluster: Cluster, search_workers: Any, **settings: Any) -> None:
     name, store = settings["run_name"], settings["store"]
     cpu, gpus, gpu = cluster.cpu, cluster.gpu, cluster.gpu.one_accelerator()
+    on_nodes = cluster.nodes > 1  # the final training is a TrainJob: its task makes and follows it, and needs no GPU
 
     ended = summarise(run_name=name, store=store, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
     place_task(ended, "Summarise", 1, cpu)
@@ -122,6 +127,8 @@ def _ddpm(cluster: Cluster, search_workers: Any, **settings: Any) -> None:
     with dsl.ExitHandler(ended, name="run"):
         configured = configure(**settings, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
         place_task(configured, "Configure", 1, cpu)
+        if cluster.train_processes != max(1, gpus.accelerators):  # else the first trial finds out
+            configured.set_env_variable(ranks.TRAINING, str(cluster.train_processes))
         plan = configured.outputs["plan"]
 
         dataset = ingest(plan=plan)
@@ -132,7 +139,10 @@ def _ddpm(cluster: Cluster, search_workers: Any, **settings: Any) -> None:
             place_task(found, "Search", 72, gpus)
 
         trained = train(plan=plan, dataset=dataset.output, trials=dsl.Collected(found.output))
-        place_task(trained, "Train", 72, gpus)
+        place_task(trained, "Train", TRAINING_HOURS, cpu if on_nodes else cluster.train)
+        if on_nodes:
+            for task in (trained, ended):  # the exit task ends what a killed step has left
+                task.set_env_variable(trainjob.VARIABLE, nodes_of(cluster, TRAINING_HOURS * HOUR).to_json())
         checkpoint = trained.outputs["checkpoint"]
 
         report = evaluate(plan=plan, dataset=dataset.output, checkpoint=checkpoint)
@@ -144,6 +154,9 @@ def _ddpm(cluster: Cluster, search_workers: Any, **settings: Any) -> None:
         decision = promote(plan=plan, dataset=dataset.output, version=version.output)
         # A champion that was measured otherwise is measured again here.
         place_task(decision, "Promote", 12, gpu)
+        kubernetes.use_secret_as_env(
+            decision, PROMOTER_SECRET, {name: name for name in promoter.VARIABLES}, optional=True
+        )
 
 
 def parameters() -> list[inspect.Parameter]:

@@ -11,6 +11,8 @@ from typing import Any
 from ddpm.errors import Refused, WrongInput
 from ddpm.registry.catalogue import WEIGHTS_TAG, open_registry, version_of, versions
 from ddpm.registry.log import Draft, Entry, append, entries, standing, weights_in
+from ddpm.registry.promoter import VARIABLES as PROMOTER
+from ddpm.registry.promoter import as_promoter
 from ddpm.store import Store
 from ddpm.tracking import open_client
 
@@ -88,12 +90,17 @@ def project_aliases(store: Store, tracking_uri: str, name: str) -> dict[str, int
         wanted = standing(log)
         there = client.get_registered_model(name).aliases
         try:
-            for alias in ALIASES:
-                if alias in wanted and int(there.get(alias, -1)) != wanted[alias]:
-                    client.set_registered_model_alias(name, alias, str(wanted[alias]))
-                elif alias not in wanted and alias in there:
-                    client.delete_registered_model_alias(name, alias)
+            with as_promoter():
+                for alias in ALIASES:
+                    if alias in wanted and int(there.get(alias, -1)) != wanted[alias]:
+                        client.set_registered_model_alias(name, alias, str(wanted[alias]))
+                    elif alias not in wanted and alias in there:
+                        client.delete_registered_model_alias(name, alias)
         except MlflowException as problem:
+            if problem.error_code == "PERMISSION_DENIED":
+                raise WrongInput(
+                    f"model_name: MLflow does not let this account set the aliases of {name}, which the promotion log gives; the account that may goes into {' and '.join(PROMOTER)}, and the same again sets them"
+                ) from None
             if problem.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             continue  # deleted since we looked

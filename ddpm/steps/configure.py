@@ -19,6 +19,7 @@ from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.run import Run, attempts_of
 from ddpm.search.study import create_study, open_storage
+from ddpm.steps.ranks import require_shared
 from ddpm.steps.task import Facts, perform
 from ddpm.store import open_store
 from ddpm.tracking import address, expect, open_client, pipeline_tags
@@ -36,6 +37,7 @@ def configure(parameters: dict[str, Any], progress: Progress, session: str = "")
         session: the run of the pipeline, by its runner's id.
     """
     plan = Plan.from_parameters(parameters)
+    require_shared(map(int, plan.search.varied.get("batch_size", [plan.train.batch_size])))
     sources.parse(plan.ingest.source).check()
     check_weights(plan.evaluate.weights)
     if plan.judge.judge_url:

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,29 @@ from ddpm.errors import WrongInput
 from ddpm.processors import processors
 
 VARIABLE = "DDPM_PROCESSES"
-MOST = 64
+TRAINING = "DDPM_TRAINING_PROCESSES"  # what configure is told: those of the final training, on all its nodes
+MOST, MOST_IN_ALL = 64, 64 * 64
 
 
 def processes() -> int:
     """In how many processes a step that can is to run. Raises WrongInput for no such number; 1 in torchrun's own."""
-    told = os.environ.get(VARIABLE, "")
-    if "TORCHELASTIC_RUN_ID" in os.environ or not told:
-        return 1
-    if not told.isascii() or not told.isdigit() or not 1 <= int(told) <= MOST:
-        raise WrongInput(f"{VARIABLE}: '{told}' will not do; it must be a number of processes, from 1 to {MOST}")
+    return 1 if "TORCHELASTIC_RUN_ID" in os.environ else _told(VARIABLE, MOST)
+
+
+def require_shared(batches: Iterable[int]) -> None:
+    """Raise WrongInput for a batch that the final training could not share: the search may have gone on for hours by then."""
+    count = _told(TRAINING, MOST_IN_ALL)
+    for batch in batches:
+        if batch % count:
+            raise WrongInput(
+                f"batch_size: {batch} pictures cannot be shared by the {count} processes of the final training; give a multiple of that"
+            )
+
+
+def _told(variable: str, most: int) -> int:
+    told = os.environ.get(variable, "") or "1"
+    if not told.isascii() or not told.isdigit() or not 1 <= int(told) <= most:
+        raise WrongInput(f"{variable}: '{told}' will not do; it must be a number of processes, from 1 to {most}")
     return int(told)
 
 

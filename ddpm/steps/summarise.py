@@ -13,6 +13,7 @@ from ddpm.places import fill_places
 from ddpm.progress import EVENT_MARK
 from ddpm.run import Run, attempts_of
 from ddpm.run_page.close import close_run
+from ddpm.steps.trainjob import end_left_over
 from ddpm.summary import Summary
 from ddpm.tracking import address
 
@@ -64,8 +65,10 @@ def _lines(run_name: str, store: str, state: str, error: str, session: str) -> l
         # The run was refused before it was opened. What there is of that name is another's, and stays as it is.
         return [f"**{run_name}: refused**", *(f"- {in_words(failure)}" for failure in attempts.failures())]
     try:
+        run = Run.named(run_name, store)
+        ended = end_left_over(run)
         summary = summarise(run_name, store, state, error, session)
-        return words_for(summary, Run.named(run_name, store).plan.tracking_uri)
+        return [*words_for(summary, run.plan.tracking_uri), *filter(None, [ended])]
     except WrongInput as problem:  # it failed before it had a plan
         failures = attempts.failures() if session else []
         return [f"nothing to summarise: {problem}", *(f"- {in_words(failure)}" for failure in failures)]

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpm.attempts import STOPPED
-from ddpm.errors import Outage, Refused, WrongInput
+from ddpm.errors import Outage, Refused, WrongInput, status_of
 from ddpm.extensions import load_extensions
 from ddpm.failure import said
 from ddpm.legible import tell
 from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Progress, open_progress
 from ddpm.run import Run
+from ddpm.steps import trainjob
 from ddpm.steps.ranks import processes, run_in_ranks
 from ddpm.store.reading import parse_json, read_file
 from ddpm.summary import STEPS
@@ -32,8 +34,8 @@ Facts = Mapping[str, Any]
 
 
 def task(
-    step: str, numbered: str = "", follow: Callable[..., None] | None = None
-) -> Callable[[Callable[..., Facts]], Callable[..., None]]:
+    step: str, numbered: str = "", follow: Callable[..., None] | None = None, copied: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., Facts]], Task]:
     """Make `work(run, progress, *pointers, **more) -> facts` a pipeline's task.
 
     It is called with paths: `task(plan, *artifacts, output=…, **more)`. The work is given the run of the plan and what
@@ -42,40 +44,91 @@ def task(
     Args:
         numbered: of `more`, the one that tells apart several tasks of the same step.
         follow: `follow(run, *pointers, world=…)` is what the other ranks do, of a step that can work in several processes
-            (`ddpm/steps/ranks.py`); its work is given the `world` too.
+            (`ddpm/steps/ranks.py`) and on several nodes (`ddpm/steps/trainjob`); its work is given the `world` too.
+        copied: of `more`, the paths to which the task copies a file of the run's folder, by its name there, when the work
+            is done: a node's own disk is not the task's. The work is not given them.
     """
+    return lambda work: Task(step, numbered, work, follow, copied or {})
 
-    def made(work: Callable[..., Facts]) -> Callable[..., None]:
-        def called(plan: str, *artifacts: str, output: str, **more: Any) -> None:
-            def opened() -> tuple[Run, str]:
-                facts = read_pointer(plan)
-                run = Run(Plan.from_json(json.dumps(facts["plan"])))
-                run.folder.expect()  # it answered when the run was configured
-                return run, facts.get("session", "")
 
-            def done(run: Run, progress: Progress, **world: World) -> Facts:
-                expect(run.plan.tracking_uri)  # and so did this
-                return work(run, progress, *map(read_pointer, artifacts), **more, **world)
+class Task:
+    """A step as a task of the pipeline."""
 
-            key = f"{step}-{more[numbered]}" if numbered else step
-            if follow is None:
-                perform(step, opened, done, output, key)
-            elif (count := processes()) > 1:
-                if ended := run_in_ranks(count, work.__module__, (plan, *artifacts), {"output": output, **more}):
-                    sys.exit(ended)
-            else:
-                from ddpm.training.world import join_world  # it imports torch
+    def __init__(
+        self, step: str, numbered: str, work: Callable[..., Facts], follow: Callable[..., None] | None,
+        copied: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        self._step, self._numbered, self._work, self._follow, self._copied = step, numbered, work, follow, copied
 
-                with join_world() as world:
-                    if world.leads:
-                        perform(step, opened, partial(done, world=world), output, key)
-                    else:
-                        load_extensions()
-                        follow(opened()[0], *map(read_pointer, artifacts), world=world)
+    def __call__(self, plan: str, *artifacts: str, output: str, **more: Any) -> None:
+        def opened() -> tuple[Run, str]:
+            facts = read_pointer(plan)
+            return _expected(facts["plan"]), facts.get("session", "")
 
-        return called
+        rest = {name: value for name, value in more.items() if name not in self._copied}
 
-    return made
+        def done(run: Run, progress: Progress, **world: World) -> Facts:
+            return copying(run, self._done(run, progress, map(read_pointer, artifacts), rest, **world))
+
+        def copying(run: Run, facts: Facts) -> Facts:
+            for name, key in self._copied.items():
+                Path(more[name]).write_bytes(run.folder.read(key))
+            return facts
+
+        def in_job(nodes: trainjob.Nodes, run: Run, progress: Progress) -> Facts:
+            given = [read_pointer(path) for path in artifacts]
+            call = trainjob.call(self._work.__module__, read_pointer(plan)["plan"], given, rest)
+            return copying(run, trainjob.train_in_job(nodes, run, progress, call))
+
+        key = f"{self._step}-{more[self._numbered]}" if self._numbered else self._step
+        if self._follow is None:
+            perform(self._step, opened, done, output, key)
+        elif nodes := trainjob.told():
+            perform(self._step, opened, partial(in_job, nodes), output, key)
+        elif (count := processes()) > 1:
+            if ended := run_in_ranks(count, self._work.__module__, (plan, *artifacts), {"output": output, **more}):
+                sys.exit(ended)
+        else:
+            from ddpm.training.world import join_world  # it imports torch
+
+            with join_world() as world:
+                if world.leads:
+                    perform(self._step, opened, partial(done, world=world), output, key)
+                else:
+                    load_extensions()
+                    self._follow(opened()[0], *map(read_pointer, artifacts), world=world)
+
+    def in_rank(self, plan: Facts, artifacts: Sequence[Facts], more: Facts, outcome: str) -> None:
+        """As one of the processes on several nodes: rank 0 leaves what comes of it in the run's folder, as `outcome`."""
+        from ddpm.training.world import join_world
+
+        signal.signal(signal.SIGTERM, _stop)
+        run = _expected(plan)
+
+        def at_work() -> Facts:
+            load_extensions()
+            with join_world() as world:
+                if world.leads:
+                    return self._done(run, open_progress(), artifacts, more, world=world)
+                assert self._follow is not None
+                self._follow(run, *artifacts, world=world)
+                return {}
+
+        if os.environ.get("RANK", "0") == "0":
+            trainjob.leave(run.folder, outcome, at_work)
+        else:
+            at_work()
+
+    def _done(self, run: Run, progress: Progress, artifacts: Iterable[Facts], more: Facts, **world: World) -> Facts:
+        expect(run.plan.tracking_uri)  # it answered when the run was configured
+        return self._work(run, progress, *artifacts, **more, **world)
+
+
+def _expected(plan: Facts) -> Run:
+    """The run of a plan."""
+    run = Run(Plan.from_json(json.dumps(plan)))
+    run.folder.expect()  # it answered when the run was configured
+    return run
 
 
 def perform(
@@ -104,7 +157,7 @@ def perform(
         attempt.succeeded()
         Path(output).write_text(json.dumps(facts, indent=1))
     except (WrongInput, Refused, Outage) as problem:
-        status = 2 if isinstance(problem, WrongInput) else 3 if isinstance(problem, Refused) else 1
+        status = status_of(problem)
         if attempt:
             attempt.failed(str(problem), status)
         tell(EVENT_MARK + json.dumps({"error": str(problem), "status": status, "step": step}), sys.stdout)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from pathlib import Path
 
 from ddpm.cost import cost, logged
 from ddpm.data.dataset import PictureSet, open_dataset
@@ -77,17 +76,16 @@ def train_along(run: Run, dataset: DatasetFacts, world: World) -> None:
     train(run.workplace(Quiet()), model, settings, data, run.final, chosen["start"], world=world)
 
 
-@task("train", follow=train_along)
-def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, study: str, world: World) -> FinalFacts:
+@task("train", follow=train_along, copied={"study": STUDY})
+def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, world: World) -> FinalFacts:
     """Choose among the run's trials, train the winner on to the full budget, and choose the average it is drawn from.
 
-    The page of the study goes into the run's folder, to MLflow, and into the file `study`.
+    The page of the study goes into the run's folder, to MLflow, and, by the task, into the file `study`.
 
     Raises Refused where there is no choice yet.
     """
     plan, chosen = run.plan, choose(run, dataset["uri"], progress)
     page = study_page(run, chosen, progress)
-    Path(study).write_bytes(page)
     winner = chosen["trials"][chosen["best"]]
     progress.say(f"chosen: {chosen['best_why']}")
     model, settings = winner_settings(plan, winner)

@@ -4,6 +4,7 @@
     server.py      Kubeflow Pipelines: that it answers, and how old it is
     namespace.py   the namespace in which tasks run: Secret, ConfigMap, quotas, and what Argo does with a failed pod
     nodes.py       nodes that would take the pods
+    trainjob.py    where the final training has several nodes: Kubeflow Trainer, its runtime, and the tasks' rights
     places.py      the object store, MLflow, and the study's database
     probe.py       a tiny run, for who asks for it: whether a step that fails is tried again
 

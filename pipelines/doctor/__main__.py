@@ -14,16 +14,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from ddpm import outages
 from ddpm.arguments import Parser
 from ddpm.legible import tell
 from ddpm.places import VARIABLES
+from ddpm.steps.trainjob.api import connect
 from pipelines.cluster import load_cluster
 from pipelines.doctor import namespace as in_namespace
-from pipelines.doctor import nodes, places, probe, server
+from pipelines.doctor import nodes, places, probe, server, trainjob
 from pipelines.doctor.finding import UNKNOWN, WRONG, Finding, unknown
 from pipelines.doctor.namespace import Namespace
 from pipelines.submit import ended, server_flags
@@ -34,13 +34,14 @@ NAMESPACE = "kubeflow"  # where Kubeflow Pipelines for one user runs its tasks, 
 def findings(options: Any) -> Iterator[Finding]:
     cluster = load_cluster(options.cluster)
     yield from server.look(options.endpoint)
-    if problem := _no_kubernetes():
+    if problem := connect():
         for what in ("ConfigMap and Secret", "ResourceQuota", "retries", "nodes"):
             yield unknown(f"{what}: no Kubernetes API is known here ({problem}); KUBECONFIG names one")
     else:
         space = Namespace(options.namespace or NAMESPACE, options.system_namespace)
         yield from in_namespace.look(space, cluster)
         yield from in_namespace.asked("nodes", lambda: nodes.look(space.nodes(), cluster))
+        yield from in_namespace.asked("TrainJob", lambda: trainjob.look(space.name, cluster))
         in_namespace.take_over(space)
     yield from places.look()
     if options.probe:
@@ -48,22 +49,6 @@ def findings(options: Any) -> Iterator[Finding]:
         yield from probe.look(
             options.endpoint, options.namespace, options.image, options.cluster, store, options.poll_seconds
         )
-
-
-def _no_kubernetes() -> str:
-    """Tell Kubernetes' client where its API is: by $KUBECONFIG or ~/.kube/config, or as the pod that this is; why not."""
-    import yaml
-    from kubernetes import config
-
-    file = os.environ.get("KUBECONFIG", "")
-    try:
-        if file or (Path.home() / ".kube" / "config").exists():
-            config.load_kube_config(file or None)
-        else:
-            config.load_incluster_config()
-    except (config.ConfigException, OSError, ValueError, yaml.YAMLError) as problem:
-        return " ".join(str(problem).split())[:160]
-    return ""
 
 
 def look_over(options: Any) -> int:

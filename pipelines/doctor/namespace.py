@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import difflib
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -13,10 +14,11 @@ import yaml
 
 from ddpm.credentials import holds_password
 from ddpm.places import VARIABLES
+from ddpm.registry import promoter
 from ddpm.store import account
 from pipelines.cluster import Cluster, Pods
 from pipelines.doctor.finding import Finding, Findings, Look, ok, unknown, wrong
-from pipelines.pipeline import CONFIG_ENV, SECRET, SECRET_ENV
+from pipelines.pipeline import CONFIG_ENV, PROMOTER_SECRET, SECRET, SECRET_ENV
 
 CONTROLLER = "workflow-controller-configmap"
 API_SERVER = "ml-pipeline"
@@ -84,7 +86,7 @@ def _or_none(read: Callable[..., Any], *names: str) -> Any:
 
 def look(namespace: Namespace, cluster: Cluster) -> Findings:
     yield from asked("ConfigMap", lambda: _config_map(namespace))
-    yield from asked("Secret", lambda: _secret(namespace))
+    yield from asked("Secret", lambda: itertools.chain(_secret(namespace), _promoter(namespace)))
     yield from asked("image pull secrets", lambda: _pull_secrets(namespace, cluster))
     yield from asked("ResourceQuota", lambda: _quotas(namespace, cluster))
     yield from asked("retries", lambda: _policy(namespace))
@@ -157,19 +159,30 @@ def _secret(namespace: Namespace) -> Findings:
     yield from problems or [ok(f"Secret {SECRET} in namespace {namespace.name}: {named}")]
 
 
-def _strange(kind: str, data: Mapping[str, str], known: tuple[str, ...]) -> Iterator[Finding]:
+def _promoter(namespace: Namespace) -> Findings:
+    """Optional: without it promote has the others' account, and says nothing of it."""
+    data = namespace.secret(PROMOTER_SECRET)
+    if data is None:
+        return
+    problems = [*_strange("Secret", data, (*promoter.VARIABLES,), PROMOTER_SECRET)]
+    if missing := [name for name in promoter.VARIABLES if not data.get(name)]:
+        problems.append(wrong(f"Secret {PROMOTER_SECRET} has no {' and no '.join(missing)}; add it"))
+    yield from problems or [
+        ok(f"Secret {PROMOTER_SECRET} in namespace {namespace.name}: promote has an account of its own")
+    ]
+
+
+def _strange(kind: str, data: Mapping[str, str], known: tuple[str, ...], which: str = SECRET) -> Iterator[Finding]:
     for name in data:
         if name not in known:
             ours = name.upper().replace(account.STANDARD, account.PREFIX, 1)
             near = difflib.get_close_matches(ours, known, n=1, cutoff=0.7)
             right = f" (did you mean {near[0]}?)" if near else ""
-            yield wrong(
-                f"{kind} {SECRET}: no task reads its key {name}{right}; those that are read: {', '.join(known)}"
-            )
+            yield wrong(f"{kind} {which}: no task reads its key {name}{right}; those that are read: {', '.join(known)}")
 
 
 def _pull_secrets(namespace: Namespace, cluster: Cluster) -> Findings:
-    for name in sorted({*cluster.cpu.image_pull_secrets, *cluster.gpu.image_pull_secrets}):
+    for name in sorted({name for pods in cluster.kinds().values() for name in pods.image_pull_secrets}):
         if namespace.secret(name) is None:
             yield wrong(f"image pull secrets: there is no Secret {name} in namespace {namespace.name}; create it")
         else:
@@ -212,11 +225,14 @@ def _too_much(hard: Mapping[str, str], cluster: Cluster) -> Iterator[str]:
     """What of a pod, for it alone, is more than a quota allows."""
     from kubernetes.utils import parse_quantity
 
-    for kind, pods in (("cpu", cluster.cpu), ("gpu", cluster.gpu)):
+    for kind, pods in cluster.kinds().items():
+        count = cluster.nodes if kind == "train" else 1
+        whose = f"the {count} pods of the train step ask" if count > 1 else f"a pod of the {kind} steps asks"
         for key, most in hard.items():
             ask = _of(pods, key)
-            if ask and parse_quantity(ask) > parse_quantity(most):
-                yield f"a pod of the {kind} steps asks for {key} {ask}, and {most} is all there is; raise it, or ask for less (CLUSTER=…)"
+            if ask and count * parse_quantity(ask) > parse_quantity(most):
+                each = " each" if count > 1 else ""
+                yield f"{whose} for {key} {ask}{each}, and {most} is all there is; raise it, or ask for less (CLUSTER=…)"
     for key in hard:
         if "ephemeral-storage" in key:
             yield f"it counts {key}, which KFP's file cannot ask for; take that out of it, or give the namespace a LimitRange with a default"

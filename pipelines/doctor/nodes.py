@@ -10,11 +10,12 @@ from pipelines.doctor.finding import Findings, ok, wrong
 
 
 def look(nodes: Sequence[Any], cluster: Cluster) -> Findings:
-    for kind, pods in (("gpu", cluster.gpu), ("cpu", cluster.cpu)):
-        yield from _of_kind(nodes, kind, pods)
+    for kind, pods in cluster.kinds().items():
+        yield from _of_kind(nodes, kind, pods, cluster.nodes if kind == "train" else 1)
 
 
-def _of_kind(nodes: Sequence[Any], kind: str, pods: Pods) -> Findings:
+def _of_kind(nodes: Sequence[Any], kind: str, pods: Pods, needed: int) -> Findings:
+    """What of the nodes would take such pods, `needed` of them at a time."""
     what = f"{pods.accelerators} × {pods.accelerator}" if pods.accelerators else "their pods"
     left = list(nodes)
     steps = f"{kind} steps"
@@ -33,7 +34,13 @@ def _of_kind(nodes: Sequence[Any], kind: str, pods: Pods) -> Findings:
             return
     free = [node for node in left if not not_tolerated(node, pods.tolerations)]
     if free:
-        yield ok(f"{steps}: {len(free)} of {len(nodes)} nodes would take {what}")
+        would = f"{steps}: {len(free)} of {len(nodes)} nodes would take {what}"
+        if sum(_many(node, pods, needed) for node in free) >= needed:
+            yield ok(would)
+        else:
+            yield wrong(
+                f"{would}, and not {needed} times at once, as train.nodes asks; add nodes, wait for the autoscaler, or ask for less (CLUSTER=…)"
+            )
         return
     taints = sorted({_taint(taint) for node in left for taint in not_tolerated(node, pods.tolerations)})
     yield wrong(
@@ -65,6 +72,22 @@ def _fits(node: Any, pods: Pods) -> bool:
 
     room, asked = node.status.allocatable or {}, {"cpu": pods.cpu_request, "memory": pods.memory_request}
     return all(parse_quantity(room[what]) >= parse_quantity(much) for what, much in asked.items() if what in room)
+
+
+def _many(node: Any, pods: Pods, most: int) -> int:
+    """How many such pods have room there at a time, were they alone; at most so many."""
+    from kubernetes.utils import parse_quantity
+
+    asked = {"cpu": pods.cpu_request, "memory": pods.memory_request}
+    if pods.accelerators:
+        asked[pods.accelerator] = str(pods.accelerators)
+    room = node.status.allocatable or {}
+    return min(
+        [
+            most,
+            *(int(parse_quantity(room[what]) / parse_quantity(much)) for what, much in asked.items() if what in room),
+        ]
+    )
 
 
 def _taint(taint: Any) -> str:

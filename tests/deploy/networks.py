@@ -143,8 +143,11 @@ def quota_holds_all(objects: list[Object]) -> list[str]:
     return wrong
 
 
+TASKS_OWN = ("ddpm", "ddpm-promote")  # by these names the compiled pipeline asks for them
+
+
 def namespaces_are_ours(objects: list[Object]) -> list[str]:
-    """Everything is in a namespace that is made here and restricted, or in KFP's, where there is nothing but `ddpm`."""
+    """Everything is in a namespace that is made here and restricted, or in KFP's, where there is nothing but the tasks' own."""
     made = {one["metadata"]["name"]: one["metadata"].get("labels", {}) for one in of_kind(objects, "Namespace")}
     wrong = [
         f"Namespace {name} is not restricted"
@@ -155,6 +158,6 @@ def namespaces_are_ours(objects: list[Object]) -> list[str]:
         where = namespace(one)
         if one["kind"] in CLUSTER_WIDE or where in made:
             continue
-        if where != TASKS or one["kind"] not in ("Secret", "ConfigMap") or one["metadata"]["name"] != "ddpm":
+        if where != TASKS or one["kind"] not in ("Secret", "ConfigMap") or one["metadata"]["name"] not in TASKS_OWN:
             wrong.append(f"{named(one)} is in {where or 'no namespace'}")
     return wrong

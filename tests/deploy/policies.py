@@ -15,7 +15,12 @@ CLUSTER_WIDE = {"Namespace"}
 OURS = "/ddpm-"  # in the name of an image
 SHORTEST_PASSWORD = 12
 SECRET_WORDS = re.compile(r"PASSWORD|SECRET|TOKEN|_KEY$", re.IGNORECASE)
-NO_SECRETS = {"AWS_ACCESS_KEY_ID", "DDPM_S3_ACCESS_KEY_ID", "MLFLOW_TRACKING_USERNAME"}  # names, not passwords
+NO_SECRETS = {
+    "AWS_ACCESS_KEY_ID",
+    "DDPM_S3_ACCESS_KEY_ID",
+    "MLFLOW_TRACKING_USERNAME",
+    "DDPM_PROMOTER_USERNAME",
+}  # names, not passwords
 KNOWN = ("password1234", "changeme", "changeit", "minioadmin", "minio123", "postgres", "password")
 
 
@@ -133,7 +138,8 @@ def images_are_pinned(objects: list[Object]) -> list[str]:
         _, _, tag = image.rpartition("/")[2].partition(":")
         if "@sha256:" not in image and tag in ("", "latest"):
             wrong.append(f"{name}: {image} has no tag that stays")
-    ours = {image.rpartition("/")[2].partition(":")[2] for _, image in images if OURS in image}
+    tagged = {image for _, image in images if OURS in image and "@sha256:" not in image}  # a digest tells no release
+    ours = {image.rpartition("/")[2].partition(":")[2] for image in tagged}
     return wrong + ([f"more than one release of ours: {', '.join(sorted(ours))}"] if len(ours) > 1 else [])
 
 

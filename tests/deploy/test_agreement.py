@@ -47,8 +47,9 @@ def test_the_tasks_find_their_secret_and_their_places(overlay, asked):
 @pytest.mark.parametrize("overlay", ["dev", "aws"])
 def test_every_key_that_the_tasks_take_is_in_the_examples(asked, overlay):
     folder = ROOT / "deploy" / "overlays" / overlay
-    for name in asked["Secret"]["ddpm"]:
-        assert re.search(rf"^#?{name}=", (folder / "secrets/ddpm.env.example").read_text(), re.MULTILINE), name
+    for secret, file in (("ddpm", "ddpm"), ("ddpm-promote", "promote")):
+        for name in asked["Secret"][secret]:
+            assert re.search(rf"^#?{name}=", (folder / f"secrets/{file}.env.example").read_text(), re.MULTILINE), name
     text = (folder / "kustomization.yaml").read_text()
     for name in asked["ConfigMap"]["ddpm"]:
         assert re.search(rf"^ +#? ?- {name}=", text, re.MULTILINE), name
@@ -163,6 +164,15 @@ def test_the_server_of_pictures_takes_its_flags_and_settings(overlay, monkeypatc
     assert Tokens.read(settings.from_environment({"host": taken.host}))._names
     mounts = {mount["name"]: mount["mountPath"] for mount in pod.spec["containers"][0]["volumeMounts"]}
     assert taken.tokens_file == f"{mounts['tokens']}/tokens"
+
+
+def test_the_account_that_promotes_is_one_and_another_than_the_tasks_(overlay):
+    accounts = held(overlay, "Secret", "mlflow-accounts")
+    tasks, promoter = (held(overlay, "Secret", name, policies.TASKS) for name in ("ddpm", "ddpm-promote"))
+    assert accounts[promoter["DDPM_PROMOTER_USERNAME"]] == promoter["DDPM_PROMOTER_PASSWORD"]
+    assert promoter["DDPM_PROMOTER_USERNAME"] != tasks["MLFLOW_TRACKING_USERNAME"]
+    script = held(overlay, "ConfigMap", "mlflow-settings")["promoters.py"]
+    assert f'PROMOTER = "{promoter["DDPM_PROMOTER_USERNAME"]}"' in script
 
 
 def test_mlflow_takes_its_flags(overlay):

@@ -37,6 +37,7 @@ class Deployed:
             "MLFLOW_AUTH_CONFIG_PATH": str(folder / "basic_auth.ini"),
             "MLFLOW_S3_ENDPOINT_URL": seaweed.endpoint,
             "HOME": str(folder),
+            "PYTHONPATH": str(folder),
         }
         (self.port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
@@ -156,7 +157,7 @@ def test_the_pipeline_writes_and_the_server_of_pictures_only_reads(deployed, cli
     pipeline.log_text(run, "weights", "model/weights.txt")
     pipeline.create_registered_model("ddpm-digits")
     version = pipeline.create_model_version("ddpm-digits", f"runs:/{run}/model", run)
-    pipeline.set_registered_model_alias("ddpm-digits", "champion", version.version)
+    client("promote").set_registered_model_alias("ddpm-digits", "champion", version.version)
 
     serve = client("serve")
     assert serve.get_model_version_by_alias("ddpm-digits", "champion").run_id == run
@@ -171,6 +172,34 @@ def test_the_pipeline_writes_and_the_server_of_pictures_only_reads(deployed, cli
     ):
         with pytest.raises((MlflowException, requests.HTTPError), match=r"PERMISSION_DENIED|Permission denied|403"):
             act()
+
+
+def test_who_registers_a_version_cannot_make_it_champion(deployed, client, monkeypatch):
+    """The promote step alone has the account that can; with it the same call that promotes sets and takes away."""
+    from ddpm.registry.promoter import as_promoter
+
+    pipeline = client("pipeline")
+    experiment = pipeline.create_experiment("kept apart")
+    run = pipeline.create_run(experiment).info.run_id
+    pipeline.create_registered_model("ddpm-kept-apart")
+    for number in (1, 2):
+        version = pipeline.create_model_version("ddpm-kept-apart", f"runs:/{run}/model", run).version
+        assert int(version) == number
+    with pytest.raises(MlflowException, match="PERMISSION_DENIED|Permission denied|403"):
+        pipeline.set_registered_model_alias("ddpm-kept-apart", "champion", "2")
+    monkeypatch.setenv("DDPM_PROMOTER_USERNAME", "promote")
+    monkeypatch.setenv("DDPM_PROMOTER_PASSWORD", deployed.passwords["promote"])
+    with as_promoter():
+        pipeline.set_registered_model_alias("ddpm-kept-apart", "champion", "2")
+        pipeline.set_registered_model_alias("ddpm-kept-apart", "challenger", "1")
+        pipeline.delete_registered_model_alias("ddpm-kept-apart", "challenger")
+    assert client("serve").get_registered_model("ddpm-kept-apart").aliases == {"champion": "2"}
+    client("pipeline").set_model_version_tag("ddpm-kept-apart", "1", "seen", "yes")
+    with pytest.raises(MlflowException, match="PERMISSION_DENIED|Permission denied|403"):
+        client("pipeline").delete_registered_model_alias("ddpm-kept-apart", "champion")
+    with pytest.raises(MlflowException, match="PERMISSION_DENIED|Permission denied|403"):
+        client("promote").create_run(experiment)
+    client("admin").set_registered_model_alias("ddpm-kept-apart", "champion", "1")
 
 
 def test_nothing_is_written_beside_the_scratch_folder(deployed):

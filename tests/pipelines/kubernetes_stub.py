@@ -4,7 +4,7 @@ import base64
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import kubernetes_validate
 from json_answer import answer
@@ -62,14 +62,22 @@ class KubernetesStub:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                stub.calls.append(f"GET {urlsplit(self.path).path}")
-                answer(self, *stub.answer(urlsplit(self.path).path, self.headers.get("Authorization")))
+                url = urlsplit(self.path)
+                stub.calls.append(f"{self.command} {url.path}")
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                status, facts = stub.asked(
+                    self.command, url.path, dict(parse_qsl(url.query)), json.loads(body or "{}"),
+                    self.headers.get("Authorization"),
+                )  # fmt: skip
+                answer(self, status, facts)
+
+            do_POST = do_PATCH = do_DELETE = do_GET
 
             def log_message(self, *arguments):
                 """Quiet."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
     def add(self, one):
@@ -77,6 +85,10 @@ class KubernetesStub:
         begin = "/api/v1" if one["apiVersion"] == "v1" else f"/apis/{one['apiVersion']}"
         where = f"/namespaces/{one['metadata']['namespace']}" if "namespace" in one["metadata"] else ""
         self.objects[f"{begin}{where}/{one['kind'].lower()}s/{one['metadata']['name']}"] = one
+
+    def asked(self, method, path, query, body, authorization):
+        """The answer to a request: here, only what is there is read."""
+        return self.answer(path, authorization) if method == "GET" else self.status(405, "MethodNotAllowed")
 
     def answer(self, path, authorization):
         if authorization != f"Bearer {TOKEN}":
@@ -91,16 +103,18 @@ class KubernetesStub:
         return self.status(404, "NotFound")
 
     @staticmethod
-    def status(code, reason):
-        return code, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code}
+    def status(code, reason, message=""):
+        facts = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code}
+        return code, {**facts, **({"message": message} if message else {})}
 
-    def kubeconfig(self, path, token=TOKEN):
+    def kubeconfig(self, path, token=TOKEN, namespace=""):
         """A file by which its client finds it."""
+        where = {"namespace": namespace} if namespace else {}
         facts = {
             "apiVersion": "v1", "kind": "Config", "current-context": "stub",
             "clusters": [{"name": "stub", "cluster": {"server": self.url}}],
             "users": [{"name": "me", "user": {"token": token}}],
-            "contexts": [{"name": "stub", "context": {"cluster": "stub", "user": "me"}}],
+            "contexts": [{"name": "stub", "context": {"cluster": "stub", "user": "me", **where}}],
         }  # fmt: skip
         path.write_text(json.dumps(facts))
         return path

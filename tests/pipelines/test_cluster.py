@@ -1,9 +1,12 @@
 """What the tasks ask of a cluster's nodes: each field of a cluster's file in the compiled one, and what is refused."""
 
+import json
+
 import pytest
 import yaml
 
 from ddpm.errors import WrongInput
+from ddpm.steps.trainjob import Nodes
 from pipelines import pipeline
 from pipelines.cluster import cluster_names, load_cluster
 
@@ -126,6 +129,38 @@ def test_cache_and_shared_memory(mine):
             assert set(mounts) == {"/var/cache/ddpm"}
 
 
+def test_the_final_training_may_ask_for_something_else(tmp_path, default):
+    """On one node, its task has that; search keeps what gpu says."""
+    found = parts(pipeline.compiled(cluster=file_of(tmp_path, {"train": {"accelerators": 4, "memory_limit": "64Gi"}})))
+    container, placed = found.pop("train")
+    assert container["resources"]["accelerator"]["resourceCount"] == "4"
+    assert resources(container) == ("4", "8", "16Gi", "64Gi"), "the rest is as gpu says"
+    assert {one["name"]: one["value"] for one in container["env"]} == {"DDPM_PROCESSES": "4"}
+    assert {one["name"]: one["value"] for one in found["configure"][0].pop("env")} == {"DDPM_TRAINING_PROCESSES": "4"}
+    assert found == {step: facts for step, facts in default.items() if step != "train"}
+    assert placed == default["train"][1]
+
+
+def test_on_several_nodes_its_task_only_makes_a_trainjob_and_needs_no_gpu(default):
+    """The exit task is told of it too, for it ends what a killed step has left; all else is as on one node."""
+    one, several = (parts(pipeline.compiled(cluster=name)) for name in ("gpu-4", "gpu-2x8"))
+    container, placed = several["train"]
+    assert container["resources"] == one["summarise"][0]["resources"] and "accelerator" not in container["resources"]
+    own = {"activeDeadlineSeconds": placed["activeDeadlineSeconds"]}
+    assert placed == one["summarise"][1] | own, "as a small step's, but for its time"
+    told = {step: {one["name"]: one["value"] for one in facts[0].get("env", [])} for step, facts in several.items()}
+    assert set(told["train"]) == set(told["summarise"]) == {"DDPM_TRAINJOB"}
+    assert told.pop("configure") == {"DDPM_TRAINING_PROCESSES": "16"}, "which looks whether they can share a batch"
+    assert not [step for step, env in told.items() if env and step not in ("train", "summarise")]
+    nodes = Nodes(**json.loads(told["train"]["DDPM_TRAINJOB"]))
+    assert told["train"] == told["summarise"]
+    assert (nodes.count, nodes.processes, nodes.threads, nodes.runtime) == (2, 8, 8, "ddpm")
+    assert nodes.seconds == 72 * 3600, "a step's own time, of which Kubernetes knows by itself"
+    assert nodes.resources["limits"] == {"cpu": "64", "memory": "256Gi", "nvidia.com/gpu": "8"}
+    assert "{{" not in told["train"]["DDPM_TRAINJOB"], "which Argo would take for a variable of its own"
+    assert set(several) == set(default)
+
+
 def test_without_accelerators_none_is_asked_for():
     assert [step for step, (container, _) in parts(pipeline.compiled(cluster="cpu")).items()
             if "accelerator" in container["resources"]] == []  # fmt: skip
@@ -146,7 +181,7 @@ def test_the_command_takes_a_name_or_a_path_and_refuses_others(tmp_path, capsys)
     output.unlink()
     assert pipeline.main(["--cluster", "gpu-5", "--output", str(output)]) == 2
     assert capsys.readouterr().err == (
-        "CLUSTER: there is neither a file 'gpu-5' nor a cluster of that name; there are cpu, default, gpu-4 (did you mean gpu-4?)\n"
+        "CLUSTER: there is neither a file 'gpu-5' nor a cluster of that name; there are cpu, default, gpu-2x8, gpu-4 (did you mean gpu-4?)\n"
     )
     assert not output.exists()
 
@@ -156,6 +191,12 @@ def test_the_command_takes_a_name_or_a_path_and_refuses_others(tmp_path, capsys)
     [
         ({"gpus": {}}, "gpus: there is no such kind of steps; there are cpu, gpu"),
         ({"gpu": []}, "gpu: [] will not do"),
+        ({"gpu": {"nodes": 2}}, "gpu.nodes: there is no such field"),
+        ({"train": {"nodes": 0}}, "train.nodes: 0 will not do; write how many, from 1 to 64"),
+        ({"train": {"nodes": "2"}}, "train.nodes: '2' will not do"),
+        ({"train": {"node": 2}}, "train.node: there is no such field"),
+        ({"train": {"runtime": "my runtime"}}, "train.runtime: 'my runtime' is no name of an object"),
+        ({"train": {"memory_limit": "8Gi"}}, "train.memory_request: 16Gi is more than memory_limit, which is 8Gi"),
         ([1], "will not do; write it as"),
         ({"gpu": {"memory": "1Gi"}}, "gpu.memory: there is no such field"),
         ({"gpu": {"memory_limits": "64Gi"}}, "gpu.memory_limits: there is no such field (did you mean memory_limit?)"),

@@ -150,6 +150,20 @@ def test_every_step_runs_as_an_ordinary_user_with_optional_secrets_and_an_end(pl
         assert int(facts["activeDeadlineSeconds"]) > 0
 
 
+def test_the_step_that_promotes_alone_has_the_account_that_may(placed) -> None:
+    given = {
+        step: {
+            pair["envVar"]
+            for source in placed[f"exec-{step}"]["secretAsEnv"]
+            if source["secretName"] == "ddpm-promote"
+            for pair in source["keyToEnv"]
+        }
+        for step in STEPS
+    }
+    assert given.pop("promote") == {"DDPM_PROMOTER_USERNAME", "DDPM_PROMOTER_PASSWORD"}
+    assert not any(given.values())
+
+
 def test_every_step_s_cache_has_a_size_and_is_where_the_image_looks_for_it(placed) -> None:
     image = (pipeline.COMPILED.parent.parent / "docker" / "Containerfile").read_text()
     assert re.search(rf"DDPM_CACHE={pipeline.CACHE}\s", image)

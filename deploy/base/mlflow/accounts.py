@@ -1,4 +1,5 @@
 """Makes MLflow's accounts what the mounted Secret says, before the server starts: a file is an account, `admin` may all.
+`promote` may change every registered model, and its aliases, which no other account may (`promoters.py`).
 
 An account that is there gets the password of its file; one whose file is gone is left alone, for people have accounts
 too. Every replica may run this, at every start.
@@ -11,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.server.auth.config import read_auth_config
 from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 
-FOLDER, ADMIN, SHORTEST = "/etc/mlflow-accounts", "admin", 12
+FOLDER, ADMIN, PROMOTER, SHORTEST = "/etc/mlflow-accounts", "admin", "promote", 12
 
 
 def passwords(folder: Path) -> dict[str, str]:
@@ -38,6 +39,8 @@ def main(folder: str = FOLDER) -> None:
                 if not store.has_user(name):  # not somebody else who was faster
                     raise
         store.update_user(name, password=password)
+    if PROMOTER in accounts:
+        store.grant_user_permission(PROMOTER, "registered_model", "*", "MANAGE")  # less lets nobody take an alias away
     print("accounts:", ", ".join(accounts))  # noqa: T201 — a container's log
 
 

@@ -21,6 +21,7 @@ from pipelines.doctor.finding import OK, UNKNOWN, WRONG
         ),
         ((secret("ddpm", {"DDPM_JUDGE_KEYS": "x"}),), "no task reads its key DDPM_JUDGE_KEYS (did you mean DDPM_JUDGE_KEY?)"),
         ((secret("ddpm", {"DDPM_S3_ACCESS_KEY_ID": "x"}),), "Secret ddpm has one of DDPM_S3_ACCESS_KEY_ID and"),
+        ((secret("ddpm-promote", {"DDPM_PROMOTER_USERNAME": "a"}),), "Secret ddpm-promote has no DDPM_PROMOTER_PASSWORD; add it"),
         (
             (config_map("ddpm", {**PLACES, "DDPM_STUDY_STORAGE": "postgresql://o:tr0ub4dor@db/o"}),),
             "ConfigMap ddpm: DDPM_STUDY_STORAGE holds a password; put that into the Secret",
