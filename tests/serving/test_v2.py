@@ -30,6 +30,7 @@ def test_pictures_come_as_a_tensor_and_are_those_of_every_other_way(site):
     for row, seed in zip(tensor, (7, 3), strict=True):
         assert (row == pixels(site.ask(f"/v1/images/{seed}.png?steps=2").body)).all()
     assert "id" not in site.ask(f"{NAME}/infer", seeds(7, parameters={"steps": 1})).json
+    assert 'path="/v2/models/{name}/infer",status="200"' in site.ask("/metrics").body.decode()
 
 
 def test_metadata_and_health_as_the_protocol_has_them(site):
