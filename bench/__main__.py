@@ -13,15 +13,8 @@ from ddpm.arguments import setting_words
 from ddpm.errors import WrongInput
 from ddpm.places import require_output
 
-BENCHES: tuple[str, ...] = (
-    "training",
-    "sampling",
-    "ingest",
-    "evaluation",
-    "search",
-    "serving",
-)  # in the order in which they run
-QUALITY = ("recipes", "drawing", "spikes")  # they train for hours, and run when they are named
+BENCHES: tuple[str, ...] = ("training", "sampling", "ingest", "evaluation", "serving")  # in the order in which they run
+NAMED = ("search", "recipes", "drawing", "spikes")  # they train for long, and run when they are named
 
 
 def _read_settings(texts: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
@@ -45,15 +38,15 @@ def _read_settings(texts: list[str], names: list[str]) -> dict[str, dict[str, An
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument(
-        "benches", nargs="*", metavar="BENCH", help=f"which (default: {', '.join(BENCHES)}); or {', '.join(QUALITY)}"
+        "benches", nargs="*", metavar="BENCH", help=f"which (default: {', '.join(BENCHES)}); or {', '.join(NAMED)}"
     )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--out", default="var/bench.json", metavar="FILE")
     arguments = parser.parse_args(argv)
     names = arguments.benches or list(BENCHES)
     for name in names:
-        if name not in BENCHES + QUALITY:
-            parser.error(f"there is no benchmark '{name}'; there are {', '.join(BENCHES + QUALITY)}")
+        if name not in BENCHES + NAMED:
+            parser.error(f"there is no benchmark '{name}'; there are {', '.join(BENCHES + NAMED)}")
     try:
         require_output("out", arguments.out)
         settings = _read_settings(arguments.set, names)

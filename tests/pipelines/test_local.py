@@ -49,7 +49,7 @@ def start(var, *more):
 
 def run(var, *more, **environment):
     return subprocess.run(
-        command(var, *more), cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=400
+        command(var, *more), cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=1200
     )  # fmt: skip
 
 
