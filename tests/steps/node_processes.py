@@ -7,8 +7,6 @@ import sys
 import threading
 import time
 
-DIRECT = ("DDPM_", "MLFLOW_")
-
 
 class NodeProcesses:
     """Of a `TrainerStub`: starts what its pods would start, with the variables that they would have."""
