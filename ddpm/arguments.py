@@ -91,12 +91,12 @@ def output_type(name: str) -> Callable[[str], str]:
     return read
 
 
-def setting_type(field: dataclasses.Field[Any]) -> Callable[[str], Any]:
+def setting_type(field: dataclasses.Field[Any], called: str) -> Callable[[str], Any]:
     """The `type` of a flag that is one field of settings, checked as the settings themselves would."""
 
     def read(text: str) -> Any:
         with _telling():
-            return checked(field, text)
+            return checked(field, text, called)
 
     return read
 
@@ -210,7 +210,8 @@ def tracking_flag(parser: argparse.ArgumentParser) -> None:
 def required_flag(parser: argparse.ArgumentParser, kind: type, name: str, *aliases: str) -> None:
     """A flag for one field of settings that must be given; it may have other names, `--like-this`, before its own."""
     (field,) = (field for field in dataclasses.fields(kind) if field.name == name)
-    add_flag(parser, field, "required", aliases=aliases, required=True, type=setting_type(field))
+    called = [*aliases, field.name][0].removeprefix("--").replace("-", "_")
+    add_flag(parser, field, "required", aliases=aliases, required=True, type=setting_type(field, called))
 
 
 def add_flag(

@@ -177,17 +177,17 @@ class Typed:
         """Raise WrongInput for values that do not go together."""
 
 
-def checked(field: dataclasses.Field[Any], value: Any) -> Any:
-    """The value as the field's type. Raises WrongInput where it will not do."""
-    about = about_of(field)
-    value = as_type(field.name, type_of(field), about.spelt.get(value, value))
+def checked(field: dataclasses.Field[Any], value: Any, called: str = "") -> Any:
+    """The value as the field's type. Raises WrongInput where it will not do, by the name that somebody `called` it by."""
+    about, name = about_of(field), called or field.name
+    value = as_type(name, type_of(field), about.spelt.get(value, value))
     right = range_of(field)
     if isinstance(value, float) and not math.isfinite(value):
         right = f"a finite number, {right}"
-    require(about.admits(value), field.name, value, right)
-    require(len(str(value)) <= LONGEST, field.name, value, f"at most {LONGEST} characters long")
+    require(about.admits(value), name, value, right)
+    require(len(str(value)) <= LONGEST, name, value, f"at most {LONGEST} characters long")
     if about.place and value:
-        require_place(field.name, value)
+        require_place(name, value)
     return value
 
 
