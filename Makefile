@@ -49,7 +49,7 @@ override DATA := $(value DATA)
 override SET := $(value SET)
 # These are several words each, which the shell reads and make does not. What it would take for the end of the command
 # is refused: the rest would be passed over without a word.
-READ_BY_SHELL := SERVE TESTS BENCH BUILD_FLAGS
+READ_BY_SHELL := SERVE TESTS BENCH BUILD_FLAGS IMAGES
 override SERVE := $(value SERVE)
 define NEWLINE
 

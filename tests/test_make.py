@@ -72,7 +72,7 @@ def test_nothing_that_set_holds_is_dropped(installed, target):
 
 def test_what_would_end_the_command_is_refused_where_the_shell_reads(tree):
     """Before anything is installed."""
-    for name, target in {"SERVE": "serve", "TESTS": "test", "BENCH": "bench"}.items():
+    for name, target in {"SERVE": "serve", "TESTS": "test", "BENCH": "bench", "IMAGES": "pin"}.items():
         for sign in (";", "#", "`", "|", "\n"):
             found = make(tree, target, f"{name}=a {sign} touch x")
             assert found.returncode == 2
