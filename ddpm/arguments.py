@@ -19,6 +19,7 @@ from ddpm.places import default_places, kept_tracking, require_output, require_p
 from ddpm.plain_files import read_plain
 from ddpm.plan import ROOMS, places
 from ddpm.presets import load_preset, preset_names
+from ddpm.settings import NAME
 from ddpm.store.reading import parse_json
 
 if TYPE_CHECKING:
@@ -91,16 +92,6 @@ def output_type(name: str) -> Callable[[str], str]:
     return read
 
 
-def setting_type(field: dataclasses.Field[Any], called: str) -> Callable[[str], Any]:
-    """The `type` of a flag that is one field of settings, checked as the settings themselves would."""
-
-    def read(text: str) -> Any:
-        with _telling():
-            return checked(field, text, called)
-
-    return read
-
-
 def number_type(name: str, kind: str, about: About) -> Callable[[str], Any]:
     """The `type` of a flag that takes an int or a float within bounds."""
 
@@ -151,6 +142,15 @@ def chosen_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     preset = load_preset(arguments.preset) if arguments.preset else {}
     names = {spec.name for kind in ROOMS.values() for spec in dataclasses.fields(kind)}
     return {**preset, **{name: value for name, value in vars(arguments).items() if name in names and value is not None}}
+
+
+def require_names(arguments: argparse.Namespace) -> None:
+    """Raise WrongInput where a model's or a data set's name will not do, whichever command it was given to."""
+    for kind in ROOMS.values():
+        for field in dataclasses.fields(kind):
+            given = getattr(arguments, field.name, None)
+            if about_of(field).pattern == NAME and given is not None:
+                checked(field, given)
 
 
 def read_report(path: str) -> Report:
@@ -210,8 +210,7 @@ def tracking_flag(parser: argparse.ArgumentParser) -> None:
 def required_flag(parser: argparse.ArgumentParser, kind: type, name: str, *aliases: str) -> None:
     """A flag for one field of settings that must be given; it may have other names, `--like-this`, before its own."""
     (field,) = (field for field in dataclasses.fields(kind) if field.name == name)
-    called = [*aliases, field.name][0].removeprefix("--").replace("-", "_")
-    add_flag(parser, field, "required", aliases=aliases, required=True, type=setting_type(field, called))
+    add_flag(parser, field, "required", aliases=aliases, required=True)
 
 
 def add_flag(

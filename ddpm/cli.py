@@ -12,7 +12,7 @@ import os
 import sys
 
 import ddpm
-from ddpm.arguments import Parser
+from ddpm.arguments import Parser, require_names
 from ddpm.commands import COMMANDS, TEXT, Facts
 from ddpm.errors import Outage, Refused, WrongInput, did_you_mean
 from ddpm.extensions import load_extensions
@@ -68,7 +68,9 @@ def _read(words: list[str]) -> argparse.Namespace | None:
     if words[0] not in COMMANDS and not words[0].startswith("-"):
         known = ", ".join(COMMANDS)
         raise WrongInput(f"there is no command {shown(words[0])}{did_you_mean(words[0], COMMANDS)}; there are {known}")
-    return whole.parse_args(words)
+    arguments = whole.parse_args(words)
+    require_names(arguments)
+    return arguments
 
 
 def _do(arguments: argparse.Namespace) -> Facts | None:

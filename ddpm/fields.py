@@ -177,9 +177,9 @@ class Typed:
         """Raise WrongInput for values that do not go together."""
 
 
-def checked(field: dataclasses.Field[Any], value: Any, called: str = "") -> Any:
-    """The value as the field's type. Raises WrongInput where it will not do, by the name that somebody `called` it by."""
-    about, name = about_of(field), called or field.name
+def checked(field: dataclasses.Field[Any], value: Any) -> Any:
+    """The value as the field's type. Raises WrongInput where it will not do."""
+    about, name = about_of(field), field.name
     value = as_type(name, type_of(field), about.spelt.get(value, value))
     right = range_of(field)
     if isinstance(value, float) and not math.isfinite(value):
