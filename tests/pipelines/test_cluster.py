@@ -54,6 +54,12 @@ def resources(container):
     return tuple(container["resources"][name] for name in kept)
 
 
+def variables(container):
+    """What a task is told, but for its image, which each is."""
+    told = {one["name"]: one["value"] for one in container.get("env", [])}
+    return {name: value for name, value in told.items() if name != "DDPM_IMAGE"}
+
+
 def test_every_task_has_requests_and_limits_for_a_quota_refuses_pods_without(default):
     assert set(default) == CPU | GPU
     for step, (container, _) in default.items():
@@ -135,8 +141,9 @@ def test_the_final_training_may_ask_for_something_else(tmp_path, default):
     container, placed = found.pop("train")
     assert container["resources"]["accelerator"]["resourceCount"] == "4"
     assert resources(container) == ("4", "8", "16Gi", "64Gi"), "the rest is as gpu says"
-    assert {one["name"]: one["value"] for one in container["env"]} == {"DDPM_PROCESSES": "4"}
-    assert {one["name"]: one["value"] for one in found["configure"][0].pop("env")} == {"DDPM_TRAINING_PROCESSES": "4"}
+    assert variables(container) == {"DDPM_PROCESSES": "4"}
+    assert variables(found["configure"][0]) == {"DDPM_TRAINING_PROCESSES": "4"}
+    found["configure"][0]["env"] = default["configure"][0]["env"]
     assert found == {step: facts for step, facts in default.items() if step != "train"}
     assert placed == default["train"][1]
 
@@ -148,7 +155,7 @@ def test_on_several_nodes_its_task_only_makes_a_trainjob_and_needs_no_gpu(defaul
     assert container["resources"] == one["summarise"][0]["resources"] and "accelerator" not in container["resources"]
     own = {"activeDeadlineSeconds": placed["activeDeadlineSeconds"]}
     assert placed == one["summarise"][1] | own, "as a small step's, but for its time"
-    told = {step: {one["name"]: one["value"] for one in facts[0].get("env", [])} for step, facts in several.items()}
+    told = {step: variables(container) for step, (container, _) in several.items()}
     assert set(told["train"]) == set(told["summarise"]) == {"DDPM_TRAINJOB"}
     assert told.pop("configure") == {"DDPM_TRAINING_PROCESSES": "16"}, "which looks whether they can share a batch"
     assert not [step for step, env in told.items() if env and step not in ("train", "summarise")]
