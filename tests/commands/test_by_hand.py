@@ -311,7 +311,7 @@ def test_a_damaged_manifest_is_mended_by_ingesting_again(tmp_path):
         ("sample --model out --sampler heun --churn -40 --out x", "churn: -40.0 will not do"),
         (
             "sample --model out --guidance 3 --out x",
-            "guidance: 3.0 will not do; it must be 1 (none) for a model without classes",
+            "guidance: 3.0 will not do; it must be 1 (none) for a model with neither classes nor a guide",
         ),
         (
             "sample --model out --sampling-steps 5000 --out x",
