@@ -2,6 +2,7 @@
 
 import dataclasses
 import multiprocessing
+import os
 import random
 import signal
 import weakref
@@ -18,7 +19,7 @@ from ddpm.progress import Quiet
 from ddpm.store import open_store
 from ddpm.training import checkpoint
 from ddpm.training.augmentation import augment, draw_labels
-from ddpm.training.feed import Feed
+from ddpm.training.feed import Feed, free_bytes
 from ddpm.training.observer import NoObserver
 
 
@@ -157,6 +158,16 @@ def test_pictures_fetched_ahead_are_those_that_are_resident(digits, tmp_path):
         heard.append(Heard())
         trainer(digits, tmp_path / place, dataclasses.replace(SETTINGS, resident=place)).run(heard[-1], Quiet())
     assert heard[0].figures == heard[1].figures
+
+
+def test_where_the_system_does_not_say_what_is_free_half_of_the_memory_counts(monkeypatch):
+    """macOS knows no SC_AVPHYS_PAGES."""
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < free_bytes(CPU) <= there
+    monkeypatch.setattr(
+        os, "sysconf_names", {name: at for name, at in os.sysconf_names.items() if "AVPHYS" not in name}
+    )
+    assert free_bytes(CPU) == there // 2
 
 
 def test_feed_takes_only_the_rows_it_needs(digits):
