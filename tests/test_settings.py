@@ -14,10 +14,10 @@ from ddpm.fields import about_of, range_of
 from ddpm.plan import PLACES, ROOMS, Plan, fields, parameter_names
 from ddpm.presets import load_preset
 from ddpm.serving.settings import ServeSettings
-from ddpm.settings import ModelSettings, TrainSettings
+from ddpm.settings import ModelSettings, SearchSettings, TrainSettings
 
 HERE = {"run_name": "r", "store": "s", "tracking_uri": "sqlite:///x", "study_storage": "j"}
-PRESETS = ("digits", "flowers102", "dalle-dogs", "celeba", "cifar10", "quick")
+PRESETS = ("digits", "flowers102", "dalle-dogs", "celeba", "cifar10", "quick", "founding")
 
 
 def plan(**changes):
@@ -145,11 +145,20 @@ def test_wrong_values_are_named(name, value, says):
         (TrainSettings, "lr", "fast", "not a number"),
         (ModelSettings, "channel_mults", "1-x-4", "as in 1-2-4"),
         (ModelSettings, "channel_mults", "", "as in 1-2-4"),
+        (SearchSettings, "mults_choices", "1-2 1-2-4 1-2", "lists of which no two are equal"),
+        (SearchSettings, "base_choices", "64 064", "base_choices"),
+        (SearchSettings, "half_life_choices", "1k 1000", "half_life_choices"),
     ],
 )
 def test_wrong_values_of_what_the_search_chooses(kind, name, value, says):
     with pytest.raises(WrongInput, match=says):
         kind(**{name: value})
+
+
+def test_finalists_are_scored_by_more_pictures():
+    with pytest.raises(WrongInput, match=r"finalist_n: 16 will not do; it must be more than score_n \(2048\), or 0"):
+        SearchSettings(finalists=3, finalist_n=16)
+    assert SearchSettings(finalists=3).final_n == 4 * 2048
 
 
 def test_unknown_names_are_refused():

@@ -174,7 +174,9 @@ class Model:
         """The network as D(x, sigma) on the model's device, in the precision in which pictures are drawn there."""
         device = self.place
         net = self.net.to(device).eval()
-        guide = self.guide.denoiser(labels) if self.guide and guidance != 1 else None
+        guide = None
+        if self.guide and guidance != 1:
+            guide = dataclasses.replace(self.guide, device=device).denoiser(labels)
         return Denoiser(net, Diffusion(self.settings).to(device), device.type in AUTOCAST, labels, guidance, guide)
 
     @torch.inference_mode()

@@ -51,6 +51,7 @@ def card(
         f"- U-Net: channel multipliers {settings.channel_mults}, base {settings.base_channels}, {settings.blocks} blocks, attention at {settings.attention_resolution} pixels and below; {sum(p.numel() for p in model.net.parameters()):,} parameters",
         f"- Objective {settings.objective}, schedule {settings.schedule}, {settings.timesteps} timesteps",
         f"- Weights: {averaged}, after {origin.images_seen:,} pictures seen of the data set {origin.dataset_digest or 'unknown'}",
+        *([_guide(model, model.guide)] if model.guide else []),
         *([f"- From: {place}"] if (place := _from(model, form)) else []),
         "",
         "## Draw from it",
@@ -62,6 +63,11 @@ def card(
     if provenance is not None:
         lines += [*_intended_use(provenance), *_provenance(model, provenance)]
     return "\n".join(lines) + "\n"
+
+
+def _guide(model: Model, guide: Model) -> str:
+    origin = guide.origin
+    return f"- Guided: by {model.drawing.guidance:g} away from a weaker model of the same pictures (sha256 {origin.weights_sha256[:12]}…, after {origin.images_seen:,} pictures seen), which comes with it"
 
 
 def _from(model: Model, form: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from ddpm.errors import WrongInput
 from ddpm.tracking import open_client
 
+GUIDE_TAG = "guide_sha256"  # of the weaker model that guides it, where there is one
 WEIGHTS_TAG = "weights_sha256"
 REPORT_TAG = "report_sha256"  # the seal of the report that a version was registered with
 FILES_TAG = "files_sha256"  # the digest of files.json, which has those of a version's other files

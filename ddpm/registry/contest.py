@@ -161,8 +161,10 @@ def _measured_alike(
 def _measured(
     place: Workplace, one: Contender, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings
 ) -> Report:
-    """The report on a version's pictures, made now or found in the store."""
+    """The report on a version's pictures, made now or found in the store: a guided one's are guided as its own were."""
     model, data = resolve(one.reference, place.tracking_uri), open_dataset(dataset_uri)
+    if model.guide is not None:
+        drawing = dataclasses.replace(drawing, guidance=model.drawing.guidance)
     return evaluate(model, data, settings, drawing, place.store, place.progress)
 
 

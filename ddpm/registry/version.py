@@ -23,7 +23,7 @@ from ddpm.evaluation.report import Generation, Report, number_in
 from ddpm.model.model import Model
 from ddpm.places import without_file_scheme
 from ddpm.registry.card import Provenance, card
-from ddpm.registry.catalogue import FILES_TAG, REPORT_TAG, WEIGHTS_TAG, find, open_registry, versions
+from ddpm.registry.catalogue import FILES_TAG, GUIDE_TAG, REPORT_TAG, WEIGHTS_TAG, find, open_registry, versions
 from ddpm.registry.contents import contents_of
 from ddpm.registry.folder import (
     AGAIN,
@@ -120,7 +120,7 @@ def register(
     with contextlib.suppress(MlflowException):  # the name is there already
         client.create_registered_model(name)
     for number, version in sorted(versions(client, name).items()):
-        if version.tags.get(WEIGHTS_TAG) == sha256:
+        if version.tags.get(WEIGHTS_TAG) == sha256 and version.tags.get(GUIDE_TAG, "") == own:
             before: Registered = {
                 "name": name, "version": number, "new": tags.get("run_name", "") == version.tags.get("run_name"),
             }  # fmt: skip
@@ -141,6 +141,7 @@ def register(
         **tags,
         REPORT_TAG: report.get("sha256", ""),
         WEIGHTS_TAG: sha256,
+        GUIDE_TAG: own,
         FILES_TAG: hashlib.sha256(contents.files[LIST]).hexdigest(),
     }
     kept = {key: fit.tag(value) for key, value in described.items() if value}

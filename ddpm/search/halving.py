@@ -17,6 +17,7 @@ import optuna
 from optuna.pruners import SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial
 
+from ddpm.errors import Refused
 from ddpm.evaluation.figures.numbers import Z
 from ddpm.settings import SearchSettings
 
@@ -40,15 +41,26 @@ class Rung(TypedDict):
 
 
 def rung_of_scores(fid: float, fid_std: float) -> Rung:
+    """Raises Refused where the figure is no number: nothing compares with it."""
+    _require_finite("FID", [fid, fid_std])
     return {"score": fid, "std": fid_std, "parts": []}
 
 
 def rung_of_losses(losses: Sequence[float]) -> Rung:
-    """By the losses on held-out pictures, from the lowest noise level to the highest, at least `FEWEST_LOSSES` of them."""
+    """By the losses on held-out pictures, from the lowest noise level to the highest, at least `FEWEST_LOSSES` of them.
+
+    Raises Refused where one is no number: nothing compares with it.
+    """
+    _require_finite("held-out loss", losses)
     parts = min(PARTS, len(losses))
     edges = [len(losses) * part // parts for part in range(parts + 1)]
     means = [statistics.fmean(losses[low:high]) for low, high in itertools.pairwise(edges)]
     return {"score": statistics.fmean(losses), "std": statistics.stdev(means) / math.sqrt(parts), "parts": means}
+
+
+def _require_finite(name: str, values: Sequence[float]) -> None:
+    if not all(map(math.isfinite, values)):
+        raise Refused(f"the {name} at a rung is not finite; lower lr_high")
 
 
 def surely_worse(one: Rung, other: Rung) -> bool:

@@ -78,6 +78,7 @@ class Server:
             self.tokens.give_back(caller, pictures)
             raise Problem(429, "the server has enough to draw; ask again when Retry-After says", full.again) from None
         done = asyncio.gather(*(asyncio.wrap_future(job.done) for job in jobs))
+        done.add_done_callback(_looked_at)
         leaves = asyncio.ensure_future(_leaves(request))
         either: set[asyncio.Future[Any]] = {done, leaves}
         try:
@@ -116,11 +117,18 @@ async def _leaves(request: Request) -> None:
         pass
 
 
+def _looked_at(done: asyncio.Future[Any]) -> None:
+    """What came of a caller who has left is nobody's: without a look at it asyncio would log it as an error."""
+    if not done.cancelled():
+        done.exception()
+
+
 def tag_of(served: Served, drawing: DrawSettings, *what: object) -> str:
     """What a picture's bytes follow from: weights, the way of drawing, what is drawn, and on what."""
     way = (drawing.sampler, drawing.sampling_steps, drawing.churn, drawing.guidance, served.arithmetic)
     on = (torch.__version__, device_name(served.model.place))
-    parts = (served.model.origin.weights_sha256 or served.reference, way, on, *what)
+    guide = (served.model.guide.origin.weights_sha256,) if served.model.guide and drawing.guidance != 1 else ()
+    parts = (served.model.origin.weights_sha256 or served.reference, *guide, way, on, *what)
     return f'"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
 
 

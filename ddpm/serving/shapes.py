@@ -36,7 +36,8 @@ def measure(model: Model, latency: float) -> list[Shape]:
     own, rows = _evaluate(model, BATCH)
     found = [Shape(BATCH, own, True)]
     for pictures in CANDIDATES:
-        if pictures > BATCH and found[-1].seconds * pictures / found[-1].pictures * evaluations > latency:
+        largest = max(found, key=lambda shape: shape.pictures)
+        if pictures > BATCH and largest.seconds * pictures / largest.pictures * evaluations > latency:
             break
         seconds, these = _evaluate(model, pictures)
         found.append(Shape(pictures, seconds, bool((these == rows[:1]).all())))
@@ -61,7 +62,8 @@ def fixed(model: Model, pictures: int) -> list[Shape]:
 
 @torch.inference_mode()
 def _evaluate(model: Model, pictures: int) -> tuple[float, Tensor]:
-    """Seconds of an evaluation (the least of a few, after one more), and its rows, [pictures,3,h,w]: all of one noise."""
+    """Seconds of an evaluation of a network (the least of a few, after one more), and rows, [pictures,3,h,w]: all of one
+    noise. Guided pictures ask two networks each time, or one network twice."""
     device = model.place
     keep_memory(device)
     labels = torch.zeros(pictures, dtype=torch.int64, device=device) if model.settings.classes else None
@@ -75,4 +77,5 @@ def _evaluate(model: Model, pictures: int) -> tuple[float, Tensor]:
         for _ in range(TIMES):
             denoise(x, sigma).cpu()
             times.append(time.perf_counter())
-    return min(after - before for before, after in pairwise(times)), rows
+    asked = 1 if model.drawing.guidance == 1 else 2
+    return min(after - before for before, after in pairwise(times)) / asked, rows

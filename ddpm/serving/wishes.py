@@ -42,7 +42,7 @@ class How(BaseModel):
         ge=0,
         le=1000,
         allow_inf_nan=False,
-        description="classifier-free guidance, where the model has classes; 1: none",
+        description="guidance, where the model has classes or a guide; 1: none",
     )
 
 

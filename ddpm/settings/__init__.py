@@ -12,7 +12,7 @@ import dataclasses
 from typing import Any, TypeVar
 
 from ddpm.settings.cost import CostSettings
-from ddpm.settings.draw import CHURNING, SAMPLERS, DrawSettings, require_drawable
+from ddpm.settings.draw import CHURNING, SAMPLERS, DrawSettings, require_drawable, require_guidance
 from ddpm.settings.evaluate import EXTRACTORS, EvaluateSettings
 from ddpm.settings.ingest import IngestSettings
 from ddpm.settings.judge import JudgeSettings
@@ -45,6 +45,7 @@ __all__ = [
     "parse_mults",
     "pick",
     "require_drawable",
+    "require_guidance",
     "require_halvable",
     "require_name",
     "require_one_weight",

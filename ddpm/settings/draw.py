@@ -36,6 +36,13 @@ class DrawSettings(Typed):
         )
 
 
+def require_guidance(guide: str, drawing: DrawSettings) -> None:
+    """Raise WrongInput where a guide is given that nothing is led away from."""
+    require(
+        not guide or drawing.guidance != 1, "guidance", drawing.guidance, "more than 1, as 1.25, where there is a guide"
+    )
+
+
 def require_drawable(model: ModelSettings, drawing: DrawSettings, guided: bool = False) -> None:
     """Raise WrongInput where no pictures can be drawn so from such a model; `guided`: it has a weaker one as its guide."""
     require(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddpm.fields import Typed, require, setting
-from ddpm.settings.model import MULTS
+from ddpm.settings.model import MULTS, parse_mults
 from ddpm.settings.words import MOST
 
 FOUNDING_MULTS = "1-2-4-8 1-2-3-6 1-2-3 1-2-4"
@@ -92,7 +92,15 @@ class SearchSettings(Typed):
     def check(self) -> None:
         require(self.lr_low <= self.lr_high, "lr_high", self.lr_high, f"from lr_low ({self.lr_low}) to below 1")
         for name, values in self.varied.items():
-            require(len(set(values)) == len(values), CHOICES[name], getattr(self, CHOICES[name]), LIST_FORM)
+            require(len({*map(_value, values)}) == len(values), CHOICES[name], getattr(self, CHOICES[name]), LIST_FORM)
+        lists = [parse_mults(listed) for listed in self.choices]
+        require(len({*lists}) == len(lists), "mults_choices", self.mults_choices, "lists of which no two are equal")
+        require(
+            self.finalists == 1 or self.final_n > self.score_n,
+            "finalist_n",
+            self.finalist_n,
+            f"more than score_n ({self.score_n}), or 0: four times as many",
+        )
         mixed = [CHOICES[name] for name in ("objective", "schedule") if name in self.varied]
         require(
             not self.rungs or self.rung_score != "loss" or not mixed,
@@ -132,6 +140,14 @@ CHOICES = {
     "objective": "objective_choices", "schedule": "schedule_choices", "batch_size": "batch_choices",
     "ema_half_lives": "half_life_choices",
 }  # fmt: skip
+
+
+def _value(text: str) -> float | str:
+    """What a choice means: 64 and 064 are the same, and so are 1k and 1000."""
+    try:
+        return float(text.replace("k", "000"))
+    except ValueError:
+        return text
 
 
 def _listed(text: str) -> tuple[str, ...]:

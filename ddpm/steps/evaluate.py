@@ -19,7 +19,7 @@ from ddpm.progress import Progress
 from ddpm.registry.catalogue import named_version
 from ddpm.registry.version import resolve, resolve_or_folder
 from ddpm.run import FINAL, Run
-from ddpm.settings import DrawSettings, EvaluateSettings
+from ddpm.settings import DrawSettings, EvaluateSettings, require_guidance
 from ddpm.steps.task import task
 from ddpm.training.ledger import Trained
 from ddpm.workplace import Workplace
@@ -41,6 +41,7 @@ def evaluate(
     if guide:
         if not isinstance(found, Model):
             raise WrongInput(f"guide: {generated} is a folder of pictures, which nothing guides; leave it out")
+        require_guidance(guide, drawing)
         found = found.guided_by(resolve(guide, place.tracking_uri))
     report = evaluation.evaluate(found, data, settings, drawing, place.store, place.progress)
     if isinstance(found, Model) and (named := named_version(found.origin.reference)):

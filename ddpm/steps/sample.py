@@ -13,7 +13,7 @@ from ddpm.errors import WrongInput
 from ddpm.model.drawing import draw_told
 from ddpm.pictures import grid, png
 from ddpm.registry.version import resolve
-from ddpm.settings import require_seeds
+from ddpm.settings import require_guidance, require_seeds
 from ddpm.store import FileStore, Missing
 from ddpm.workplace import Workplace
 
@@ -54,6 +54,7 @@ def sample(
     if guide:
         loaded = loaded.guided_by(resolve(guide, place.tracking_uri))
     how = loaded.drawing_with(**drawing)
+    require_guidance(guide, how)
     folder = FileStore(out)
     batches: list[Tensor] = []
     files: dict[str, bytes] = {}

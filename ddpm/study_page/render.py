@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from ddpm.cost import HOUR, cost, in_words, saved, saved_in_words, trial_cost
 from ddpm.errors import WrongInput
@@ -77,6 +79,7 @@ def _render(run: Run, choice: Choice, progress: Progress) -> str:
         importances=[{"name": name, "share": f"{share:.0%}", "wide": round(100 * share, 1)} for name, share in importances(run).items()],
         priced=price > 0,
         taken=_taken(rows, price),
+        failed=sum(row["state"] == "FAIL" for row in rows),
         saved=saved_in_words(spared, price) if spared else "",
         pruned=sum(row["state"] == "PRUNED" for row in rows),
         network=network_figure(model, plan.ingest.image_size),
@@ -151,13 +154,20 @@ def _grids(rows: Sequence[TrialRow], steps: int, progress: Progress) -> list[dic
         except WrongInput as problem:  # of a run that was begun long ago: its pictures are the least of it
             found.append({"data": "", "caption": f"{caption}; it cannot be drawn from: {problem}"})
             continue
-        picture = png(grid(model.draw(GRID_SEEDS, model.quick(steps, len(GRID_SEEDS)))))
+        picture = _of_size(model.draw(GRID_SEEDS, model.quick(steps, len(GRID_SEEDS))))
         size += len(picture)
         if size > max(MOST_BYTES, len(picture)):
             break
         found.append({"data": data_uri(picture), "caption": caption})
     progress.drop(task)
     return found
+
+
+def _of_size(pictures: Tensor) -> bytes:
+    """Pictures uint8 [n,3,h,w] in rows, as a PNG file; halved until the page has room for a few such, but not below 16."""
+    while len(file := png(grid(pictures))) > MOST_BYTES // 4 and pictures.shape[-1] >= 32:
+        pictures = avg_pool2d(pictures.float(), 2).round().to(pictures.dtype)
+    return file
 
 
 def _learning(run: Run, trials: Sequence[int]) -> tuple[str, Markup]:

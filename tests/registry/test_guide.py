@@ -4,15 +4,18 @@ import hashlib
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from ddpm.cli import main
 from ddpm.errors import WrongInput
+from ddpm.registry.contest import _measured
 from ddpm.registry.export import export, safetensors_files
 from ddpm.registry.version import downloaded, find, open_registry, register, resolve
-from ddpm.settings import DrawSettings
+from ddpm.serving.server import tag_of
+from ddpm.settings import DrawSettings, EvaluateSettings
 from ddpm.training.checkpoint import load_model
 
 SEEDS = range(3)
@@ -87,6 +90,39 @@ def test_a_report_of_pictures_that_another_model_guided_is_refused(checkpoints, 
         register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {}, guide=checkpoints[1])
 
 
+def test_with_another_guide_or_none_it_is_another_version(checkpoints, place, report_of, guided_report):
+    plain = register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {})
+    made = register(place, "m", checkpoints[0], guided_report, None, {}, guide=checkpoints[1])
+    again = register(place, "m", checkpoints[0], guided_report, None, {}, guide=checkpoints[1])
+    assert [(one["version"], one["new"]) for one in (plain, made, again)] == [(1, True), (2, True), (2, False)]
+    client = open_registry(place, "models:/m/2")
+    assert "Guided: by 2 away from a weaker model" in find(client, "models:/m/2").description
+    assert "Guided" not in find(client, "models:/m/1").description
+
+
+def test_a_guided_version_is_measured_again_as_it_draws(checkpoints, place, guided_report, monkeypatch):
+    """The gate's own settings know no guide: what is measured anew is led away as it was."""
+    register(place, "m", checkpoints[0], guided_report, None, {}, guide=checkpoints[1])
+    seen = []
+    monkeypatch.setattr(
+        "ddpm.registry.contest.evaluate", lambda model, data, settings, drawing, *rest: seen.append((model, drawing))
+    )
+    monkeypatch.setattr("ddpm.registry.contest.open_dataset", lambda uri: None)
+    one = SimpleNamespace(reference="models:/m/1")
+    _measured(SimpleNamespace(tracking_uri=place, store=None, progress=None), one, "", EvaluateSettings(), PLAIN)
+    ((model, drawing),) = seen
+    assert model.guide is not None and drawing == replace(PLAIN, guidance=2.0)
+
+
+def test_a_tag_follows_from_the_guide_too(guided):
+    strong = replace(PLAIN, guidance=2.0)
+    other = replace(guided.guide, origin=replace(guided.guide.origin, weights_sha256="other"))
+    served = [SimpleNamespace(model=one, reference="x", arithmetic="") for one in (guided, guided.guided_by(other))]
+    first, second = (tag_of(one, strong, 3) for one in served)
+    assert first != second
+    assert len({tag_of(one, PLAIN, 3) for one in served}) == 1, "where nothing guides, the bytes are the same"
+
+
 def test_an_exported_folder_brings_it_too_and_half_as_large_where_that_is_asked(guided, place, tmp_path, checkpoints):
     for name, data in safetensors_files(guided).items():
         (tmp_path / name).write_bytes(data)
@@ -131,3 +167,5 @@ def test_by_hand(checkpoints, tmp_path, guided):
         assert np.array_equal(np.array(Image.open(out / f"{seed:04d}.png")), drawn[seed])
     shutil.rmtree(out)
     assert main(["sample", *flags, "--out", str(out), "--guidance", "2"]) == 2
+    assert main(["sample", *flags, "--out", str(out), "--guide", checkpoints[1]]) == 2, "at 1 nothing guides"
+    assert not out.exists()

@@ -9,13 +9,13 @@ import torch
 from optuna.trial import Trial
 
 from ddpm.data.dataset import Split
-from ddpm.errors import WrongInput
+from ddpm.errors import Refused, WrongInput
 from ddpm.evaluation.measure import Scores
 from ddpm.plan import Plan
 from ddpm.progress import Quiet
 from ddpm.run import Run
 from ddpm.search import trial as room
-from ddpm.search.halving import Halving, Rungs, rung_of_losses, surely_worse
+from ddpm.search.halving import Halving, Rungs, rung_of_losses, rung_of_scores, surely_worse
 from ddpm.search.study import create_study, open_study, take_trials
 from ddpm.search.trial import trial_row
 from ddpm.search.worker import require_losses
@@ -93,6 +93,15 @@ def test_losses_are_compared_picture_by_picture():
     assert surely_worse(worse, ours) and not surely_worse(ours, worse)
     mixed = rung_of_losses([loss + (0.1 if picture % 6 < 3 else -0.09) for picture, loss in enumerate(spread)])
     assert mixed["score"] > ours["score"] and not surely_worse(mixed, ours)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_no_number_is_compared_with_nothing(bad):
+    """It fails the trial, as a training that blew up does: one of them must not end the search."""
+    with pytest.raises(Refused, match="the held-out loss at a rung is not finite"):
+        rung_of_losses([0.1] * 31 + [bad])
+    with pytest.raises(Refused, match="the FID at a rung is not finite"):
+        rung_of_scores(bad, 0.1)
 
 
 def test_by_losses_nothing_is_drawn(tmp_path):

@@ -125,6 +125,14 @@ def test_grids_stop_before_the_page_is_too_large(run, monkeypatch):
     assert page.count('src="data:image/png;base64,') == 1 and "5 more trials are not shown here" in page
 
 
+def test_large_pictures_are_halved_until_the_page_has_room(monkeypatch):
+    noise = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    whole = render._of_size(noise)
+    monkeypatch.setattr(render, "MOST_BYTES", 2 * len(whole))
+    assert len(render._of_size(noise)) <= len(whole) // 2
+    assert render._of_size(noise[:, :, :16, :16]) == render.png(render.grid(noise[:, :, :16, :16]))
+
+
 def test_a_trial_whose_checkpoint_is_gone_has_no_picture_and_says_so(run, monkeypatch):
     def load_model(uri):
         raise Missing(f"{uri} is gone")
