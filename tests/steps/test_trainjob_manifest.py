@@ -5,6 +5,7 @@ import json
 import jsonschema
 import pytest
 import yaml
+from torch.distributed import run as torchrun
 from trainer_stub import check, own_pod, pods_of, runtime
 
 from ddpm.errors import WrongInput
@@ -89,6 +90,16 @@ def test_its_command_is_a_torchrun_that_the_runtime_tells_the_rest(job, pod):
     assert (json.loads(call), outcome) == ({"module": "ddpm.steps.train"}, "outcome")
     trainer = job["spec"]["trainer"]
     assert (trainer["numNodes"], trainer["numProcPerNode"], job["spec"]["activeDeadlineSeconds"]) == (3, 4, 3600)
+
+
+def test_nodes_wait_for_each_other_as_long_as_the_job_may_take(pod, monkeypatch):
+    """torchrun's own ten minutes are over before a cluster has made its last node."""
+    for one in pod["spec"]["containers"][0]["env"]:
+        if one["name"].startswith("PET_"):
+            monkeypatch.setenv(one["name"], one["value"])
+    config, _, _ = torchrun.config_from_args(torchrun.parse_args(["-m", "ddpm.steps.trainjob"]))
+    assert (config.rdzv_backend, config.max_nodes) == ("static", 3)
+    assert config.rdzv_configs["timeout"] == "3600"
 
 
 def test_it_is_the_pod_s_own_and_told_from_another_by_what_is_wanted(job, nodes):

@@ -17,6 +17,24 @@ def test_an_outage_of_kubernetes_is_waited_out(kubernetes, run, nodes, wanted, t
     assert "Kubernetes' API answers with status 503; waiting for up to 5 s" in capfd.readouterr().err
 
 
+def test_a_quota_that_is_full_is_waited_out(kubernetes, run, nodes, wanted, told, capfd):
+    kubernetes(on_read=leaving(run, facts=FACTS)).full = 2
+    assert train_in_job(nodes, run, told, wanted) == FACTS
+    said = capfd.readouterr().err
+    assert "Kubernetes has no room for it: trainjobs.trainer.kubeflow.org" in said and "exceeded quota: ddpm" in said
+
+
+def test_a_quota_that_stays_full_is_an_outage_and_says_nothing_of_rights(
+    kubernetes, run, nodes, wanted, told, monkeypatch
+):
+    monkeypatch.setenv("DDPM_PATIENCE", "0")
+    stub = kubernetes()
+    stub.full = 1
+    with pytest.raises(Outage, match="exceeded quota: ddpm, .*; the step carries on when it is tried again") as ended:
+        train_in_job(nodes, run, told, wanted)
+    assert "\n" not in str(ended.value) and "rights" not in str(ended.value) and stub.jobs == {}
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -126,6 +126,7 @@ class TrainerStub(KubernetesStub):
         self.jobs, self.pods, self.logs = {}, {}, {}
         self.doing, self.without, self.on_read, self.may = pods or Pods(), without, on_read, may
         self.away = 0  # so many requests are answered with 503
+        self.full = 0  # so many TrainJobs are refused by a quota
         self.lock = threading.RLock()
         self.runtimes = {}
         super().__init__(*objects, **options)
@@ -244,6 +245,14 @@ class TrainerStub(KubernetesStub):
             return self.status(409, "AlreadyExists")
         job = copy.deepcopy(body)
         job["metadata"] |= {"uid": uuid.uuid4().hex, "resourceVersion": "1"}
+        if self.full:
+            self.full -= 1
+            used = "requested: count/trainjobs.trainer.kubeflow.org=1, used: count/trainjobs.trainer.kubeflow.org=2, limited: count/trainjobs.trainer.kubeflow.org=2"
+            return self.status(
+                403,
+                "Forbidden",
+                f'trainjobs.trainer.kubeflow.org "{name}" is forbidden: exceeded quota: ddpm, {used}',
+            )
         if query.get("dryRun") != "All":
             self.jobs[name] = job
             for pod in pods:

@@ -23,6 +23,7 @@ POD_NAMES = ("KFP_POD_NAME", "HOSTNAME")  # which of the environment's variables
 OF_JOB = "jobset.sigs.k8s.io/jobset-name"  # a pod's label; the JobSet has the TrainJob's name
 INDEX = "batch.kubernetes.io/job-completion-index"  # a pod's annotation: which node it is, from 0
 OVER = ("Succeeded", "Failed")
+FULL = "exceeded quota"  # by which a 403 tells of a ResourceQuota that is full, and not of a right that is missing
 
 T = TypeVar("T")
 
@@ -194,16 +195,23 @@ def _matter(problem: Exception) -> str:
         return f"Kubernetes' API does not answer ({type(problem).__name__})"
     if isinstance(problem, ApiException) and (problem.status == 429 or problem.status >= 500):
         return f"Kubernetes' API answers with status {problem.status}"
+    if isinstance(problem, ApiException) and problem.status == 403 and FULL in _said(problem):
+        return f"Kubernetes has no room for it: {_said(problem)}"
     return ""
 
 
-def _words(problem: Any) -> str:
-    """What it says, and what would be right."""
+def _said(problem: Any) -> str:
+    """Kubernetes' own words, on one line."""
     try:
         message = json.loads(problem.body or "{}").get("message", "")
     except (ValueError, AttributeError):
         message = ""
-    said = " ".join((message or problem.reason or f"status {problem.status}").split())[:300]
+    return " ".join((message or problem.reason or f"status {problem.status}").split())[:300]
+
+
+def _words(problem: Any) -> str:
+    """What it says, and what would be right."""
+    said = _said(problem)
     if problem.status in (401, 403):
         return f"{said}; {RIGHTS}"
     if problem.status == 404:

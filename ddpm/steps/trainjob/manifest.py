@@ -73,7 +73,12 @@ def train_job(name: str, nodes: Nodes, owner: Owner, call: Mapping[str, Any], ou
         call: what `rank.py` is to call.
         outcome: the name under which rank 0 leaves what came of it; each TrainJob has another.
     """
-    env = [*owner.env, {"name": "OMP_NUM_THREADS", "value": str(nodes.threads)}]
+    env = [
+        *owner.env,
+        {"name": "OMP_NUM_THREADS", "value": str(nodes.threads)},
+        # The first node waits for the last, which may have to be made first; torchrun alone gives up after ten minutes.
+        {"name": "PET_RDZV_CONF", "value": f"timeout={nodes.seconds}"},
+    ]
     account = {"serviceAccountName": owner.service_account} if owner.service_account else {}
     metadata = {
         "labels": {key: value for key, value in nodes.labels.items() if not key.startswith(QUEUE)},
