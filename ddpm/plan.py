@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,7 +111,7 @@ class Plan(Typed):
                 raise WrongInput(f"{name}: the search chooses it; what it may choose is said by {SEARCHED[name]}")
             if name not in known:
                 raise WrongInput(
-                    f"'{name}' is not a setting{did_you_mean(name, known)}; docs/settings.md has them all: {', '.join(known)}"
+                    f"'{name}' is not a setting{_meant(name, known)}; docs/settings.md has them all: {', '.join(known)}"
                 )
         places = {name: parameters[name] for name in PLACES if name in parameters}
         missing = [name for name in PLACES if name not in places]
@@ -141,6 +141,13 @@ class Plan(Typed):
         return cls.from_parameters(parameters)
 
 
+def _meant(name: str, known: Iterable[str]) -> str:
+    """What somebody who wrote it will have meant, in brackets; nothing where that is not known."""
+    if name.rsplit("_", 1)[-1].lower() in OF_CLUSTER:
+        return " (nodes and GPUs are said by a CLUSTER file, as in train: {nodes: 2, accelerators: 4}; docs/cluster.md)"
+    return did_you_mean(name, known)
+
+
 PLACES = ("run_name", "store", "tracking_uri", "study_storage")
 ROOMS: dict[str, type] = {
     "ingest": IngestSettings,
@@ -154,6 +161,9 @@ ROOMS: dict[str, type] = {
     "cost": CostSettings,
 }
 
+
+# How names end that are no settings: what tasks ask of a cluster is compiled in.
+OF_CLUSTER = ("node", "nodes", "gpu", "gpus", "accelerator", "accelerators")
 
 # Settings of a network and its training that a run has one of for every trial.
 SEARCHED = {"channel_mults": "mults_choices", "lr": "founding_lr, lr_low and lr_high"}

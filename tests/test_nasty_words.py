@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ddpm.cli import main, parser
 from ddpm.fields import about_of, type_of
-from ddpm.plan import ROOMS, fields, places
+from ddpm.plan import OF_CLUSTER, ROOMS, fields, parameter_names, places
 from pipelines import local, submit
 
 DIGEST = "0" * 64
@@ -176,3 +176,16 @@ def test_a_slip_is_told_what_was_meant(words, said, elsewhere, capsys):
 def test_a_slip_in_set(elsewhere, capsys):
     line = one_line(capsys, local.main, ["--var", "var", "epoch=3"])
     assert line.startswith("'epoch' is not a setting (did you mean epochs?)")
+
+
+@pytest.mark.parametrize("word", ["train_nodes=2", "train_gpus=4", "nodes=2", "GPU=1"])
+def test_nodes_and_gpus_in_set(elsewhere, capsys, word):
+    line = one_line(capsys, local.main, ["--var", "var", word])
+    said = (
+        "(nodes and GPUs are said by a CLUSTER file, as in train: {nodes: 2, accelerators: 4}; docs/cluster.md); docs"
+    )
+    assert line.startswith(f"'{word.split('=')[0]}' is not a setting {said}")
+
+
+def test_no_setting_is_taken_for_a_cluster_s():
+    assert [name for name in parameter_names() if name.rsplit("_", 1)[-1] in OF_CLUSTER] == []
