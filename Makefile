@@ -57,7 +57,7 @@ define NEWLINE
 endef
 HASH := \#
 $(foreach name,$(READ_BY_SHELL),$(foreach sign,; & | < > ` $(HASH),$(if $(findstring $(sign),$(value $(name))),$(error $(name): '$(sign)' has no place in it; write flags and names alone, parted by spaces)))$(if $(findstring $(NEWLINE),$(value $(name))),$(error $(name): a line end has no place in it; write flags and names alone, parted by spaces)))
-export SET PRESET DATA RUN_NAME RUNNER ENDPOINT EXPERIMENT IMAGE CLUSTER MODEL RUN RETRIES
+export SET PRESET DATA RUN_NAME RUNNER ENDPOINT EXPERIMENT IMAGE CLUSTER MODEL RUN RETRIES OVERLAY
 OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME" --set="$$SET"
 
 .PHONY: help run ui models-picture serve demo page test bench lock lint format types check-compiled compile image images sbom submit resume doctor secrets pin clean
@@ -84,10 +84,10 @@ page: $(VENV) ## a run's page, made anew: make page [RUN_NAME=…] (otherwise th
 	@exec .venv/bin/ddpm page --run-name="$$RUN_NAME"
 
 secrets: ## passwords for a cluster's servers, drawn at random: make secrets [OVERLAY=aws]; then kubectl apply -k deploy/overlays/dev
-	@$(PYTHON) deploy/passwords.py "$(OVERLAY)"
+	@$(PYTHON) deploy/passwords.py "$$OVERLAY"
 
 pin: ## images by digest into an overlay: make pin [OVERLAY=aws] IMAGES='registry.example/team/ddpm-mlflow@sha256:… …'
-	@$(PYTHON) deploy/pin.py "$(OVERLAY)" $(IMAGES)
+	@$(PYTHON) deploy/pin.py "$$OVERLAY" $(IMAGES)
 
 test: $(DEV) ## the tests, on two cores: make test [TESTS='tests/pipelines -k local']
 	@.venv/bin/python -m pytest -n 2 $(TESTS)
@@ -114,7 +114,7 @@ types: $(DEV) ## mypy
 
 compile: $(VENV) ## what is written from the settings and the code, pipelines/ddpm.yaml last: make compile [IMAGE=registry/name@sha256:…] [CLUSTER=gpu-4]
 	@.venv/bin/python -m pipelines.generate
-	@.venv/bin/python -m pipelines.pipeline $(if $(IMAGE),--image "$(IMAGE)") --cluster="$$CLUSTER"
+	@.venv/bin/python -m pipelines.pipeline $(if $(IMAGE),--image="$$IMAGE") --cluster="$$CLUSTER"
 
 check-compiled: $(VENV) ## whether configure.py, docs/settings.md and ddpm.yaml are what the settings and the code say
 	@.venv/bin/python -m pipelines.generate --check

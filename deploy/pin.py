@@ -13,12 +13,17 @@ import tempfile
 from pathlib import Path
 
 OVERLAYS = Path(__file__).resolve().parent / "overlays"
-IMAGE = re.compile(r"(?P<place>[a-z0-9][a-z0-9._:/-]*/(?P<name>[a-z0-9][a-z0-9._-]*))@(?P<digest>sha256:[0-9a-f]{64})")
+PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
+TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"  # beside a digest it says nothing, and is left out
+IMAGE = re.compile(
+    rf"(?P<place>{PART}(?::[0-9]+)?/(?:{PART}/)*(?P<name>{PART}))(?::{TAG})?@(?P<digest>sha256:[0-9a-f]{{64}})"
+)
 ENTRY = r"^( *- )\{{name: {name},[^}}]*\}}"
 
 
 def pinned(text: str, images: list[str]) -> str:
     """A kustomization with each image by its digest. Raises ValueError for what is no image, or is not among its own."""
+    given: dict[str, str] = {}
     for image in images:
         found = IMAGE.fullmatch(image)
         if not found:
@@ -26,6 +31,8 @@ def pinned(text: str, images: list[str]) -> str:
                 f"{image[:200]!r} is no image by digest; write REGISTRY/NAME@sha256:DIGEST, as a push tells it"
             )
         entry = f"{{name: {found['name']}, newName: {found['place']}, digest: {found['digest']}}}"
+        if given.setdefault(found["name"], entry) != entry:
+            raise ValueError(f"{image}: {found['name']} is given twice, and each time as another image; give it once")
         text, count = re.subn(ENTRY.format(name=re.escape(found["name"])), rf"\g<1>{entry}", text, flags=re.MULTILINE)
         if count != 1:
             raise ValueError(f"{image}: the overlay's `images` do not name {found['name']}, once, on a line of its own")

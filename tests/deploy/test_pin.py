@@ -51,6 +51,12 @@ def test_an_overlay_has_its_images_by_digest(tree, overlay, of):
         (("dev", "registry.example/ddpm-serve:0.2.0"), "'registry.example/ddpm-serve:0.2.0' is no image by digest"),
         (("dev", "ddpm-serve@sha256:" + "0" * 64), "is no image by digest"),
         (("dev", IMAGES[0], IMAGES[1][:-1]), "is no image by digest"),
+        (("dev", IMAGES[0].replace("mine/", "/../")), "is no image by digest"),
+        (("dev", IMAGES[0].replace("mine/", "../mine/")), "is no image by digest"),
+        (("dev", IMAGES[0].replace("/ddpm", "//ddpm")), "is no image by digest"),
+        (("dev", IMAGES[0].replace("mine", "mine:1")), "is no image by digest"),
+        (("dev", *IMAGES, IMAGES[0].replace("mine", "yours")), "ddpm-mlflow is given twice, and each time as another"),
+        (("dev", *IMAGES, IMAGES[0].replace(":0", ":1")), "ddpm-mlflow is given twice, and each time as another"),
         (("kserve", *IMAGES), "the overlay's `images` do not name ddpm-mlflow"),
     ],
 )
@@ -62,8 +68,27 @@ def test_what_will_not_do_changes_nothing(tree, words, said):
     assert not [*tree.glob("overlays/*/tmp*")]
 
 
-def test_make_has_it():
-    made = subprocess.run(
-        ["make", "-n", "pin", "OVERLAY=aws", f"IMAGES={IMAGES[0]}"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert f'deploy/pin.py "aws" {IMAGES[0]}' in made.stdout, made.stderr
+def test_a_tag_beside_the_digest_is_left_out(tree):
+    tagged = [image.replace("@", ":V1.2_rc-3@") for image in IMAGES]
+    assert pin(tree, "dev", *tagged, tagged[0]).returncode == 0, "and the same twice is the same"
+    written = (tree / "overlays" / "dev" / "kustomization.yaml").read_text()
+    assert "V1.2" not in written and all(image.split("@")[0] + ", digest: " in written for image in IMAGES)
+
+
+@pytest.mark.parametrize("overlay", ["aws", 'a"; touch x; "', "a`touch x`", "a$HOME"])
+def test_make_hands_it_both_as_they_were_written(tree, overlay):
+    """OVERLAY is no part of a command that the shell reads."""
+    makefile = shutil.copy(ROOT / "Makefile", tree.parent)
+    called = tree.parent / "python"
+    called.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    called.chmod(0o755)
+    for target, program in (
+        ("pin", ["deploy/pin.py", overlay, IMAGES[0]]),
+        ("secrets", ["deploy/passwords.py", overlay]),
+    ):
+        words = [f"OVERLAY={overlay.replace('$', '$$')}", f"IMAGES={IMAGES[0]}", f"PYTHON={called}"]
+        made = subprocess.run(
+            ["make", "-f", makefile, target, *words], cwd=tree.parent, capture_output=True, text=True
+        )  # fmt: skip
+        assert made.stdout.splitlines() == program, made.stderr
+    assert not (tree.parent / "x").exists()
