@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -167,6 +169,17 @@ OF_CLUSTER = ("node", "nodes", "gpu", "gpus", "accelerator", "accelerators")
 
 # Settings of a network and its training that a run has one of for every trial.
 SEARCHED = {"channel_mults": "mults_choices", "lr": "founding_lr, lr_low and lr_high"}
+
+
+def set_words(changes: Mapping[str, Any]) -> str:
+    """What a person writes to have these settings: `SET='epochs=60 trials=4'`, as the shell reads it."""
+    return f"SET={shlex.quote(' '.join(f'{name}={_quoted(str(value))}' for name, value in changes.items()))}"
+
+
+def _quoted(value: str) -> str:
+    """A value within SET, which is quoted itself: in the other kind of quotes where they will do."""
+    plain = shlex.quote(value) == value
+    return value if plain else shlex.quote(value) if re.search(r'["\\$`]', value) else f'"{value}"'
 
 
 def places() -> list[dataclasses.Field[Any]]:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +30,7 @@ from typing import Any
 
 from ddpm.attempts import Attempts
 from ddpm.errors import WrongInput
-from ddpm.plan import Plan
+from ddpm.plan import Plan, set_words
 from ddpm.progress import Progress
 from ddpm.settings import NAME, NAME_FORM
 from ddpm.store import Missing, Store, open_store
@@ -146,11 +147,15 @@ class Run:
                 f"run_name: run {self.name} was made in {before.get('store')}, which is {self.plan.store} now; its data set and its versions are found as before, but to carry on give another run_name, or move the folder back"
             )
         was = Plan.from_json(json.dumps(before)).parameters()  # in today's words; what came later was at its default
-        for name, value in self.plan.parameters().items():
-            if was[name] != value:
-                raise WrongInput(
-                    f"run_name: run {self.name} has {name} {was[name]!r}, not {value!r}; give another run_name, or the same settings"
-                )
+        other = {name: value for name, value in self.plan.parameters().items() if was[name] != value}
+        if other:
+            told = ", and ".join(f"{name} {was[name]!r}, not {value!r}" for name, value in other.items())
+            same = [f"DATA={shlex.quote(was['source'])}"] if "source" in other else []
+            if words := {name: was[name] for name in other if name != "source"}:
+                same.append(set_words(words))
+            raise WrongInput(
+                f"run_name: run {self.name} has {told}; give another run_name, or the same settings: {' '.join(same)}"
+            )
 
     def mark_open(self) -> None:
         """Say that its MLflow run, by its id, and its study are there."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from ddpm.data.catalogue import find_dataset, is_name, source_or_dataset
 from ddpm.errors import WrongInput
 from ddpm.fields import renamed, shown
 from ddpm.places import local_path, require_place
-from ddpm.plan import Plan, fields
+from ddpm.plan import Plan, fields, set_words
 from ddpm.presets import load_preset
 from ddpm.progress import Quiet
 from ddpm.run import Run
@@ -115,12 +114,6 @@ def _kept_names(derived: dict[str, str], run_name: str, store: Store) -> dict[st
     return {**derived, "dataset_name": plan.ingest.dataset_name, "model_name": plan.registry.model_name}
 
 
-def _quoted(value: str) -> str:
-    """A value within SET, which is quoted itself: in the other kind of quotes where they will do."""
-    plain = shlex.quote(value) == value
-    return value if plain else shlex.quote(value) if re.search(r'["\\$`]', value) else f'"{value}"'
-
-
 def words_of(preset: str, data: str, run_name: str, changes: dict[str, str], runner: str) -> str:
     """The command that asks for the same again, or, without a name, for a new run of the same."""
     words = ["make run", f"PRESET={preset}"]
@@ -129,7 +122,7 @@ def words_of(preset: str, data: str, run_name: str, changes: dict[str, str], run
     if data:
         words.append(f"DATA={shlex.quote(data)}")
     if changes:
-        words.append(f"SET={shlex.quote(' '.join(f'{name}={_quoted(value)}' for name, value in changes.items()))}")
+        words.append(set_words(changes))
     if runner != "subprocess":
         words.append(f"RUNNER={runner}")
     return " ".join(words)

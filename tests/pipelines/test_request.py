@@ -48,6 +48,26 @@ def test_a_run_that_has_other_names_keeps_them(tmp_path):
         Run(other).require_same_plan()
 
 
+def test_a_run_that_was_configured_otherwise_says_all_that_differs_and_what_carries_it_on(tmp_path):
+    """As a run does that was begun under a preset whose values are others since."""
+    places = {**PLACES, "store": str(tmp_path)}
+    own = {"ema_half_lives": "10k 20k", "finalists": "1", "flip": "false", "lr_low": "1e-05"}
+    before, _ = gather("founding", "~/it's roses", "r", own, places)
+    Run(before).write_plan()
+    now, _ = gather("flowers102", "~/tulips", "r", {"weights": "/no/w.pth"}, places)
+    with pytest.raises(WrongInput) as refused:
+        Run(now).require_same_plan()
+    line = str(refused.value)
+    other = [name for name, value in before.parameters().items() if now.parameters()[name] != value]
+    assert len(other) > 15 and all(f"{name} {before.parameters()[name]!r}, not " in line for name in other)
+    assert "\n" not in line
+    words = shlex.split(line.partition("or the same settings: ")[2])
+    data, changes = (word.partition("=")[2] for word in words)
+    again, _ = gather("flowers102", data, "r", {"weights": "/no/w.pth"} | parse_changes(changes), places)
+    assert again == before
+    Run(again).require_same_plan()
+
+
 @pytest.mark.parametrize("data", ["https://example.org/x", "rainbow"])
 def test_data_that_is_nothing(data):
     with pytest.raises(WrongInput, match="source: there is n"):
