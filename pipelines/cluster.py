@@ -28,6 +28,7 @@ _CPU = re.compile(r"\d+m|\d+(\.\d+)?")
 _MEMORY = re.compile(r"\d+(Ki|Mi|Gi|Ti|K|M|G|T)?")
 _UNITS = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 _LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 _OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 # What people look for here, and KFP's file has no place for.
 ELSEWHERE = {
@@ -207,6 +208,21 @@ def _mapping(name: str, value: Any) -> dict[str, str]:
     return dict(value)
 
 
+def _labels(name: str, value: Any) -> dict[str, str]:
+    """As above; Kubernetes takes fewer values of a label than of an annotation."""
+    found = _mapping(name, value)
+    for key, words in found.items():
+        _label_value(f"{name}.{key}", words)
+    return found
+
+
+def _label_value(name: str, value: str) -> None:
+    _require(
+        bool(_LABEL_VALUE.fullmatch(value)),
+        f"{name}: {shown(value)} is no value of a label; write at most 63 letters, digits, '-', '_' and '.', the first and the last a letter or a digit",
+    )
+
+
 def _names(name: str, value: Any) -> tuple[str, ...]:
     fits = isinstance(value, list) and all(isinstance(one, str) and _OBJECT.fullmatch(one) for one in value)
     _require(fits, f"{name}: {shown(value)} will not do; write the Secrets' names, as in [registry]")
@@ -238,6 +254,10 @@ def _toleration(name: str, value: Any) -> Toleration:
         f"{name}.effect: {shown(found.effect)} is none of {', '.join(EFFECTS)}",
     )
     _require(bool(found.key) or found.operator == "Exists", f"{name}: without a key its operator must be Exists")
+    _label_value(f"{name}.value", found.value)
+    _require(
+        not found.key or bool(_LABEL.fullmatch(found.key)), f"{name}.key: {shown(found.key)} is no name of a taint"
+    )
     _require(found.operator == "Equal" or not found.value, f"{name}.value: with Exists there is none")
     return found
 
@@ -251,9 +271,9 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "memory_limit": _quantity(_MEMORY, "memory, as in 16Gi"),
     "shared_memory": _quantity(_MEMORY, 'memory, as in 8Gi, or ""', empty=True),
     "cache": _quantity(_MEMORY, "a size, as in 32Gi"),
-    "node_selector": _mapping,
+    "node_selector": _labels,
     "tolerations": _tolerations,
-    "labels": _mapping,
+    "labels": _labels,
     "annotations": _mapping,
     "image_pull_secrets": _names,
 }

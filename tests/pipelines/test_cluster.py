@@ -220,6 +220,13 @@ def test_the_command_takes_a_name_or_a_path_and_refuses_others(tmp_path, capsys)
         ({"gpu": {"accelerator": "an A100"}}, "gpu.accelerator: 'an A100' is no name of a resource"),
         ({"gpu": {"node_selector": {"gpu": True}}}, 'gpu.node_selector.gpu: True is no text; put it in quotes'),
         ({"gpu": {"node_selector": ["a"]}}, "gpu.node_selector: ['a'] will not do"),
+        ({"gpu": {"labels": {"team": "a b"}}}, "gpu.labels.team: 'a b' is no value of a label; write at most 63 letters"),
+        ({"cpu": {"labels": {"team": "a" * 64}}}, "is no value of a label"),
+        ({"train": {"labels": {"team": "a-"}}}, "train.labels.team: 'a-' is no value of a label"),
+        ({"gpu": {"labels": {"team": "a\n"}}}, "is no value of a label"),
+        ({"gpu": {"node_selector": {"pool": "a/b"}}}, "gpu.node_selector.pool: 'a/b' is no value of a label"),
+        ({"gpu": {"tolerations": [{"key": "a", "value": "b c"}]}}, "gpu.tolerations[0].value: 'b c' is no value of a label"),
+        ({"gpu": {"tolerations": [{"key": "a b", "value": "c"}]}}, "gpu.tolerations[0].key: 'a b' is no name of a taint"),
         ({"gpu": {"tolerations": {"key": "a"}}}, "gpu.tolerations: "),
         ({"gpu": {"tolerations": [{"keys": "a"}]}}, "gpu.tolerations[0].keys: there is no such field"),
         ({"gpu": {"tolerations": [{"key": "a", "value": True}]}}, "gpu.tolerations[0].value: True is no text"),
@@ -237,6 +244,15 @@ def test_what_will_not_do_is_one_line(tmp_path, facts, words):
     assert str(refused.value).startswith("CLUSTER: ")
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_what_kubernetes_takes_for_a_value_is_taken(tmp_path):
+    """Of a label, nothing too; of an annotation, any words."""
+    labels, annotations = {"a": "", "b": "x" * 63, "c": "A.b_c-9"}, {"d": "any words, {and: signs}"}
+    cluster = load_cluster(
+        file_of(tmp_path, {"gpu": {"labels": labels, "node_selector": labels, "annotations": annotations}})
+    )
+    assert (cluster.gpu.labels, cluster.gpu.node_selector, cluster.gpu.annotations) == (labels, labels, annotations)
 
 
 def test_a_file_that_is_no_yaml_is_one_line(tmp_path):
