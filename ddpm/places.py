@@ -71,6 +71,8 @@ def require_place(name: str, text: str) -> None:
         ) from None
     if parts.scheme == "s3" and not parts.netloc:
         raise WrongInput(f"{name}: '{text}' names no bucket; write s3://BUCKET/PREFIX")
+    if parts.scheme in ("http", "https") and not parts.hostname:
+        raise WrongInput(f"{name}: it names no host; write {parts.scheme}://HOST:PORT")
     if parts.scheme.partition("+")[0] == "sqlite" and (
         parts.netloc or not parts.path.strip("/") or _in_memory(parts.path, parts.query)
     ):

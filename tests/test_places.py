@@ -106,6 +106,12 @@ def test_what_begins_as_a_url_and_is_none_becomes_no_file(place):
             require_place(name, right)
 
 
+@pytest.mark.parametrize("place", ["http://", "https:///x", "http://:5000"])
+def test_a_server_has_a_name(place):
+    with pytest.raises(WrongInput, match="tracking_uri: it names no host; write https?://HOST:PORT"):
+        require_place("tracking_uri", place)
+
+
 def test_what_may_be_a_reference_is_one():
     for name, text in (("source", "digits:/data/x"), ("DATA", "archive:/a.zip"), ("init_from", "models:/m@champion")):
         require_place(name, text)
