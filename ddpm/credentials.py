@@ -10,7 +10,9 @@ import re
 # A password begins at the colon after the user, and may hold anything, also @ and /: it ends at the last @ of the word.
 # Of a server's address, digits up to a slash are a port.
 _PASSWORD = re.compile(
-    r"(?P<begin>(?:(?i:https?)://[^\s:/?#@\[\]]*(?=:(?!\d{1,5}(?:[/?#\s]|$)))|(?!(?i:https?):)\b[A-Za-z][A-Za-z0-9+.-]*://[^\s:/?#@\[\]]*(?=:))):\S*@"
+    r"(?P<begin>(?:(?i:https?)://[^\s:/?#@\[\]]*(?=:(?!\d{1,5}(?:[/?#\s]|$)))|(?!(?i:https?):)\b[A-Za-z][A-Za-z0-9+.-]*://[^\s:/?#@\[\]]*(?=:)|"
+    # and what was meant for a URL, with one slash or none behind its scheme
+    r"\b(?:[A-Za-z][A-Za-z0-9+.-]*:/|(?i:postgres(?:ql)?|mysql|mariadb|mssql|oracle|https?|s3)(?:\+[a-z0-9]+)?:)(?!/)[^\s:/?#@\[\]]*(?=:(?!\d{1,5}(?:[/?#\s]|$))))):\S*@"
 )
 _TOKEN = re.compile(r"(?P<begin>(?i:https?)://)[^\s:/?#@]+@")  # http has no use for a user but to let somebody in
 _QUERY = re.compile(
@@ -30,7 +32,7 @@ def masked(text: str) -> str:
 def holds_password(url: str) -> bool:
     """Whether whoever reads this URL could let himself in by it."""
     whole = _whole(url)
-    return "://" in whole and masked(whole) != whole
+    return masked(whole) != whole and ("://" in whole or _PASSWORD.search(whole) is not None)
 
 
 def masked_url(url: str) -> str:

@@ -12,6 +12,8 @@ from ddpm.errors import Outage, WrongInput
 
 VARIABLE = "DDPM_PATIENCE"  # seconds for which an outage is waited out
 PATIENCE = 120.0
+# A database's server that answers FATAL has refused the connection for good, but for these reasons (PostgreSQL's).
+PASSING = ("starting up", "shutting down", "in recovery", "connection slots", "too many", "terminating connection")
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 T = TypeVar("T")
@@ -27,6 +29,11 @@ def patience() -> float:
     if not 0 <= seconds < math.inf:
         raise WrongInput(f"{VARIABLE}: {told!r} will not do; it must be a number of seconds from 0 up")
     return seconds
+
+
+def refused_for_good(words: str) -> bool:
+    """Whether a database's server has answered, by its driver's words, and will answer the same again."""
+    return "FATAL" in words and not any(reason in words for reason in PASSING)
 
 
 def wait_out(

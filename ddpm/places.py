@@ -17,6 +17,13 @@ VARIABLES = {"store": "DDPM_STORE", "tracking_uri": "MLFLOW_TRACKING_URI", "stud
 # Where people see the pages of Kubeflow Pipelines and of MLflow, so that each can link the other; tasks may reach them elsewhere.
 KFP_PAGES, MLFLOW_PAGES = "DDPM_KFP_URL", "DDPM_MLFLOW_URL"
 
+# What begins as a URL does, and has no // behind its scheme: a path of such a name would be made of it, password and all.
+HALF_A_URL = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*:(?=[/\\]|[^/]*@)|(?:postgresql|postgres|mysql|mariadb|mssql|oracle|sqlite)(?:\+[a-z0-9]+)?:|(?:s3|https?|file|models|runs):",
+    re.IGNORECASE,
+)
+REFERENCES = ("source", "DATA", "init_from")  # which may be `digits:/path` and `models:/NAME@ALIAS`, and so no places
+
 NAME_BYTES, PATH_BYTES = 255, 4000  # of one name of a path, and of the whole: what Linux takes, and some room
 
 
@@ -49,9 +56,12 @@ def require_place(name: str, text: str) -> None:
         raise WrongInput(f"{name}: it is empty (a variable that is not set?); name a place, or leave it out")
     try:
         if "://" not in text:
+            if name not in REFERENCES and (half := HALF_A_URL.match(text)):
+                raise WrongInput(
+                    f"what begins with {half[0]} and no // behind it is no URL, and no path; write SCHEME://… or, where a file is called so, ./{half[0]}…"
+                )
             local_path(text)
-            return
-        parts = urlsplit(text)
+        parts = urlsplit(text if "://" in text else "")
         _ = parts.port
     except WrongInput as problem:
         raise WrongInput(f"{name}: {problem}") from None
@@ -61,16 +71,29 @@ def require_place(name: str, text: str) -> None:
         ) from None
     if parts.scheme == "s3" and not parts.netloc:
         raise WrongInput(f"{name}: '{text}' names no bucket; write s3://BUCKET/PREFIX")
+    if parts.scheme in ("http", "https") and not parts.hostname:
+        raise WrongInput(f"{name}: it names no host; write {parts.scheme}://HOST:PORT")
+    if parts.scheme.partition("+")[0] == "sqlite" and (
+        parts.netloc or not parts.path.strip("/") or _in_memory(parts.path, parts.query)
+    ):
+        raise WrongInput(
+            f"{name}: it names no file of SQLite, and nothing would be kept; write sqlite:///absolute/path.db"
+        )
     require_no_password(name, text)
+
+
+def _in_memory(path: str, query: str) -> bool:
+    """Whether this is SQLite's way to say that a database is none of the disk's."""
+    return path.strip("/").removeprefix("file:") in ("", ":memory:") or "mode=memory" in query.lower()
 
 
 def require_output(name: str, text: str) -> None:
     """Raise WrongInput unless the text is a path of this machine, to be written to: no URI, and not empty."""
-    require_place(name, text)
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) and not holds_password(text):
         raise WrongInput(
             f"{name}: '{text}' is a URI, and what is written there is a file of this machine; write a path"
         )
+    require_place(name, text)
 
 
 def output_file(name: str, text: str) -> Path:
@@ -97,8 +120,10 @@ def cache_folder() -> Path:
 
     Where neither is told and the home cannot be written, as in a container whose root file system is read-only or whose
     user has none, it is a folder of the user's own among the temporary ones.
+    Raises WrongInput for a URI: what is there is read in place.
     """
     if told := os.environ.get("DDPM_CACHE"):
+        require_output("DDPM_CACHE", told)
         return Path(told)
     home = os.path.expanduser("~")
     if os.path.isabs(home):

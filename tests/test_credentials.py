@@ -31,6 +31,9 @@ HERE = {"run_name": "r", "source": "digits", "image_size": 8}
         (f"Http://ann:{SECRET}@h:5000/x", "Http://ann:…@h:5000/x", "Http://h:5000/x"),
         (f"mssql+pyodbc:///?odbc_connect=PWD%3D{SECRET}", "mssql+pyodbc:///?odbc_connect=…", "mssql+pyodbc:///"),
         (f"s3://AKIA:{SECRET}@bucket/x", "s3://AKIA:…@bucket/x", "s3://AKIA@bucket/x"),
+        (f"postgresql:/u:{SECRET}@h/d", "postgresql:/u:…@h/d", "postgresql:/u@h/d"),
+        (f"postgresql+psycopg:u:{SECRET}@h/d", "postgresql+psycopg:u:…@h/d", "postgresql+psycopg:u@h/d"),
+        (f"https:/ann:{SECRET}@h:80/d", "https:/ann:…@h:80/d", "https:/ann@h:80/d"),
         (f"https://h/x?X-Amz-Signature={SECRET}", "https://h/x?X-Amz-Signature=…", "https://h/x"),
         (f"https://h/x#access_token={SECRET}&id=7", "https://h/x#access_token=…&id=7", "https://h/x#id=7"),
     ],
@@ -66,7 +69,8 @@ def test_a_password_has_many_names(name, sign):
     "url",
     [
         "postgresql+psycopg://optuna@db:5432/optuna", "http://127.0.0.1:5000/api/models:/m@champion", "http://[::1]:5000/a@b",
-        "sqlite:////a/b@c:d.db", "s3://bucket/a:b@c", "file:///a:b@c", "/a/b:c@d", "models:/m@champion", "http://h:5000?x=a@b",
+        "sqlite:////a/b@c:d.db", "s3://bucket/a:b@c", "file:///a:b@c", "/a/b:c@d", "models:/m@champion", "http://h:5000?x=a@b", "http:/h:80/a@b",
+        "reg:5000/a:b@sha256", "C:/a/b:c@d",
     ],
 )  # fmt: skip
 def test_what_is_no_password_stays(url):

@@ -8,7 +8,7 @@ import pytest
 
 from ddpm.cli import main, parser
 from ddpm.errors import WrongInput
-from ddpm.places import VARIABLES, cache_folder, default_places, fill_places, output_file
+from ddpm.places import VARIABLES, cache_folder, default_places, fill_places, output_file, require_place
 from pipelines import local, pipeline
 
 
@@ -60,6 +60,65 @@ def test_the_cache_is_where_one_says_or_at_home_or_among_the_temporary_files(mon
     monkeypatch.setattr(os, "access", lambda place, mode: True)
     monkeypatch.setattr(os.path, "expanduser", lambda path: "")
     assert cache_folder() == temporary
+
+
+def test_the_cache_is_no_bucket(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DDPM_CACHE", "s3://b/c")
+    with pytest.raises(
+        WrongInput, match="DDPM_CACHE: 's3://b/c' is a URI, and what is written there is a file of this"
+    ):
+        cache_folder()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "sqlite://", "sqlite:///", "sqlite+pysqlite:///", "sqlite:///:memory:", "sqlite:///file::memory:?cache=shared",
+        "sqlite:///file:x?mode=memory&uri=true", "sqlite://m.db",
+    ],
+)  # fmt: skip
+def test_a_database_that_nothing_would_be_kept_in_is_no_place(place):
+    for name in ("tracking_uri", "study_storage"):
+        with pytest.raises(
+            WrongInput, match=f"{name}: it names no file of SQLite, .*; write sqlite:///absolute/path.db"
+        ):
+            require_place(name, place)
+        for right in ("sqlite:///m.db", "sqlite:////a/b:memory:/m.db"):
+            require_place(name, right)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "postgresql:/u:s3cret@h/d", "postgresql:u:s3cret@h/d", "postgresql+psycopg:h/d?password=s3cret", "u:s3cret@h/d",
+        "models:/x", "C:/x", "C:\\x", "s3:/b/x", "s3:b", "http:/h:5000", "file:/x", "sqlite:x.db",
+    ],
+)  # fmt: skip
+def test_what_begins_as_a_url_and_is_none_becomes_no_file(place):
+    for name in ("store", "tracking_uri", "study_storage"):
+        with pytest.raises(
+            WrongInput, match=f"{name}: what begins with {place.partition(':')[0]}".replace("+", ".")
+        ) as said:
+            require_place(name, place)
+        assert "s3cret" not in str(said.value)
+        for right in ("./C:/x", "a-10:30.zip", "x/C:/y"):
+            require_place(name, right)
+
+
+@pytest.mark.parametrize("place", ["http://", "https:///x", "http://:5000"])
+def test_a_server_has_a_name(place):
+    with pytest.raises(WrongInput, match="tracking_uri: it names no host; write https?://HOST:PORT"):
+        require_place("tracking_uri", place)
+
+
+def test_what_may_be_a_reference_is_one():
+    for name, text in (("source", "digits:/data/x"), ("DATA", "archive:/a.zip"), ("init_from", "models:/m@champion")):
+        require_place(name, text)
+    for name in ("source", "DATA", "init_from"):
+        with pytest.raises(WrongInput, match=f"{name}: it holds a password") as said:
+            require_place(name, "postgresql:/u:s3cret@h/d")
+        assert "s3cret" not in str(said.value)
 
 
 OUTPUTS = [("page", "--out"), ("sample", "--out"), ("export", "--out"), ("evaluate", "--html"), ("history", "--html")]

@@ -1,9 +1,10 @@
 """A version against the champion: what the gate is given to go by, read where it can be trusted, or measured again.
 
-A version's report is the one that it was registered with, by its digest in MLflow and in the promotion log. A candidate's
-is weighed where an evaluation put the very same one into the store, and otherwise the candidate is measured again: a
-figure that somebody wrote into a file takes nobody's place, whatever key and digest he gave it. Of a report that has
-neither, as those of earlier releases, nobody can tell, and the log says so.
+A version's report is the one that it was registered with, by its digest in MLflow and in the promotion log. A
+candidate's, and a champion's, is weighed where an evaluation put the very same one into the store, and otherwise the
+version is measured again: a figure that somebody wrote into a file takes nobody's place and keeps none, whatever key and
+digest he gave it. Of a report that has neither, as those of earlier releases, nobody can tell, and the log says so of a
+candidate.
 """
 
 from __future__ import annotations
@@ -78,19 +79,19 @@ _ANEW = "evaluate its checkpoint, delete that version in MLflow, and register th
 
 
 def weighed(
-    place: Workplace, candidate: Contender, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings
+    place: Workplace, one: Contender, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings
 ) -> Contender:
-    """The candidate with a report that an evaluation wrote into the store: its own, or a new one.
+    """The version with a report that an evaluation wrote into the store: its own, or a new one.
 
-    A report of an earlier release is left as it is, and the decision says so.
+    A report of an earlier release is left as it is, and the decision says so of a candidate.
     """
-    if candidate.measured_here or not is_findable(candidate.report):
-        return candidate
+    if one.measured_here or not is_findable(one.report):
+        return one
     place.progress.say(
-        f"the report of {candidate.name} version {candidate.version} is not in {place.store.root}, so nobody knows who wrote it: the version is measured again"
+        f"the report of {one.name} version {one.version} is not in {place.store.root}, so nobody knows who wrote it: the version is measured again"
     )
-    report = _measured(place, candidate, dataset_uri, settings, drawing)
-    return dataclasses.replace(candidate, report=report, measured_here=True)
+    report = _measured(place, one, dataset_uri, settings, drawing)
+    return dataclasses.replace(one, report=report, measured_here=True)
 
 
 def contest(
@@ -149,7 +150,8 @@ def _said_of(decision: Decision, lineage: Rule, previous: int | None) -> Decisio
 def _measured_alike(
     place: Workplace, champion: Contender, mine: Report, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings
 ) -> Report:  # fmt: skip
-    """The champion's report under the candidate's measurement: its own, or a new one."""
+    """The champion's report under the candidate's measurement: its own, if it was measured here, or a new one."""
+    champion = weighed(place, champion, dataset_uri, settings, drawing)
     try:
         require_same_measurement(measurement_of(mine), measurement_of(champion.report))
         return champion.report

@@ -1,8 +1,9 @@
 """The table of models that `ddpm rank` takes, as people's programs save it.
 
 Columns model, fid, kid and, if they are there, parameters and n (of how many pictures), by whatever case; others are
-not looked at. fid and kid may be called by their features, fid_768 and kid_768, and say n themselves, as our own tables
-do: fid_768 (n=128). Between cells there are commas, semicolons or tabs, whichever the first line has; before it a byte
+not looked at, fid_std and kid_std among them. fid and kid may be called by their features, fid_768 and kid_768, and say n themselves, as our own tables
+do: fid_768 (n=128). Between cells there are commas, semicolons or tabs, whichever the first line has, and of two the one by which
+the needed columns are found; before it a byte
 order mark may stand, as Excel writes one, and a line `sep=;`, as Excel reads one. Where cells are not parted by commas, a
 comma may be a number's decimal sign.
 """
@@ -25,10 +26,11 @@ from ddpm.search.ranking import Candidate
 # By what they may be called: with their features, and with the number of pictures.
 NEEDED = {
     "model": "model",
-    **{name: rf"{name}(?P<of>_\w+)?(?: ?\(n ?= ?(?P<n>[0-9][0-9,]*)\))?" for name in ("fid", "kid")},
+    **{name: rf"{name}(?P<of>_(?!(?:\w*_)?std\b)\w+)?(?: ?\(n ?= ?(?P<n>[0-9][0-9,]*)\))?" for name in ("fid", "kid")},
 }
 SEPARATOR = re.compile(r"sep=(?P<sign>[,;\t])\r?\n")  # Excel's own line, before all others
 SEPARATORS = (",", ";", "\t")
+OPTIONAL = ("parameters", "n")
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -49,7 +51,7 @@ def read_candidates(path: Path) -> Candidates:
     text = _text(path).lstrip("\r\n")
     if told := SEPARATOR.match(text):
         text = text[told.end() :].lstrip("\r\n")
-    separator = told["sign"] if told else max(SEPARATORS, key=text.partition("\n")[0].count)
+    separator = told["sign"] if told else _separator(re.split("[\r\n]", text, maxsplit=1)[0])
     try:
         names, *rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator)) or [[]]
     except csv.Error:
@@ -63,6 +65,8 @@ def read_candidates(path: Path) -> Candidates:
                 f"{path} has {'more than one' if fitting else 'no'} column {name}; its first line must name model, fid, kid and, if you like, parameters and n"
             )
         called[name] = fitting[0]
+    if twice := next((name for name in OPTIONAL if columns.count(name) > 1), None):
+        raise WrongInput(f"{path} has more than one column {twice}; leave one of them in it")
     of = called["fid"]["of"] or ""
     if of != (called["kid"]["of"] or ""):
         raise Refused(
@@ -94,6 +98,17 @@ def read_candidates(path: Path) -> Candidates:
         raise Refused(f"{path}: figures of {least} and of {most} pictures do not compare; measure all with the same n")
     n = next(iter(counts), 0)
     return Candidates(found, distance_name("fid", f"fid{of}", n), distance_name("kid", f"fid{of}", n))
+
+
+def _separator(line: str) -> str:
+    """The sign by which most of the needed columns are found in the first line; of several such, the one it has most of."""
+
+    def fits(sign: str) -> tuple[int, int]:
+        columns = [name.strip(' "').lower() for name in line.split(sign)]
+        needed = [any(re.fullmatch(pattern, column) for column in columns) for pattern in NEEDED.values()]
+        return sum(needed), line.count(sign)
+
+    return max(SEPARATORS, key=fits)
 
 
 def _text(path: Path) -> str:

@@ -19,12 +19,10 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ddpm.errors import WrongInput
-from ddpm.outages import wait_out
+from ddpm.outages import refused_for_good, wait_out
 
 CONNECT_SECONDS = 10
 RIGHT = "see that it runs and can be reached"
-# A server that answers FATAL has refused the connection for good, but for these reasons (PostgreSQL's).
-PASSING = ("starting up", "shutting down", "in recovery", "connection slots", "too many", "terminating connection")
 # What Optuna asks of a database, and may be asked twice: of the rest, `create_study` knows how to repeat it.
 REPEATABLE = (
     "get_study_id_from_name", "get_study_name_from_id", "get_study_directions", "get_study_user_attrs",
@@ -73,8 +71,7 @@ def outage(problem: Exception) -> str:
 def _outage_at_first(problem: Exception) -> str:
     """The same of the first connection, where the URL may be wrong as well."""
     words = outage(problem)
-    away = not any(sign in words for sign in ("FATAL", "unable to open database file"))
-    return words if away or any(reason in words for reason in PASSING) else ""
+    return "" if refused_for_good(words) or "unable to open database file" in words else words
 
 
 def _words(problem: BaseException) -> str:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from ddpm.credentials import masked_url
 from ddpm.errors import Outage, WrongInput
-from ddpm.outages import wait_out
+from ddpm.outages import refused_for_good, wait_out
 from ddpm.places import require_place
 from ddpm.progress import announce
 from ddpm.tracking import fit
@@ -49,12 +49,18 @@ def expect(tracking_uri: str) -> None:
     _answered.add(tracking_uri)
 
 
-def patiently(tracking_uri: str, act: Callable[[], T], seconds: float | None = None) -> T:
-    """What `act`, which asks MLflow, returns; while MLflow is away it is asked again. Raises Outage where it stays away."""
+def patiently(
+    tracking_uri: str, act: Callable[[], T], seconds: float | None = None, for_good: Callable[[Exception], str] = lambda _: ""
+) -> T:  # fmt: skip
+    """What `act`, which asks MLflow, returns; while MLflow is away it is asked again. Raises Outage where it stays away.
+
+    Args:
+        for_good: says why an exception is no outage, though it looks like one; else nothing.
+    """
     where = masked_url(tracking_uri)
 
     def matter(problem: Exception) -> str:
-        words = away(problem, tracking_uri)
+        words = "" if for_good(problem) else away(problem, tracking_uri)
         return f"MLflow at {where} does not answer ({words})" if words else ""
 
     right = "start it again, or mend the way to it"
@@ -76,6 +82,19 @@ def away(problem: BaseException, tracking_uri: str) -> str:
             return _short(text)
         if type(link).__module__.startswith("mlflow.") and any(words in text for words in (*AWAY, *AWAY_STATUS)):
             return _short(text)
+    return ""
+
+
+def _wrong_place(problem: BaseException) -> str:
+    """Why a place that does answer cannot be used, where that is told of a first connection; else nothing."""
+    for link in _chain(problem):
+        text = " ".join(str(link).split())
+        if refused_for_good(text):
+            return text[text.index("FATAL") :].partition(" (Background")[0][:160]
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            return "nobody here knows its certificate; REQUESTS_CA_BUNDLE names a file of those that are known"
+        if "WRONG_VERSION_NUMBER" in text or "record layer failure" in text:
+            return "it does not speak TLS; write http:// where https:// is"
     return ""
 
 
@@ -145,7 +164,7 @@ def open_client(tracking_uri: str) -> Client:
         return client
 
     try:
-        inner = patiently(tracking_uri, connect) if tracking_uri in _answered else connect()
+        inner = patiently(tracking_uri, connect, for_good=_wrong_place) if tracking_uri in _answered else connect()
     except (
         MlflowException,
         SQLAlchemyError,
@@ -154,9 +173,10 @@ def open_client(tracking_uri: str) -> Client:
         sqlite3.Error,
     ) as problem:  # ImportError: a driver not there
         where = f"tracking_uri: MLflow at {masked_url(tracking_uri)}"
-        if words := away(problem, tracking_uri):
+        refused = _wrong_place(problem)
+        if not refused and (words := away(problem, tracking_uri)):
             raise Outage(f"{where} does not answer ({words}); start it, or give another") from None
-        words = " ".join(str(problem).split())[:160]
+        words = refused or " ".join(str(problem).split())[:160]
         raise WrongInput(f"{where} cannot be used ({words}); mend it, or give another") from None
     expect(tracking_uri)
     return Client(inner, tracking_uri)

@@ -4,6 +4,8 @@ import io
 import os
 import re
 import struct
+import subprocess
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -189,6 +191,15 @@ def test_the_parts_of_a_data_set_are_no_classes(tmp_path, parts):
     assert len(names) == 3 * len(parts) and found.classes == ["cat", "dog"]
     assert all(of == name.split("/")[1] for name, of in names.items())
     assert re.match(r"the folders .* are taken for parts of one data set, not for classes", found.notes[-1])
+
+
+@pytest.mark.parametrize("more", ["1", "datasets", "images_", "data_set"])
+def test_a_long_name_is_read_as_quickly_as_it_is_long(more):
+    """In a program of its own, which is stopped: a pattern that tries every way to read it would take years."""
+    words = (
+        f"from ddpm.data.sources.layout import PART; exit(PART.fullmatch('train' + {more!r} * 100 + 'x') is not None)"
+    )
+    assert subprocess.run([sys.executable, "-c", words], timeout=60).returncode == 0
 
 
 def test_class_folders_beside_one_called_train_are_classes(tmp_path):

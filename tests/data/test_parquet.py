@@ -98,6 +98,7 @@ def test_of_several_class_columns_the_others_are_named(tmp_path):
         ({"cat": 0}, ["0", "1", "2", "3"], "names of label's classes are not used: they are {'cat': 0}, and no list"),
         ("cats.txt", ["0", "1", "2", "3"], "names of label's classes are not used: they are 'cats.txt'"),
         (None, ["0", "1", "2", "3"], "names of label's classes are not used: there are none"),
+        ([], ["0", "1", "2", "3"], "names of label's classes are not used: there are none"),
     ],
 )  # fmt: skip
 def test_odd_names_are_used_as_far_as_they_go_or_said_not_to_be(tmp_path, names, classes, words):

@@ -199,6 +199,31 @@ def test_a_report_that_no_evaluation_wrote_into_the_store_is_not_weighed(
     assert f"the report of m version 1 is not in {store.root}" in heard.lines[0]
 
 
+@pytest.mark.parametrize(("fid", "kid", "theirs", "champion"), [(0.0001, 0.0001, 2.0, 2), (1000.0, 20.0, 50.0, 1)])
+def test_a_champions_report_is_not_believed_either(
+    checkpoints, place, store, report_of, monkeypatch, fid, kid, theirs, champion
+):
+    """Neither one that nobody can beat nor one that everybody can: the champion scores 9 when it is measured."""
+    measured = report_of(checkpoints[0], fid=9.0, kid=0.9)
+    forged = {**measured, "fid": fid, "kid": kid, "key": "reports/" + "b" * 64}
+    forged["sha256"] = seal(forged)
+    register(place, "m", checkpoints[0], forged, None, {})
+    register(place, "m", checkpoints[1], report_of(checkpoints[1], fid=theirs, kid=theirs / 10), None, {})
+    keep_report(store, place, 2)
+    asked = []
+    monkeypatch.setattr("ddpm.registry.contest.open_dataset", lambda uri: uri)
+    monkeypatch.setattr(
+        "ddpm.registry.contest.evaluate", lambda model, *rest: asked.append(model.origin.reference) or measured
+    )
+    heard = Heard()
+    where = Workplace(heard, store.root, place)
+    for version in (1, 2):
+        found = promote(where, "m", version, "the-data-set", EvaluateSettings(), DrawSettings(), again=False)
+    assert (found["champion"], asked) == (champion, ["models:/m/1"] * 2)
+    assert "against 9 " in entries(store, "m")[-1]["why"]
+    assert heard.lines[1].startswith(f"the report of m version 1 is not in {store.root}")
+
+
 def test_of_a_report_of_an_earlier_release_the_log_says_that_nobody_can_tell(checkpoints, place, store, report_of):
     old = report_of(checkpoints[0], fid=2.0)
     del old["key"]

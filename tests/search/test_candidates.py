@@ -64,6 +64,8 @@ def test_however_it_was_saved(tmp_path, data):
         ("", "no column model"),
         ("model,fid\na,1\n", "no column kid"),
         ("model,fid,FID,kid\na,1,2,3\n", "more than one column fid"),
+        ("model,fid,kid,n,N\na,1,0.1,5,6\n", "more than one column n; leave one"),
+        ("model,fid,kid,parameters,parameters\na,1,0.1,5,6\n", "more than one column parameters; leave one"),
         ("model,fid,kid\na,12,5,0,01\n", "row of a has 5 cells and the first line 3"),
         ("model,fid,kid\na,12.5\n", "row of a has 2 cells"),
         ("model;fid;kid\na;1.234,5;0,1\n", "row of a: .*1.234.5"),
@@ -94,8 +96,17 @@ def test_figures_are_called_by_their_features_and_their_number_of_pictures(tmp_p
         assert (found.fid, found.kid) == (f"fid (n={shown})", f"kid (n={shown})")
     table(tmp_path, "model;fid_768 (n=128);kid_768 (n=128)\na;1;0,1\n")
     assert read_candidates(tmp_path / "table.csv").kid == "kid_768 (n=128)"
+    for sign in (";", "\t"):
+        table(tmp_path, sign.join(["model", "fid_768 (n=1,024)", "kid_768 (n=1,024)\na", "1", "0,1\n"]))
+        assert read_candidates(tmp_path / "table.csv").kid == "kid_768 (n=1024)", "as many commas as separators"
     table(tmp_path, PLAIN)
     assert read_candidates(tmp_path / "table.csv").fid == "fid", "nobody knows of how many"
+
+
+@pytest.mark.parametrize("of", ["", "_768"])
+def test_their_spread_is_another_column(tmp_path, of):
+    header = f"model,fid{of},fid{of}_std,kid{of},kid_std\n"
+    assert table(tmp_path, f"{header}a,12.5,0.3,0.01,0.002\n") == [Candidate("a", 12.5, 0.01)]
 
 
 @pytest.mark.parametrize(

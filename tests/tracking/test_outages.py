@@ -1,18 +1,21 @@
 """MLflow is away for a while, or does not take what it is told: a training goes on, and all else waits, and says so."""
 
+import http.server
 import math
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
+from requests.exceptions import SSLError
 from sqlalchemy.exc import OperationalError
 
 import mlflow
 from ddpm import outages
-from ddpm.errors import Outage
+from ddpm.errors import Outage, WrongInput
 from ddpm.tracking import Tracker, client, expect, open_client, patiently, tracked
 from ddpm.tracking.client import Client, away
 from ddpm.tracking.origin import has_gone, process_name
@@ -158,6 +161,47 @@ def test_a_place_that_never_answered_is_an_outage_at_once_and_one_that_did_is_wa
 def test_a_database_over_a_network_is_asked_once_at_the_start():
     with pytest.raises(Outage, match=r"does not answer \(connection refused\)"):
         open_client("postgresql+psycopg://u@127.0.0.1:9/mlflow")
+
+
+@pytest.mark.parametrize("wrong", ["tests@127.0.0.1:{port}/nothing", "nobody@127.0.0.1:{port}/postgres"])
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_server_that_knows_no_such_database_or_user_has_answered(postgres, wrong, answered, said):
+    url = f"postgresql+psycopg://{wrong.format(port=postgres.port)}"
+    if answered:
+        expect(url)
+    with pytest.raises(
+        WrongInput, match="tracking_uri: MLflow at .* cannot be used .FATAL: .* does not exist.; mend it"
+    ):
+        open_client(url)
+    assert said == []
+
+
+def test_a_server_without_tls_has_answered():
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    server.handle_error = lambda *_: None
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    try:
+        with pytest.raises(WrongInput, match="cannot be used .it does not speak TLS; write http:// where https:// is"):
+            open_client(f"https://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        (SSLError("(_ssl.c:1) [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"), "nobody here knows its certificate"),
+        (SSLError("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred"), ""),
+        (OperationalError("", {}, Exception('FATAL: password authentication failed for user "u"')), "FATAL: password authentication"),
+        (OperationalError("", {}, Exception("FATAL: the database system is starting up")), ""),
+    ],
+)  # fmt: skip
+def test_what_answers_for_good_and_what_may_pass_are_told_apart(problem, words):
+    wrapped = MlflowException("wrapped")
+    wrapped.__cause__ = problem
+    found = client._wrong_place(wrapped)
+    assert found.startswith(words) if words else found == ""
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def columns_of(file: Path, schema: Any) -> Columns:
 
 def _names(column: str, facts: dict[str, Any], notes: list[str]) -> dict[int, str] | None:
     """What a ClassLabel's numbers stand for: a list's places, or what a dictionary says. Notes what is odd about them."""
-    told = facts.get("names")
+    told = facts.get("names") or None  # an empty list names nobody either
     if isinstance(told, list):
         told = dict(enumerate(told))
     elif isinstance(told, dict) and all(re.fullmatch(r"[0-9]{1,9}", number) for number in told):
