@@ -22,7 +22,8 @@ HALF_A_URL = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*:(?=[/\\]|[^/]*@)|(?:postgresql|postgres|mysql|mariadb|mssql|oracle|sqlite)(?:\+[a-z0-9]+)?:|(?:s3|https?|file|models|runs):",
     re.IGNORECASE,
 )
-REFERENCES = ("source", "DATA", "init_from")  # which may be `digits:/path` and `models:/NAME@ALIAS`, and so no places
+# What is never a reference, as `models:/NAME@ALIAS` and `digits:/path` are: places that are written to.
+WRITTEN = (*VARIABLES, "out")
 
 NAME_BYTES, PATH_BYTES = 255, 4000  # of one name of a path, and of the whole: what Linux takes, and some room
 
@@ -56,7 +57,7 @@ def require_place(name: str, text: str) -> None:
         raise WrongInput(f"{name}: it is empty (a variable that is not set?); name a place, or leave it out")
     try:
         if "://" not in text:
-            if name not in REFERENCES and (half := HALF_A_URL.match(text)):
+            if name.replace("-", "_") in WRITTEN and (half := HALF_A_URL.match(text)):
                 raise WrongInput(
                     f"what begins with {half[0]} and no // behind it is no URL, and no path; write SCHEME://… or, where a file is called so, ./{half[0]}…"
                 )

@@ -113,7 +113,7 @@ def test_a_server_has_a_name(place):
 
 
 def test_what_may_be_a_reference_is_one():
-    for name, text in (("source", "digits:/data/x"), ("DATA", "archive:/a.zip"), ("init_from", "models:/m@champion")):
+    for name, text in (("source", "digits:/data/x"), ("DATA", "archive:/a.zip"), ("model", "models:/m@champion")):
         require_place(name, text)
     for name in ("source", "DATA", "init_from"):
         with pytest.raises(WrongInput, match=f"{name}: it holds a password") as said:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from ddpm.errors import WrongInput
 from ddpm.store.base import Archived, Missing
-from ddpm.store.problems import code_of, kind_of, said
+from ddpm.store.problems import THE_ENDPOINT, NoS3, code_of, kind_of, said
 from ddpm.store.transfer import Wire, endpoint_of, open_client, retried
 
 T = TypeVar("T")
@@ -64,6 +64,10 @@ class Bucket:
             if code_of(problem) in TAKEN:
                 raise
             raise kind_of(problem)(f"{what}: {said(problem)}") from None
+        except NoS3 as problem:
+            raise WrongInput(f"{what}: {problem}") from None
+        except RecursionError:  # botocore asks for the bucket's region, is redirected, asks for its region …
+            raise WrongInput(f"{what}: it sends every request elsewhere (a redirection); {THE_ENDPOINT}") from None
         except BotoCoreError as problem:
             raise kind_of(problem)(f"{what}: {said(problem)}") from None
 

@@ -41,6 +41,23 @@ class TryAgain(Exception):
         self.kind = kind
 
 
+class NoS3(Exception):
+    """An answer that S3 does not give: that of another server at the endpoint's address. The text says what is wrong."""
+
+
+def require_s3_answer(parsed: dict[str, Any], model: Any, **_: Any) -> None:
+    """Raise NoS3 for an answer in which nothing stands that S3 always says, as in a web page's. Botocore calls this."""
+    if parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 300:
+        return
+    says = parsed.keys() - {"ResponseMetadata"} if model.name == "ListObjectsV2" else parsed.get("ETag")
+    if not says:
+        raise NoS3(f"what answers is no S3 server, or a page before one; {THE_ENDPOINT}")
+
+
+ANSWERS = ("ListObjectsV2", "HeadObject", "GetObject", "PutObject")  # that `require_s3_answer` looks at
+THE_ENDPOINT = "set AWS_ENDPOINT_URL to the server's own address (http://HOST:PORT)"
+
+
 def code_of(problem: Any) -> str:
     """A ClientError's code; for an answer without a body, as to HEAD, the one that its status stands for."""
     code = str(problem.response.get("Error", {}).get("Code", ""))

@@ -18,7 +18,7 @@ from ddpm.errors import Outage, WrongInput
 from ddpm.outages import VARIABLE, patience
 from ddpm.progress import announce
 from ddpm.store.account import adopt
-from ddpm.store.problems import TryAgain, may_mend
+from ddpm.store.problems import ANSWERS, TryAgain, may_mend, require_s3_answer
 
 PARTS_AT_ONCE = 4
 MOST_PARTS = 10_000  # S3's limit for one object
@@ -117,6 +117,8 @@ def _client(wire: Wire, surroundings: tuple[tuple[str, str], ...], process: int)
                 response_checksum_validation="when_required",
             ),
         )
+        for operation in ANSWERS:
+            client.meta.events.register(f"after-call.s3.{operation}", require_s3_answer)
         endpoint_of(client)  # raises ValueError for a port that is none, with half a password in its words
         return client
     except (BotoCoreError, ValueError) as problem:

@@ -259,6 +259,29 @@ def test_what_no_second_try_would_mend_is_one_line_at_once(faulty, status, code,
         assert len(proxy.requests) - before == 1, "no second try"
 
 
+@pytest.mark.parametrize("work", ["now", "exists", "read", "write", "create", "entries"])
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Answer(200, [], b"<html>log in</html>"), "what answers is no S3 server, or a page before one"),
+        (Answer(301, [("Location", "https://127.0.0.1:1/b")], b""), "it sends every request elsewhere"),
+    ],
+    ids=["page", "redirection"],
+)
+def test_another_server_at_the_endpoints_address_is_one_line(faulty, work, answer, words):
+    store, proxy = faulty
+    proxy.faults[:] = [Fault(answer=answer) for _ in range(2000)]
+    works = {
+        "now": store.now, "exists": lambda: store.exists("x"), "read": lambda: store.read("x"),
+        "write": lambda: store.write("x", b"x"), "create": lambda: store.create("x", b"x"),
+        "entries": lambda: list(store.entries("")),
+    }  # fmt: skip
+    with pytest.raises(
+        WrongInput, match=f"cannot .* at http://.*: {words}.*; set AWS_ENDPOINT_URL to the server's own"
+    ):
+        works[work]()
+
+
 def test_wrong_keys_and_missing_buckets_are_told_apart_by_a_real_server(rclone, bucket, monkeypatch):
     store = bucket(rclone)
     with pytest.raises(WrongInput, match="NoSuchBucket: there is no such bucket"):
