@@ -35,9 +35,10 @@ def search(run: Run, dataset_uri: str, worker: int, progress: Progress, world: W
 
     Raises WrongInput where another living process is this worker. In a world of several processes rank 0 alone calls this; the others `follow`.
     """
-    world, plan, data = world or World(pick_device()), run.plan, open_dataset(dataset_uri)
+    world, plan = world or World(pick_device()), run.plan
     own = Within(progress, f"worker {worker}")
     with Lease(run.folder, f"worker-{worker}", f"worker {worker} of run {run.name}", progress.say) as lease:
+        data = open_dataset(dataset_uri)
         require_losses(plan.search, data)
         reference = open_reference(plan.evaluate, data, run.store, str(world.device), own)
         reference.prepare()  # here: the first trials' seconds are to be their own

@@ -88,9 +88,9 @@ def test_a_strip_is_drawn_as_pictures_are(monkeypatch):
     asked = []
     init = Denoiser.__init__
 
-    def noted(self, net, diffusion, autocast=False, labels=None, guidance=1.0):
+    def noted(self, net, diffusion, autocast=False, labels=None, guidance=1.0, guide=None):
         asked.append((autocast, labels.tolist(), guidance))
-        init(self, net, diffusion, autocast, labels, guidance)
+        init(self, net, diffusion, autocast, labels, guidance, guide)
 
     monkeypatch.setattr(Denoiser, "__init__", noted)
     monkeypatch.setattr("ddpm.model.model.AUTOCAST", {"cpu"})

@@ -18,7 +18,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "A
 STEPS = {  # its outputs last, in the order of the component's arguments
     "ingest": ("plan", "dataset"),
     "search": ("plan", "dataset", "worker", "trials"),
-    "train": ("plan", "dataset", "trials", "checkpoint"),
+    "train": ("plan", "dataset", "trials", "checkpoint", "study"),
     "evaluate": ("plan", "dataset", "checkpoint", "report", "page"),
     "register": ("plan", "dataset", "checkpoint", "report", "version"),
     "promote": ("plan", "dataset", "version", "decision"),

@@ -192,7 +192,8 @@ def test_the_page_can_be_made_anew(finished, tmp_path):
     var, _ = finished
     made = main(["page", "--store", str(var / "store"), "--out", str(tmp_path / "page"), "--json"])
     assert made == 0
-    assert sorted(path.name for path in (tmp_path / "page").iterdir()) == ["index.html", "report.html", "samples.png"]
+    made = sorted(path.name for path in (tmp_path / "page").iterdir())
+    assert made == ["index.html", "report.html", "samples.png", "study.html"]
     assert "Run one" in (tmp_path / "page" / "index.html").read_text()
 
 
