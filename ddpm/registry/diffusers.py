@@ -38,7 +38,7 @@ def diffusers_files(model: Model) -> dict[str, bytes]:
         )
     if model.guide is not None:
         raise WrongInput(
-            "guide: diffusers' DDPMPipeline has one network, and knows no guide; export the model without it, or choose --format safetensors"
+            "guide: diffusers' DDPMPipeline has one network, and knows no guide; export its checkpoint, which has none, or choose --format safetensors"
         )
     if settings.classes:
         raise WrongInput(
