@@ -15,6 +15,17 @@ import pytest
 PROGRAMS = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 
 
+def pytest_collection_modifyitems(config, items):
+    """Tests of a GPU are left out where there is none: no test of the others goes by it."""
+    of_a_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if of_a_gpu:
+        import torch
+
+        if not torch.cuda.is_available():
+            config.hook.pytest_deselected(items=of_a_gpu)
+            items[:] = [item for item in items if item not in of_a_gpu]
+
+
 @pytest.fixture(autouse=True)
 def of_one_process():
     """What a process is told once and then believes does not go from one test to the next: which places have answered,

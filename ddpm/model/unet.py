@@ -7,6 +7,7 @@ resolutions, and skip connections from the way down to the way up.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,15 +37,55 @@ def _zeroed(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
+class _Dense(torch.autograd.Function):
+    """x itself, whose gradient is laid out with channels last, and nothing between its numbers."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.contiguous(memory_format=torch.channels_last)
+
+
+def _joined(x: Tensor, skip: Tensor) -> Tensor:
+    """[b,c,h,w] and [b,d,h,w] to [b,c+d,h,w]. Compiled, each takes its gradient out of the whole's once, for all that use it."""
+    if torch.compiler.is_compiling():
+        x, skip = _Dense.apply(x), _Dense.apply(skip)
+    return torch.cat([x, skip], dim=1)
+
+
+class GroupNorm(nn.GroupNorm):
+    """PyTorch's. Compiled, it is told as single operations, which leave a picture's numbers in the order they have.
+
+    Compiled as one, it has them in the order channels first, and each convolution after it, and each gradient before it,
+    copies them back into the order that a GPU's convolutions want.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.in_parts(x) if torch.compiler.is_compiling() else super().forward(x)
+
+    def in_parts(self, x: Tensor) -> Tensor:
+        """The same of x [b,c,h,w], by each channel's mean and variance. In float32 at least, as autocast would have it."""
+        x = x if x.dtype == torch.float64 else x.float()
+        var, mean = (part.unflatten(1, (self.num_groups, -1)) for part in torch.var_mean(x, dim=(2, 3), correction=0))
+        of_group = mean.mean(2, keepdim=True)
+        variance = var.mean(2, keepdim=True) + (mean - of_group).square().mean(2, keepdim=True)
+        shift = of_group.expand_as(mean).flatten(1)[:, :, None, None]
+        scale = (variance + self.eps).rsqrt().expand_as(mean).flatten(1)[:, :, None, None]
+        return (x - shift) * (scale * self.weight[:, None, None]) + self.bias[:, None, None]
+
+
 class ResidualBlock(nn.Module):
     """[b, inputs, h, w] and the embedding [b, e] to [b, outputs, h, w]."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int, groups: int, dropout: float) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, inputs)
+        self.norm1 = GroupNorm(groups, inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.embedding = nn.Linear(embedding, outputs)
-        self.norm2 = nn.GroupNorm(groups, outputs)
+        self.norm2 = GroupNorm(groups, outputs)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = _zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
@@ -61,13 +102,13 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels)
+        self.norm = GroupNorm(groups, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = _zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
-        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, c, h * w).transpose(2, 3).unbind(1)  # each [b, hw, c]
+        q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unflatten(2, (3, c)).unbind(2)  # each [b, hw, c]
         a = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
         return x + self.out(a.transpose(1, 2).reshape(b, c, h, w))
 
@@ -91,6 +132,13 @@ class Downsample(nn.Conv2d):
         super().__init__(channels, channels, 3, stride=2, padding=1)
 
 
+def _doubled(x: Tensor) -> Tensor:
+    """Each pixel of [b,c,h,w] four times. `interpolate`, compiled, has a gradient that is gathered channels first."""
+    b, c, h, w = x.shape
+    pixels = x.permute(0, 2, 3, 1)[:, :, None, :, None].expand(b, h, 2, w, 2, c)
+    return pixels.reshape(b, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
+
+
 class Upsample(nn.Module):
     """Doubles the resolution: nearest neighbour, then a convolution."""
 
@@ -99,7 +147,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return self.conv(_doubled(x) if torch.compiler.is_compiling() else F.interpolate(x, scale_factor=2.0))
 
 
 class UNet(nn.Module):
@@ -152,7 +200,7 @@ class UNet(nn.Module):
                 size *= 2
 
         self.tail = nn.Sequential(
-            nn.GroupNorm(groups, channels), nn.SiLU(), _zeroed(nn.Conv2d(channels, CHANNELS, 3, padding=1))
+            GroupNorm(groups, channels), nn.SiLU(), _zeroed(nn.Conv2d(channels, CHANNELS, 3, padding=1))
         )
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
@@ -171,7 +219,7 @@ class UNet(nn.Module):
         for layer in self.middle:
             x = layer(x, embedding)
         for layer in self.up:
-            x = layer(torch.cat([x, skips.pop()], dim=1), embedding) if isinstance(layer, Stage) else layer(x)
+            x = layer(_joined(x, skips.pop()), embedding) if isinstance(layer, Stage) else layer(x)
         return self.tail(x)
 
 

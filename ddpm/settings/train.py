@@ -57,7 +57,9 @@ class TrainSettings(Typed):
         high=MOST,
         zero="the whole batch",
     )
-    compile: str = setting("auto", "torch.compile; auto: on a GPU", choices=AUTO, spelt=AUTO_WAS)
+    compile: str = setting(
+        "auto", "torch.compile, and on a GPU a CUDA graph; auto: on a GPU", choices=AUTO, spelt=AUTO_WAS
+    )
     resident: str = setting(
         "auto",
         "pictures kept on the device, else fetched ahead from disk; auto: where they fit",

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ddpm.data.dataset import Split
 from ddpm.model.diffusion import to_unit
-from ddpm.randomness import generator
+from ddpm.randomness import generator, key
 from ddpm.training.augmentation import augment, draw_labels
+from ddpm.training.feed import Batch as Fetched
 from ddpm.training.feed import Feed
 from ddpm.training.recipe import Recipe
 
@@ -49,6 +50,7 @@ class Batches:
         self.recipe = recipe
         self.feed = Feed(split, self.rows, recipe.device, recipe.settings.resident)
         self._orders: dict[int, Tensor] = {}  # shuffled, by epoch
+        self.random = torch.Generator(recipe.device)  # of all that `draw` draws
 
     def rows(self, step: int) -> Tensor:
         """The rows of this process's share of a step's batch, from an order that is shuffled anew for every epoch."""
@@ -61,12 +63,17 @@ class Batches:
         start = position * schedule.batch + recipe.world.rank * recipe.share
         return self._orders[epoch][start : start + recipe.share]
 
-    def draw(self, step: int) -> Batch:
+    def fetch(self, step: int) -> Fetched:
+        """A step's pictures, uint8 [b,3,h,w], and labels, int64 [b]. What `draw` draws is that step's from now on."""
+        self.random.manual_seed(key(self.recipe.settings.train_seed, "step", step))
+        return self.feed.batch(step)
+
+    def draw(self, images: Tensor, classes: Tensor) -> Batch:
+        """What a step trains on, of the pictures and labels that were fetched for it. All of it is the device's work."""
         recipe, model, settings = self.recipe, self.recipe.model, self.recipe.settings
         device, dtype, n, rank = recipe.device, recipe.dtype, recipe.schedule.batch, recipe.world.rank
-        draw = generator(device, settings.train_seed, "step", step)
+        draw = self.random
         mine = slice(rank * recipe.share, (rank + 1) * recipe.share)
-        images, classes = self.feed.batch(step)
         x0 = to_unit(images).to(dtype)
         mirrored = torch.rand(n, 1, 1, 1, device=device, generator=draw) < 0.5
         sigma = recipe.diffusion.draw_levels(n, draw)[mine]

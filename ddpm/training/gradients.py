@@ -23,32 +23,40 @@ class Gradients:
     def __init__(self, net: nn.Module, recipe: Recipe, notify: Callable[[str], None]) -> None:
         asked = recipe.settings.compile
         compiled = asked == "always" or (asked == "auto" and recipe.device.type == "cuda")
+        self.compiled = compiled
         self.net: nn.Module = torch.compile(net) if compiled else net  # type: ignore[assignment]
         self.recipe, self.notify = recipe, notify
         self.micro = min(recipe.settings.micro_batch or recipe.share, recipe.share)
 
-    def take(self, batch: Batch, step: int) -> Tensor:
+    def seed(self, step: int) -> None:
+        """What `take` draws is that step's from now on: dropout's masks come from the global stream."""
+        self.step = step
+        if self.recipe.model.dropout:
+            torch.manual_seed(key(self.recipe.settings.train_seed, "dropout", step, self.recipe.world.rank))
+
+    def take(self, batch: Batch) -> Tensor:
         """Take the gradient of this process's share of a batch; returns its mean loss, still on the device.
 
         Where memory runs out the parts are halved, from now on, and the gradient is taken anew. Raises Refused where one
         picture is too much; of several processes one alone knows that, so that it is WrongInput there: no search may go on
         as if all did.
         """
-        recipe, world = self.recipe, self.recipe.world
+        world = self.recipe.world
         while True:
             self.net.zero_grad(set_to_none=True)
-            if recipe.model.dropout:  # its masks come from the global stream
-                torch.manual_seed(key(recipe.settings.train_seed, "dropout", step, world.rank))
             try:
                 # Each part in a call of its own: what it holds of the graph ends with it, also where it fails.
                 starts = range(0, len(batch), self.micro)
                 return torch.stack([self._add(batch.part(slice(start, start + self.micro))) for start in starts]).sum()
             except torch.OutOfMemoryError:
+                if self.recipe.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+                    raise  # it is the recording that there is no room for
                 if self.micro == 1:
                     raise (Refused if world.size == 1 else WrongInput)(
                         f"memory ran out with {self.micro} pictures at a time; give a smaller micro_batch, or a smaller network"
                     ) from None
             self.micro = math.ceil(self.micro / 2)
+            self.seed(self.step)
             self.notify(f"memory ran out: {self.micro} pictures at a time from now on, in batches as large as before")
 
     def _add(self, part: Batch) -> Tensor:

@@ -61,8 +61,9 @@ class SpikeGuard:
         skip = (~norm.isfinite() | outlying).float() * (1.0 if self.factor else 0.0)
         # A mask rather than an index: indexing by a tensor would wait for the device.
         slot = torch.arange(WINDOW, device=self.norms.device) == accepted % WINDOW
-        self.norms = torch.where(slot & (skip == 0), norm, self.norms)
-        self.counts = torch.stack([accepted + 1 - skip, skipped + skip, (in_a_row + 1) * skip])
+        # Into the same memory: a recorded step finds them where they were.
+        self.norms.copy_(torch.where(slot & (skip == 0), norm, self.norms))
+        self.counts.copy_(torch.stack([accepted + 1 - skip, skipped + skip, (in_a_row + 1) * skip]))
         return skip
 
     def troubled(self, loss: float, share: float = 1.0) -> bool:

@@ -39,7 +39,16 @@ class Learner:
         self.averages = {
             half_life: copy.deepcopy(self.net).requires_grad_(False).eval() for half_life in settings.half_lives
         }
-        self.optimizer = torch.optim.Adam(self.weights, lr=settings.lr, betas=(0.9, settings.adam_beta2), fused=True)
+        on_gpu = device.type == "cuda"
+        self.optimizer = torch.optim.Adam(
+            self.weights, lr=settings.lr, betas=(0.9, settings.adam_beta2), fused=True, capturable=on_gpu
+        )
+        self.lr: float | Tensor = settings.lr
+        self.decays: Sequence[float | Tensor] = [0.0 for _ in self.averages]
+        self.numbers: Sequence[Tensor] = []  # both, where a recorded step finds them
+        if on_gpu:
+            self.numbers = torch.zeros(1 + len(self.averages), device=device).unbind()
+            self.lr, *self.decays = self.numbers
         for weight in self.weights:  # as Adam would at its first step: the guard must have a state to turn back to
             zeros = {slot: torch.zeros_like(weight, memory_format=torch.preserve_format) for slot in MOMENTS}
             self.optimizer.state[weight] = {"step": torch.zeros((), device=device), **zeros}
@@ -54,11 +63,18 @@ class Learner:
     def parameters(self) -> int:
         return sum(weight.numel() for weight in self.weights)
 
-    def update(self, lr: float, images_seen: int) -> tuple[Tensor, Tensor]:
+    def pace(self, lr: float, images_seen: int) -> None:
+        """The rate of the next update, and how much of them its averages keep. `images_seen` includes that step's."""
+        decays = [ema_decay(self.recipe.schedule.batch, images_seen, half_life) for half_life in self.averages]
+        if not self.numbers:
+            self.lr, self.decays = lr, decays
+        for there, number in zip(self.numbers, (lr, *decays), strict=False):
+            there.fill_(number)
+
+    def update(self) -> tuple[Tensor, Tensor]:
         """Change the weights by their gradients, and the averages with them, unless the guard says no.
 
-        `images_seen` includes those of this step. Returns the gradient's norm, and 1.0 where the step was skipped, else 0.0:
-        scalars, still on the device.
+        Returns the gradient's norm, and 1.0 where the step was skipped, else 0.0: scalars, still on the device.
         """
         recipe = self.recipe
         gradients = [weight.grad for weight in self.weights if weight.grad is not None]
@@ -70,10 +86,9 @@ class Learner:
         if recipe.settings.clip_norm:
             nn.utils.clip_grads_with_norm_(self.weights, recipe.settings.clip_norm, norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = self.lr
         self.optimizer.step()
-        for half_life, net in self.averages.items():
-            decay = ema_decay(recipe.schedule.batch, images_seen, half_life)
+        for decay, net in zip(self.decays, self.averages.values(), strict=True):
             update_ema(list(net.parameters()), self.weights, decay)
         return norm, skip
 

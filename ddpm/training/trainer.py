@@ -37,6 +37,7 @@ from ddpm.training.ledger import Ledger, Trained, ancestors_of, require_fits
 from ddpm.training.lineage import in_words, kept_folders
 from ddpm.training.observer import Observer
 from ddpm.training.recipe import Recipe
+from ddpm.training.recorded import Recorded
 from ddpm.training.schedule import Schedule
 from ddpm.training.world import World
 
@@ -74,6 +75,8 @@ class Trainer:
         self.learner = Learner(self.recipe, data.image_size)
         self.batches = Batches(data.train, self.recipe)
         self.gradients = Gradients(self.learner.net, self.recipe, self.notices.append)
+        recorded = self.gradients.compiled and world.device.type == "cuda" and world.size == 1
+        self.work = Recorded(self._work, self.batches.random, self.notices.append) if recorded else self._work
         self.steps_done = 0
         self.best = Best(math.inf, 0)
         self.last_loss = math.nan
@@ -204,12 +207,18 @@ class Trainer:
         Where the schedule has a check after it, `check` must follow.
         """
         self.learner.net.train()
-        loss = self.gradients.take(self.batches.draw(self.steps_done), self.steps_done)
-        norm, skipped = self.learner.update(self.lr, self.schedule.images_seen(self.steps_done + 1))
+        self.gradients.seed(self.steps_done)
+        self.learner.pace(self.lr, self.schedule.images_seen(self.steps_done + 1))
+        loss, norm = self.work(*self.batches.fetch(self.steps_done))
         self.steps_done += 1
-        loss = torch.where(skipped > 0, torch.nan, loss)
         self.untold.append(loss)
         return loss, norm
+
+    def _work(self, images: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """All of a step that is the device's: it never waits for it, and depends on the step by what is in its memory."""
+        loss = self.gradients.take(self.batches.draw(images, classes))
+        norm, skipped = self.learner.update()
+        return torch.where(skipped > 0, torch.nan, loss), norm
 
     @property
     def images_seen(self) -> int:

@@ -28,3 +28,11 @@ def test_is_the_recursion():
         update_ema(average, [weights], 0.9)
         expected = 0.9 * expected + 0.1 * weights
     torch.testing.assert_close(average[0], expected)
+
+
+def test_a_decay_on_the_device_is_the_same_decay():
+    whole, there = ([torch.linspace(-1, 1, 9), torch.ones(2, 2)] for _ in range(2))
+    weights = [torch.linspace(3, 5, 9), torch.zeros(2, 2)]
+    update_ema(whole, weights, 0.9)
+    update_ema(there, weights, torch.tensor(0.9))
+    torch.testing.assert_close(there, whole)

@@ -1,0 +1,65 @@
+"""How numbers lie in memory in a compiled network: a GPU's convolutions want channels last, and copy what is not."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch._dynamo.backends.common import aot_autograd
+from torch._inductor.decomposition import select_decomp_table
+
+from ddpm.model.unet import GroupNorm, UNet, _doubled
+from ddpm.settings import ModelSettings
+
+CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+
+
+def test_no_convolution_is_given_what_it_must_copy():
+    """But the pictures themselves, which have three channels."""
+    copied, seen = [], []
+
+    def look(graph, _):
+        for node in graph.graph.nodes:
+            if node.op == "call_function" and node.target in CONVOLUTIONS:
+                seen.append(node)
+                given = [one.meta["val"] for one in node.args[:3] if isinstance(one, torch.fx.Node)]
+                copied.extend(
+                    tuple(one.shape)
+                    for one in given
+                    if one.dim() == 4 and not one.is_contiguous(memory_format=torch.channels_last)
+                )
+        return graph
+
+    backend = aot_autograd(fw_compiler=look, bw_compiler=look, decompositions=select_decomp_table())
+    settings = ModelSettings(channel_mults="1-2", base_channels=8, blocks=1, attention_resolution=4, dropout=0.1)
+    net = torch.compile(UNet(settings, 8).to(memory_format=torch.channels_last), backend=backend)
+    with torch.autocast("cpu", torch.bfloat16):
+        net(torch.randn(2, 3, 8, 8), torch.rand(2)).square().mean().backward()
+    assert len(seen) > 40
+    assert set(copied) == {(2, 3, 8, 8)}
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_group_norm_in_parts_is_group_norm(kind):
+    norm = GroupNorm(4, 16).to(kind)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    x = (torch.randn(3, 16, 8, 8, dtype=kind) * 3 + 5).requires_grad_()
+    away = torch.randn(3, 16, 8, 8, dtype=kind)
+    for whole, parts in zip(*(_with_gradients(way, x, norm, away) for way in (norm, norm.in_parts)), strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4 if kind == torch.float32 else 1e-10)
+
+
+def _with_gradients(way, x, norm, away):
+    found = way(x)
+    return [found, *torch.autograd.grad(found, (x, norm.weight, norm.bias), away)]
+
+
+def test_group_norm_in_parts_is_in_float32():
+    norm, x = GroupNorm(4, 16), torch.randn(3, 16, 8, 8)
+    found = norm.in_parts(x.bfloat16())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, norm(x.bfloat16().float()))
+
+
+def test_doubled_is_the_nearest_neighbour():
+    x = torch.randn(2, 4, 3, 5)
+    assert torch.equal(_doubled(x), F.interpolate(x, scale_factor=2.0))
