@@ -27,11 +27,10 @@ from ddpm.pictures import grid, png
 from ddpm.serving.batching import Job
 from ddpm.serving.limits import Door
 from ddpm.serving.problems import REFUSALS, Problem, handle_problems
-from ddpm.serving.server import Drawn, Server, first, is_known, tag_of
+from ddpm.serving.server import Drawn, Server, Share, first, in_common, is_known, tag_of, told
 from ddpm.serving.v2 import v2_routes
-from ddpm.serving.versions import Served, describe
+from ddpm.serving.versions import describe
 from ddpm.serving.wishes import MOST_SEED, Alias, Asked, Frames, Pictures, Single, Wish, order
-from ddpm.settings import DrawSettings
 
 FILES = Path(__file__).parent / "page"
 PAGE = {
@@ -71,9 +70,9 @@ def create_app(server: Server) -> FastAPI:
         )  # fmt: skip
     versions = server.versions
 
-    def who(how: Asked, seed: int) -> tuple[str, Served, DrawSettings]:
-        [(alias, (served, _))] = versions.of(how.alias, [seed]).items()
-        return alias, served, server.drawn_by(how, alias, served)
+    def who(how: Asked, seed: int) -> Share:
+        [by] = server.shares(how, how.alias, [seed])
+        return by
 
     @app.post(
         "/v1/images",
@@ -85,32 +84,29 @@ def create_app(server: Server) -> FastAPI:
         """Pictures by seeds: one as PNG, several in a grid, or as JSON."""
         asked = order(wish, server.settings)
         drawn = await server.pictures(request, wish, alias, asked.seeds)
-        one = drawn[0]  # with a canary two versions share the seeds; it stands for all where there is room for one
-        each = [tag_of(by.served, by.drawing, seed, wish.label) for by, seed in zip(drawn, asked.seeds, strict=True)]
-        tag = tag_of(one.served, one.drawing, asked.form, each)
+        shares = [one.by for one in drawn]
+        each = [tag_of(by.served, by.drawing, seed, wish.label) for by, seed in zip(shares, asked.seeds, strict=True)]
+        tag = tag_of(shares[0].served, shares[0].drawing, asked.form, each)
         if asked.form == "png":
-            return server.answer(one.alias, one.served, png(_rows(one.picture)), "image/png", tag)
+            return server.answer(shares, png(_rows(drawn[0].picture)), "image/png", tag)
         if asked.form == "grid":
-            whole = png(grid(torch.stack([by.picture for by in drawn])))
-            return server.answer(one.alias, one.served, whole, "image/png", tag)
-        body = {
-            "version": one.served.reference, "alias": one.alias, "sampler": one.drawing.sampler,
-            "steps": one.drawing.sampling_steps, "guidance": one.drawing.guidance,
-            "images": [_as_json(by, seed, wish.label) for by, seed in zip(drawn, asked.seeds, strict=True)],
-        }  # fmt: skip
-        return JSONResponse(body, headers=server.headers(one.alias, one.served, tag))
+            whole = png(grid(torch.stack([one.picture for one in drawn])))
+            return server.answer(shares, whole, "image/png", tag)
+        images = [_as_json(one, seed, wish.label) for one, seed in zip(drawn, asked.seeds, strict=True)]
+        body = {**in_common([told(by) for by in shares]), "images": images}
+        return JSONResponse(body, headers=server.headers(shares, tag))
 
     @app.get(
         "/v1/images/{seed}.png", tags=["pictures"], responses={200: PNG, 304: SAME, **REFUSALS}, response_class=Response
     )
     async def image(request: Request, seed: SeedInPath, how: Annotated[Single, Query()]) -> Response:
         """The picture of a seed, the same file as `ddpm sample` writes."""
-        alias, served, drawing = who(how, seed)
-        tag = tag_of(served, drawing, "png", [seed], how.label)
+        by = who(how, seed)
+        tag = tag_of(by.served, by.drawing, "png", [seed], how.label)
         if is_known(request, tag):
-            return Response(status_code=304, headers=server.headers(alias, served, tag))
-        [[drawn]] = await server.draw(request, Job(served, drawing, [seed], [how.label]))
-        answer = server.answer(alias, served, png(_rows(drawn)), "image/png", tag)
+            return Response(status_code=304, headers=server.headers([by], tag))
+        [[drawn]] = await server.draw(request, Job(by.served, by.drawing, [seed], [how.label]))
+        answer = server.answer([by], png(_rows(drawn)), "image/png", tag)
         if how.download:
             answer.headers["Content-Disposition"] = f'attachment; filename="{seed}.png"'
         return answer
@@ -118,13 +114,13 @@ def create_app(server: Server) -> FastAPI:
     async def denoising(request: Request, seed: int, how: Frames, kind: str) -> Response:
         if how.frames > server.settings.most_frames:
             raise Problem(422, f"frames: {how.frames} are too many; ask for at most {server.settings.most_frames}")
-        alias, served, drawing = who(how, seed)
-        tag = tag_of(served, drawing, kind, [seed], how.label, how.frames)
+        by = who(how, seed)
+        tag = tag_of(by.served, by.drawing, kind, [seed], how.label, how.frames)
         if is_known(request, tag):
-            return Response(status_code=304, headers=server.headers(alias, served, tag))
-        [[states]] = await server.draw(request, Job(served, drawing, [seed], [how.label], how.frames))
+            return Response(status_code=304, headers=server.headers([by], tag))
+        [[states]] = await server.draw(request, Job(by.served, by.drawing, [seed], [how.label], how.frames))
         body = _webp(states) if kind == "webp" else png(grid(states, columns=len(states)))
-        return server.answer(alias, served, body, f"image/{kind}", tag)
+        return server.answer([by], body, f"image/{kind}", tag)
 
     @app.get(
         "/v1/denoising/{seed}.png",
@@ -201,12 +197,12 @@ def _rows(picture: Tensor) -> Any:
     return picture.permute(1, 2, 0).numpy()
 
 
-def _as_json(by: Drawn, seed: int | Between, label: int | None) -> dict[str, Any]:
-    data, classes = png(_rows(by.picture)), by.served.model.settings.classes
+def _as_json(drawn: Drawn, seed: int | Between, label: int | None) -> dict[str, Any]:
+    data, classes = png(_rows(drawn.picture)), drawn.by.served.model.settings.classes
     return {
+        **told(drawn.by),
         "seed": first(seed),
         "share": seed.share if isinstance(seed, Between) else None,
-        "version": by.served.reference,
         "label": (label_of(seed, classes) if label is None else label) if classes else None,
         "sha256": hashlib.sha256(data).hexdigest(),
         "png": base64.b64encode(data).decode(),

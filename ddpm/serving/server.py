@@ -14,6 +14,7 @@ from fastapi.responses import Response
 from torch import Tensor
 
 from ddpm.device import device_name
+from ddpm.errors import WrongInput
 from ddpm.model.sampling import Between
 from ddpm.serving.batching import Full, Job, Queue
 from ddpm.serving.limits import Tokens
@@ -21,8 +22,18 @@ from ddpm.serving.metrics import Metrics
 from ddpm.serving.problems import LEFT, Problem
 from ddpm.serving.settings import ServeSettings
 from ddpm.serving.versions import Served, Versions
-from ddpm.serving.wishes import How, drawing_of
+from ddpm.serving.wishes import How, drawing_of, require_steps
 from ddpm.settings import DrawSettings
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one version draws of a request, and how: its places among the request's seeds."""
+
+    alias: str
+    served: Served
+    drawing: DrawSettings
+    places: list[int]
 
 
 @dataclass(frozen=True)
@@ -30,9 +41,7 @@ class Drawn:
     """A picture, [3,h,w], and who drew it, how."""
 
     picture: Tensor
-    alias: str
-    served: Served
-    drawing: DrawSettings
+    by: Share
 
 
 @dataclass
@@ -45,27 +54,41 @@ class Server:
     metrics: Metrics
     tokens: Tokens
 
-    def drawn_by(self, how: How, alias: str, served: Served) -> DrawSettings:
-        """How a version draws what is asked for, which is counted. Raises WrongInput for what it does not know."""
-        self.metrics.of_version.labels(alias, served.reference).inc()
-        return drawing_of(served.model, how, self.settings)
+    def shares(self, how: How, alias: str | None, seeds: Sequence[int | Between]) -> list[Share]:
+        """Who draws which of the seeds, and how; it is counted. With a canary two versions share them.
+
+        Raises WrongInput for an alias that is not served, and for what one of the versions that may answer does not know,
+        whichever the seeds would have got: whether a request is refused does not hang on its numbers.
+        """
+        require_steps(how, self.settings)
+        may = self.versions.may_answer(alias)
+        drawings = {name: self._drawing(how, name, served, len(may)) for name, served in may.items()}
+        places = self.versions.places(may, [first(seed) for seed in seeds])
+        for name in places:
+            self.metrics.of_version.labels(name, may[name].reference).inc()
+        return [Share(name, may[name], drawings[name], its) for name, its in places.items()]
+
+    def _drawing(self, how: How, alias: str, served: Served, versions: int) -> DrawSettings:
+        try:
+            return drawing_of(served.model, how)
+        except WrongInput as problem:
+            if versions == 1:
+                raise
+            whose = f"{alias}, {served.reference}, which answers for a share of the seeds"
+            raise WrongInput(f"{problem} (so for {whose}; or ask by another alias)") from None
 
     async def pictures(
         self, request: Request, how: How, alias: str | None, seeds: Sequence[int | Between]
     ) -> list[Drawn]:
-        """Pictures of seeds, in their order; with a canary two versions share them. Raises Problem as `draw` does."""
-        jobs: list[Job] = []
+        """Pictures of seeds, in their order. Raises Problem as `draw` does, and WrongInput as `shares` does."""
+        shares = self.shares(how, alias, seeds)
+        jobs = [
+            Job(by.served, by.drawing, [seeds[place] for place in by.places], [how.label] * len(by.places))
+            for by in shares
+        ]
         whose: dict[int, Drawn] = {}
-        answering = self.versions.of(alias, [first(seed) for seed in seeds])
-        for name, (served, places) in answering.items():
-            drawing = self.drawn_by(how, name, served)
-            jobs.append(Job(served, drawing, [seeds[place] for place in places], [how.label] * len(places)))
-        drawn = await self.draw(request, *jobs)
-        for (name, (served, places)), job, pictures in zip(answering.items(), jobs, drawn, strict=True):
-            whose |= {
-                place: Drawn(picture, name, served, job.drawing)
-                for place, picture in zip(places, pictures, strict=True)
-            }
+        for by, pictures in zip(shares, await self.draw(request, *jobs), strict=True):
+            whose |= {place: Drawn(picture, by) for place, picture in zip(by.places, pictures, strict=True)}
         return [whose[place] for place in range(len(seeds))]
 
     async def draw(self, request: Request, *jobs: Job) -> list[list[Tensor]]:
@@ -98,16 +121,17 @@ class Server:
                 if not job.done.done():
                     self.queue.leave(job)
 
-    def answer(self, alias: str, served: Served, body: bytes, kind: str, tag: str) -> Response:
+    def answer(self, by: Sequence[Share], body: bytes, kind: str, tag: str) -> Response:
         """An answer, with who drew it; whoever keeps it asks, by its tag, whether it is still the same."""
-        return Response(body, headers=self.headers(alias, served, tag), media_type=kind)
+        return Response(body, headers=self.headers(by, tag), media_type=kind)
 
-    def headers(self, alias: str, served: Served, tag: str) -> dict[str, str]:
+    def headers(self, by: Sequence[Share], tag: str) -> dict[str, str]:
+        """Those of an answer that these drew: with a canary there may be two, in the order of their first pictures."""
         return {
             "ETag": tag,
             "Cache-Control": f"{'private' if self.tokens else 'public'}, no-cache",
-            "X-Model-Version": served.reference,
-            "X-Model-Alias": alias,
+            "X-Model-Version": ", ".join(dict.fromkeys(one.served.reference for one in by)),
+            "X-Model-Alias": ", ".join(dict.fromkeys(one.alias for one in by)),
         }
 
 
@@ -121,6 +145,21 @@ def _looked_at(done: asyncio.Future[Any]) -> None:
     """What came of a caller who has left is nobody's: without a look at it asyncio would log it as an error."""
     if not done.cancelled():
         done.exception()
+
+
+def told(by: Share) -> dict[str, Any]:
+    """Who draws, and how, as JSON tells it."""
+    return {
+        "version": by.served.reference, "alias": by.alias, "sampler": by.drawing.sampler,
+        "steps": by.drawing.sampling_steps, "guidance": by.drawing.guidance,
+    }  # fmt: skip
+
+
+def in_common(all_told: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What is true of every picture; None for what differs from one to another."""
+    return {
+        name: value if all(other[name] == value for other in all_told) else None for name, value in all_told[0].items()
+    }
 
 
 def tag_of(served: Served, drawing: DrawSettings, *what: object) -> str:

@@ -90,10 +90,10 @@ class ImageTensor(BaseModel):
 
 
 class Inferred(BaseModel):
-    """An answer of the protocol; its parameters say which version drew each picture."""
+    """An answer of the protocol; its parameters say which version drew each picture, and with which guidance."""
 
     model_name: str
-    model_version: str
+    model_version: str | None = Field(None, description="left out where two versions share the seeds, with a canary")
     id: str | None = None
     parameters: dict[str, Any]
     outputs: list[ImageTensor]
@@ -181,8 +181,10 @@ def number_of(alias: str, served: Served) -> str:
 
 
 def _as_json(name: str, asked: str | None, drawn: list[Drawn]) -> bytes:
-    images = torch.stack([by.picture for by in drawn]).permute(0, 2, 3, 1)  # uint8 [n,h,w,3]
-    by = [number_of(one.alias, one.served) for one in drawn]
+    images = torch.stack([one.picture for one in drawn]).permute(0, 2, 3, 1)  # uint8 [n,h,w,3]
+    by = [number_of(one.by.alias, one.by.served) for one in drawn]
+    guidance = [one.by.drawing.guidance for one in drawn]
     tensor = {"name": "image", "datatype": "UINT8", "shape": list(images.shape), "data": images.flatten().tolist()}
-    body = {"model_name": name, "model_version": by[0], "parameters": {"versions": by}, "outputs": [tensor]}
+    one_alone = {"model_version": by[0]} if len({*by}) == 1 else {}
+    body = {"model_name": name, **one_alone, "parameters": {"versions": by, "guidance": guidance}, "outputs": [tensor]}
     return json.dumps(body if asked is None else {**body, "id": asked}).encode()

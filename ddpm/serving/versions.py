@@ -11,7 +11,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -133,19 +133,27 @@ class Versions:
 
     # -- who answers ---------------------------------------------------------------------------------------------------
 
-    def of(self, alias: str | None, seeds: Sequence[int]) -> dict[str, tuple[Served, list[int]]]:
-        """By alias, the version that answers, and which of the seeds. Without an alias it is the main one's, but for a
-        share of the seeds, the same ones each time, so that a seed's picture does not change from request to request.
+    def may_answer(self, alias: str | None) -> dict[str, Served]:
+        """By alias, the versions one of which answers: the one that is asked for, or whose share of the seeds is not none.
 
         Raises WrongInput for an alias that is not served.
         """
-        now, found = self.by_alias, dict[str, tuple[Served, list[int]]]()
+        now = self.by_alias
+        if alias is not None:
+            if alias not in now:
+                raise WrongInput(f"alias: nothing is served as {alias!r}; there is {' and '.join(now)}")
+            return {alias: now[alias]}
+        share = self.settings.canary if self.beside in now else 0.0
+        names = [*([self.main] if share < 1 else []), *([self.beside] if share > 0 else [])]
+        return {name: now[name] for name in names}
+
+    def places(self, may: Iterable[str], seeds: Sequence[int]) -> dict[str, list[int]]:
+        """By alias, which of the seeds it answers for, among those of `may_answer`: the same ones each time, so that a
+        seed's picture does not change from request to request."""
+        names, found = list(may), dict[str, list[int]]()
         for place, seed in enumerate(seeds):
-            beside = self.beside in now and key("canary", seed) < self.settings.canary * 2**63
-            name = (self.beside if beside else self.main) if alias is None else alias
-            if name not in now:
-                raise WrongInput(f"alias: nothing is served as {name!r}; there is {' and '.join(now)}")
-            found.setdefault(name, (now[name], []))[1].append(place)
+            beside = self.beside in names and key("canary", seed) < self.settings.canary * 2**63
+            found.setdefault(self.beside if beside else names[0], []).append(place)
         return found
 
     # -- what is loaded ------------------------------------------------------------------------------------------------

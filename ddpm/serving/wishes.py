@@ -93,24 +93,28 @@ class Wish(How):
 
 
 class Picture(BaseModel):
-    """A picture, as JSON holds it."""
+    """A picture, and who drew it, how, as JSON holds it."""
 
     seed: int = Field(description="its seed; on a walk, the first one's")
     share: float | None = Field(None, description="on a walk, how far towards the other seed")
     version: str = Field(description="which drew it: with a canary it follows from the seed")
+    alias: str
+    sampler: str
+    steps: int
+    guidance: float
     label: int | None = Field(None, description="its class, where the model has classes")
     sha256: str = Field(description="of the PNG")
     png: str = Field(description="the PNG, in base64")
 
 
 class Pictures(BaseModel):
-    """Pictures, and who drew them, how."""
+    """Pictures, and what they have in common: with a canary two versions share them, and what differs is null here."""
 
-    version: str
-    alias: str
-    sampler: str
-    steps: int
-    guidance: float
+    version: str | None
+    alias: str | None
+    sampler: str | None
+    steps: int | None
+    guidance: float | None
     images: list[Picture]
 
 
@@ -151,12 +155,16 @@ def require_few(pictures: int, settings: ServeSettings) -> None:
         raise WrongInput(f"n: {pictures} pictures are too many for one request; ask for at most {settings.most_n}")
 
 
-def drawing_of(model: Model, how: How, settings: ServeSettings) -> DrawSettings:
-    """The way of drawing that is asked for. Raises WrongInput for one that the model does not know, or that is too long."""
+def require_steps(how: How, settings: ServeSettings) -> None:
+    """Raises WrongInput for more steps than a request may ask for."""
     if how.steps is not None and how.steps > settings.most_steps:
         raise WrongInput(
             f"steps: {shown(how.steps)} are too many for one request; ask for at most {settings.most_steps}"
         )
+
+
+def drawing_of(model: Model, how: How) -> DrawSettings:
+    """The way of drawing that is asked for. Raises WrongInput for one that the model does not know."""
     found = model.drawing_with(sampler=how.sampler, sampling_steps=how.steps, guidance=how.guidance)
     require_drawable(model.settings, found, model.guide is not None)
     if how.label is not None and how.label >= model.settings.classes:

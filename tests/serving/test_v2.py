@@ -23,7 +23,8 @@ def test_pictures_come_as_a_tensor_and_are_those_of_every_other_way(site):
     assert (found.status, found.headers["content-type"]) == (200, "application/json")
     [image] = found.json.pop("outputs")
     assert {**found.json, "outputs": None} == {
-        "model_name": "model", "model_version": "model", "id": "a1", "parameters": {"versions": ["model", "model"]}, "outputs": None,
+        "model_name": "model", "model_version": "model", "id": "a1", "parameters": {"versions": ["model", "model"], "guidance": [1.0, 1.0]},
+        "outputs": None,
     }  # fmt: skip
     assert (image["name"], image["datatype"], image["shape"]) == ("image", "UINT8", [2, 8, 8, 3])
     tensor = np.array(image["data"], dtype=np.uint8).reshape(image["shape"])
@@ -55,7 +56,9 @@ def test_a_version_is_asked_for_by_its_number_or_alias(serve, registry, point):
     }
     assert [found["model_version"] for found in drawn.values()] == ["1", "1", "2", "2"]
     assert drawn["1"] == drawn["champion"] != drawn["2"] == drawn["challenger"]
-    shared = site.ask("/v2/models/m/infer", seeds(*range(8))).json["parameters"]["versions"]
+    both = site.ask("/v2/models/m/infer", seeds(*range(8))).json
+    assert "model_version" not in both, "two versions drew it"
+    shared = both["parameters"]["versions"]
     assert shared == [site.ask(f"/v1/images/{seed}.png").headers["x-model-version"][-1] for seed in range(8)]
     assert {*shared} == {"1", "2"}
     for path in ("/v2/models/m/versions/3", "/v2/models/m/versions/3/ready", "/v2/models/n", "/v2/models/n/ready"):

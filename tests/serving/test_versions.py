@@ -16,6 +16,7 @@ from sites import until
 from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.progress import Quiet
 from ddpm.registry.sample import Verified
+from ddpm.registry.version import figures, register
 from ddpm.serving import versions as room
 from ddpm.serving.server import tag_of
 from ddpm.serving.settings import ServeSettings
@@ -23,6 +24,7 @@ from ddpm.serving.shapes import Shape
 from ddpm.serving.versions import Versions, load
 from ddpm.steps.sample import sample
 from ddpm.tracking import open_client
+from ddpm.training.checkpoint import read_facts
 from ddpm.workplace import Workplace
 
 
@@ -162,13 +164,62 @@ def test_a_canary_answers_for_its_share_of_the_seeds_and_always_for_the_same(reg
     point("challenger", 2)
     versions = Versions("models:/m@champion", registry, ServeSettings(batch=16, canary=0.3))
     versions.open(lambda text: None)
-    first = versions.of(None, range(2000))
+
+    def shared(alias, seeds):
+        return versions.places(versions.may_answer(alias), seeds)
+
+    first = shared(None, range(2000))
     assert {*first} == {"champion", "challenger"}
-    assert 0.26 < len(first["challenger"][1]) / 2000 < 0.34
-    assert all([*versions.of(None, [seed])] == ["challenger"] for seed in first["challenger"][1][:50])
-    assert [*versions.of("champion", range(50))] == ["champion"]
+    assert 0.26 < len(first["challenger"]) / 2000 < 0.34
+    assert all([*shared(None, [seed])] == ["challenger"] for seed in first["challenger"][:50])
+    assert [*shared("champion", range(50))] == ["champion"]
     versions.look({"champion": 1})
-    assert [*versions.of(None, range(50))] == ["champion"]
+    assert [*shared(None, range(50))] == ["champion"]
+
+
+@pytest.mark.parametrize(("canary", "may"), [(0, ["champion"]), (0.1, ["champion", "challenger"]), (1, ["challenger"])])
+def test_who_has_no_share_of_the_seeds_answers_for_none(registry, point, canary, may):
+    point("challenger", 2)
+    versions = Versions("models:/m@champion", registry, ServeSettings(batch=16, canary=canary))
+    versions.open(lambda text: None)
+    found = versions.may_answer(None)
+    assert [*found] == may
+    assert {*versions.places(found, range(200))} == {*may}
+
+
+def test_with_a_canary_each_picture_is_drawn_and_told_as_its_own_version_draws(serve, registry, point, checkpoints):
+    """A challenger that another model guides: what it has not been asked for is its own, and what one of the two cannot
+    take is refused, whichever seed would have got it."""
+    report = dict(figures(registry, "m", 2))
+    generation = report["protocol"]["generation"] | {"guidance": 2.0, "guide": read_facts(checkpoints[2])["sha256"]["ema.safetensors"]}  # fmt: skip
+    report["protocol"] = {**report["protocol"], "generation": generation}
+    made = register(registry, "m", checkpoints[1], report, None, {}, guide=checkpoints[2])
+    point("challenger", made["version"])
+    site = serve("models:/m@champion", registry, canary=0.5)
+
+    many = site.ask("/v1/images", {"seed": 0, "n": 12, "format": "json"})
+    assert {(one["alias"], one["version"], one["guidance"]) for one in many.json["images"]} == {
+        ("champion", "models:/m/1", 1.0), ("challenger", f"models:/m/{made['version']}", 2.0)
+    }  # fmt: skip
+    top = {name: many.json[name] for name in ("version", "alias", "sampler", "steps", "guidance")}
+    assert top == {"version": None, "alias": None, "sampler": "ddim", "steps": 4, "guidance": None}
+    drew = [many.headers[name].split(", ") for name in ("x-model-version", "x-model-alias")]
+    assert [sorted(names) for names in drew] == [["models:/m/1", f"models:/m/{made['version']}"], ["challenger", "champion"]]  # fmt: skip
+    of = {one["seed"]: one for one in many.json["images"]}
+    for alias in ("champion", "challenger"):
+        its = [seed for seed, one in of.items() if one["alias"] == alias]
+        asked = site.ask(f"/v1/images?alias={alias}", {"seeds": its, "format": "json"}).json
+        assert [one["sha256"] for one in asked["images"]] == [of[seed]["sha256"] for seed in its]
+        assert asked["guidance"] == of[its[0]]["guidance"]
+
+    for seed in range(12):  # the champion's seeds, which cannot be guided, and the challenger's
+        for answer in (site.ask(f"/v1/images/{seed}.png?guidance=2"), site.ask("/v1/images", {"seed": seed, "guidance": 2})):  # fmt: skip
+            assert answer.status == 422
+            assert "guidance: 2.0 will not do" in answer.json["detail"]
+            assert "(so for champion, models:/m/1, which answers for a share" in answer.json["detail"]
+    assert site.ask("/v1/images/0.png?guidance=2&alias=challenger").status == 200
+    told = site.ask("/v2/models/m/infer", {"inputs": [{"name": "seed", "datatype": "INT64", "shape": [12], "data": [*range(12)]}]})  # fmt: skip
+    assert told.json["parameters"]["guidance"] == [of[seed]["guidance"] for seed in range(12)]
 
 
 def test_with_a_canary_a_seed_has_one_picture_alone_and_among_others(serve, registry, point):
