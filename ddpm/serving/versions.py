@@ -279,6 +279,7 @@ def describe(served: Served, alias: str) -> dict[str, Any]:
         "classes": model.settings.classes,
         "drawing": {name: getattr(model.drawing, name) for name in ("sampler", "sampling_steps", "churn", "guidance")},
         "weights_sha256": model.origin.weights_sha256,
+        "guide_sha256": model.guide.origin.weights_sha256 if model.guide else None,
         "images_seen": model.origin.images_seen,
         "dataset_digest": model.origin.dataset_digest,
         "checked": served.checked,

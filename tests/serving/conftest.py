@@ -77,6 +77,18 @@ def point(registry):
 
 
 @pytest.fixture
+def guided(registry, checkpoints):
+    """A further version of `m`, the second checkpoint led by 2 away from the third: its number."""
+    from ddpm.registry.version import figures, register
+    from ddpm.training.checkpoint import read_facts
+
+    report = dict(figures(registry, "m", 2))
+    guide = {"guidance": 2.0, "guide": read_facts(checkpoints[2])["sha256"]["ema.safetensors"]}
+    report["protocol"] = {**report["protocol"], "generation": report["protocol"]["generation"] | guide}
+    return register(registry, "m", checkpoints[1], report, None, {}, guide=checkpoints[2])["version"]
+
+
+@pytest.fixture
 def serve():
     """Starts servers that end with the test."""
     with contextlib.ExitStack() as stack:

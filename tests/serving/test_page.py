@@ -100,6 +100,7 @@ def test_classes_and_guidance_where_there_are_some(browser, serve, labelled):
     site = serve(labelled)
     with opened(browser, site.address) as page:
         assert page.is_visible("#drawing [name=label]") and page.is_hidden("#beside")
+        assert page.input_value("#drawing [name=guidance]") == "1"
         page.select_option("#drawing [name=label]", "7")
         page.fill("#drawing [name=guidance]", "2")
         page.fill("#drawing [name=steps]", "3")
@@ -110,6 +111,29 @@ def test_classes_and_guidance_where_there_are_some(browser, serve, labelled):
             page.click("#download")
         with open(download.value.path(), "rb") as file:
             assert file.read() == site.ask("/v1/images/5.png?label=7&guidance=2&steps=3").body
+
+
+def test_guidance_where_there_is_a_guide_begins_with_the_version_s_own(browser, serve, registry, point, guided):
+    point("champion", guided)
+    point("challenger", 1)
+    site = serve("models:/m@champion", registry)
+    with opened(browser, site.address) as page:
+        assert page.is_visible("#drawing [name=guidance]") and page.is_hidden("#drawing [name=label]")
+        assert page.input_value("#drawing [name=guidance]") == "2"
+        pictures = {}
+        for asked, given in (("", "2"), ("&guidance=1.25", "1.25")):
+            page.fill("#drawing [name=guidance]", given)
+            page.fill("#draw [name=seed]", "5")
+            page.click("#draw button")
+            until(lambda: page.text_content("#draw-says").startswith("Drawn"))
+            with page.expect_download() as download:
+                page.click("#download")
+            with open(download.value.path(), "rb") as file:
+                pictures[given] = file.read()
+            assert pictures[given] == site.ask(f"/v1/images/5.png?alias=champion{asked}").body
+        assert pictures["2"] != pictures["1.25"]
+        page.select_option("#drawing [name=alias]", "challenger")
+        assert page.is_hidden("#drawing [name=guidance]"), "a version with neither classes nor a guide has none"
 
 
 def test_on_a_phone_and_in_the_dark(browser, site):

@@ -16,7 +16,6 @@ from sites import until
 from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.progress import Quiet
 from ddpm.registry.sample import Verified
-from ddpm.registry.version import figures, register
 from ddpm.serving import versions as room
 from ddpm.serving.server import tag_of
 from ddpm.serving.settings import ServeSettings
@@ -24,7 +23,6 @@ from ddpm.serving.shapes import Shape
 from ddpm.serving.versions import Versions, load
 from ddpm.steps.sample import sample
 from ddpm.tracking import open_client
-from ddpm.training.checkpoint import read_facts
 from ddpm.workplace import Workplace
 
 
@@ -187,24 +185,20 @@ def test_who_has_no_share_of_the_seeds_answers_for_none(registry, point, canary,
     assert {*versions.places(found, range(200))} == {*may}
 
 
-def test_with_a_canary_each_picture_is_drawn_and_told_as_its_own_version_draws(serve, registry, point, checkpoints):
+def test_with_a_canary_each_picture_is_drawn_and_told_as_its_own_version_draws(serve, registry, point, guided):
     """A challenger that another model guides: what it has not been asked for is its own, and what one of the two cannot
     take is refused, whichever seed would have got it."""
-    report = dict(figures(registry, "m", 2))
-    generation = report["protocol"]["generation"] | {"guidance": 2.0, "guide": read_facts(checkpoints[2])["sha256"]["ema.safetensors"]}  # fmt: skip
-    report["protocol"] = {**report["protocol"], "generation": generation}
-    made = register(registry, "m", checkpoints[1], report, None, {}, guide=checkpoints[2])
-    point("challenger", made["version"])
+    point("challenger", guided)
     site = serve("models:/m@champion", registry, canary=0.5)
 
     many = site.ask("/v1/images", {"seed": 0, "n": 12, "format": "json"})
     assert {(one["alias"], one["version"], one["guidance"]) for one in many.json["images"]} == {
-        ("champion", "models:/m/1", 1.0), ("challenger", f"models:/m/{made['version']}", 2.0)
+        ("champion", "models:/m/1", 1.0), ("challenger", f"models:/m/{guided}", 2.0)
     }  # fmt: skip
     top = {name: many.json[name] for name in ("version", "alias", "sampler", "steps", "guidance")}
     assert top == {"version": None, "alias": None, "sampler": "ddim", "steps": 4, "guidance": None}
     drew = [many.headers[name].split(", ") for name in ("x-model-version", "x-model-alias")]
-    assert [sorted(names) for names in drew] == [["models:/m/1", f"models:/m/{made['version']}"], ["challenger", "champion"]]  # fmt: skip
+    assert [sorted(names) for names in drew] == [["models:/m/1", f"models:/m/{guided}"], ["challenger", "champion"]]  # fmt: skip
     of = {one["seed"]: one for one in many.json["images"]}
     for alias in ("champion", "challenger"):
         its = [seed for seed, one in of.items() if one["alias"] == alias]

@@ -228,7 +228,8 @@ function settle() {
   drawing.steps.dataset.own = drawing.steps.value = version.drawing.sampling_steps;
   drawing.steps.max = model.limits.most_steps;
   drawing.guidance.dataset.own = drawing.guidance.value = version.drawing.guidance;
-  for (const field of document.querySelectorAll(".of-classes")) field.hidden = !version.classes;
+  byId("of-classes").hidden = !version.classes;
+  byId("of-guidance").hidden = !version.classes && !version.guide_sha256; // it leads away from no class, or from the guide
   drawing.label.replaceChildren(option("", "each number's own"), ...Array.from({ length: version.classes }, (_, i) => option(String(i))));
   byId("card").replaceChildren(...card(version.card));
 }
