@@ -20,7 +20,7 @@ from ddpm.evaluation.protocol import measurement_of, require_same_measurement
 from ddpm.evaluation.report import Report, is_findable
 from ddpm.registry.catalogue import FILES_TAG, WEIGHTS_TAG, find
 from ddpm.registry.folder import AGAIN
-from ddpm.registry.gate import Decision, Rule, decide
+from ddpm.registry.gate import Decision, Rule, by_itself, decide
 from ddpm.registry.lineage import shared
 from ddpm.registry.log import Entry, standing
 from ddpm.registry.sample import Verified
@@ -96,34 +96,56 @@ def weighed(
 
 def contest(
     place: Workplace, candidate: Contender, log: list[Entry], dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings,
-    verified: Callable[[], Verified],
+    verified: Callable[[], Verified], every_rule: bool = False,
 ) -> Decision:  # fmt: skip
     """What the gate says of a version, by the log as it stands: against the champion, or, where that is gone, against the
-    one before it. One that would be promoted must draw its recorded sample again, which `verified` tries."""
-    decision = _by_figures(place, candidate, log, dataset_uri, settings, drawing)
+    one before it. One that would be promoted must draw its recorded sample again, which `verified` tries.
+
+    Args:
+        every_rule: look at all rules even where one has failed, and nothing can change the decision any more.
+    """
+    decision = _by_figures(place, candidate, log, dataset_uri, settings, drawing, every_rule)
     if not is_findable(candidate.report):
         why = f"{decision.why}; its report is one of an earlier release, and nobody can tell who wrote it"
         decision = dataclasses.replace(decision, why=why)
-    if not decision.promote:
+    if not decision.promote and not every_rule:
         return decision
     found = verified()
     rule = Rule(SAMPLE_RULE, found.reproduced is not False, found.says)
     rules = [*decision.rules, rule]
-    if rule.passed:
-        return Decision(True, decision.why, rules)
+    if rule.passed or not decision.promote:
+        return Decision(decision.promote, decision.why, rules)
     return Decision(False, f"it does not draw its recorded sample: {found.says}", rules)
 
 
 def _by_figures(
-    place: Workplace, candidate: Contender, log: list[Entry], dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings
+    place: Workplace, candidate: Contender, log: list[Entry], dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings,
+    every_rule: bool,
 ) -> Decision:  # fmt: skip
     now = standing(log)
     bar = now.get("champion", now.get("previous"))
-    gates = settings.copying_gate, settings.noise_gate
-    alone = decide(candidate.report, None, settings.copying_gate)
-    if bar is None or not alone.promote:
+    if bar is None:
         first = "the first version of this model" if not log else "there is no champion, and none before it is left"
-        return decide(candidate.report, None, *gates, first=first)
+        return decide(candidate.report, None, settings.copying_gate, settings.noise_gate, first=first)
+    alone = by_itself(candidate.report, settings.copying_gate)
+    if alone.promote:
+        return _against(place, candidate, bar, log, dataset_uri, settings, drawing)
+    if not every_rule:  # a champion is not measured again for a version that cannot take its place
+        return alone
+    try:
+        against = _against(place, candidate, bar, log, dataset_uri, settings, drawing)
+    except (WrongInput, Refused) as problem:
+        against = Decision(False, "", [*alone.rules, Rule("it is measured as the champion is", False, str(problem))])
+    return Decision(False, alone.why, against.rules)
+
+
+def _against(
+    place: Workplace, candidate: Contender, bar: int, log: list[Entry], dataset_uri: str, settings: EvaluateSettings,
+    drawing: DrawSettings,
+) -> Decision:  # fmt: skip
+    """What the gate says of a version against another one, `bar`: the champion, or the one before it."""
+    now, alone = standing(log), by_itself(candidate.report, settings.copying_gate)
+    gates = settings.copying_gate, settings.noise_gate
     champion = contender(place, candidate.name, bar, log)
     theirs, mine = champion.report, candidate.report
     sizes = measurement_of(theirs)["image_size"], measurement_of(mine)["image_size"]

@@ -51,16 +51,21 @@ def decide(
         first: why there is no champion.
     Raises: Refused, naming the field, where they were measured differently.
     """
-    rules = [*before, *(_number(candidate, name) for name in DECISIVE)]
-    if all(rule.passed for rule in rules[len(before) :]):
-        rules.append(_copying(candidate, copying_gate))
-        if champion is None:
-            rules.append(_noise(candidate, noise_gate))
-        elif all(rule.passed for rule in before):
-            rules += _against(candidate, champion)
+    rules = [*before, *by_itself(candidate, copying_gate).rules]
+    if champion is None:
+        rules.append(_noise(candidate, noise_gate))
+    elif all(rule.passed for rule in [*before, *(_number(candidate, name) for name in DECISIVE)]):
+        rules += _against(candidate, champion)  # what is of other data, or no number, does not compare
     if failed := [rule for rule in rules if not rule.passed]:
         return Decision(False, failed[0].says, rules)
     return Decision(True, first if champion is None else rules[-1].says, rules)
+
+
+def by_itself(candidate: Report, copying_gate: float = 1.0) -> Decision:
+    """What can be said of a version without another one beside it: whether its figures are numbers, and whether it copies."""
+    rules = [*(_number(candidate, name) for name in DECISIVE), _copying(candidate, copying_gate)]
+    failed = [rule.says for rule in rules if not rule.passed]
+    return Decision(not failed, failed[0] if failed else "", rules)
 
 
 def _number(candidate: Report, name: str) -> Rule:

@@ -11,8 +11,8 @@ from ddpm.errors import WrongInput
 from ddpm.evaluation.report import Report
 from ddpm.progress import Progress
 from ddpm.registry.catalogue import FILES_TAG, find, open_registry
-from ddpm.registry.contest import SAMPLE_RULE, Contender, contender, contest, weighed
-from ddpm.registry.gate import Decision, Rule
+from ddpm.registry.contest import Contender, contender, contest, weighed
+from ddpm.registry.gate import Decision
 from ddpm.registry.log import Draft, Entry, ShortFigures, append, entries, standing
 from ddpm.registry.promotion import as_settled, project_aliases, settle
 from ddpm.registry.sample import Verified, verify
@@ -116,11 +116,8 @@ def try_out(
     log = as_settled(place.store, client, name)
     candidate = weighed(place, contender(place, name, version, log), dataset_uri, settings, drawing)
     verified, champion = _verified(place, candidate), standing(log).get("champion")
-    decision = contest(place, candidate, log, dataset_uri, settings, drawing, verified)
-    rules = list(decision.rules)
-    if not decision.promote and not any(rule.name == SAMPLE_RULE for rule in rules):
-        found = verified()
-        rules.append(Rule(SAMPLE_RULE, found.reproduced is not False, found.says))
+    decision = contest(place, candidate, log, dataset_uri, settings, drawing, verified, every_rule=True)
+    rules = decision.rules
     if champion == version:
         decision = Decision(False, "it is the champion")
     return {

@@ -327,14 +327,21 @@ def test_a_version_that_does_not_draw_its_recorded_sample_is_not_promoted(
     assert found["decision"].startswith("it does not draw its recorded sample: 0 of 16 pictures")
 
 
+def by_rule_of(tried):
+    return {rule["rule"]: rule for rule in tried["rules"]}
+
+
 def test_a_dry_run_says_every_rule_and_changes_nothing(checkpoints, place, store, report_of, published, capsys):
     data = published("digits", pictures(1))["dataset_uri"]
     for number, uri in enumerate(checkpoints, 1):
-        register(place, "m", uri, report_of(uri, fid=2.0 + number), None, {})
+        report = report_of(uri, fid=2.0 + number) | {
+            "copying": {"share": 0.3, "share_held_out": 0.0, "excess_low": 0.03}
+        }
+        register(place, "m", uri, report, None, {})
         keep_report(store, place, number)
 
-    def tried(version):
-        words = ["promote", "--dry-run", "--model-name", "m", "--version", version, "--dataset", data]
+    def tried(version, *more):
+        words = ["promote", "--dry-run", "--model-name", "m", "--version", version, "--dataset", data, *more]
         status = main([*words, "--store", store.root, "--tracking-uri", place, "--json"])
         return status, json.loads(capsys.readouterr().out)
 
@@ -348,13 +355,17 @@ def test_a_dry_run_says_every_rule_and_changes_nothing(checkpoints, place, store
     decide_on(store, place, 1)
     status, second = tried("2")
     assert (status, second["would_promote"]) == (3, False)
-    by_rule = {rule["rule"]: rule for rule in second["rules"]}
+    by_rule = by_rule_of(second)
     assert (
         by_rule["not worse"]["says"].startswith("worse by FID: fid_classifier (n=64) 4 against 3")
         and not by_rule["not worse"]["passed"]
     )
     assert by_rule["it draws its recorded sample"]["passed"]
     assert len(entries(store, "m")) == 1
+    status, copies = tried("2", "--copying-gate", "0.02")
+    assert (status, copies["decision"]) == (3, by_rule_of(copies)["it does not copy"]["says"])
+    assert by_rule_of(copies)["not worse"]["says"] == by_rule["not worse"]["says"], "the champion's figures too"
+    assert by_rule_of(copies)["it draws its recorded sample"]["passed"]
     open_client(place).delete_model_version("m", "1")
     assert tried("2")[1]["would_promote"], "by the log as it would be"
     assert len(entries(store, "m")) == 1, "what is gone is not even logged"

@@ -105,3 +105,14 @@ def test_every_rule_says_its_numbers():
     assert all(rule.passed and any(sign.isdigit() for sign in rule.says) for rule in rules)
     worse = decide(report(1.0, 0.30), report(2.0, 0.20)).rules
     assert [(rule.name, rule.passed) for rule in worse][-2:] == [("not worse by FID", True), ("not worse", False)]
+
+
+def test_every_rule_says_its_numbers_where_the_first_fails_too():
+    broken = {**copying(0.2), "kid_std": math.nan, "precision": 0.5}
+    named = {rule.name: rule for rule in decide(broken, None, copying_gate=0.05).rules}
+    assert [(name, rule.passed) for name, rule in named.items()] == [
+        ("FID is a number", True), ("KID is a number", False), ("it does not copy", False), ("its pictures are told from noise", True),
+    ]  # fmt: skip
+    assert "30.0% of its pictures" in named["it does not copy"].says
+    names = [rule.name for rule in decide(copying(0.2), report(2.0, 0.2), copying_gate=0.05).rules]
+    assert names[-3:] == ["not worse by FID", "not worse by KID", "better by one of them"]
