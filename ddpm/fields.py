@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from ddpm.credentials import masked_url
 from ddpm.errors import WrongInput
+from ddpm.numerals import WHOLE, number, whole
 from ddpm.places import require_no_password, require_place
 
 T = TypeVar("T")
@@ -201,7 +202,7 @@ def as_type(name: str, kind: str, value: Any) -> Any:
         if kind == "int" and not isinstance(value, bool):
             return _as_whole(value)
         if kind == "float" and not isinstance(value, bool):
-            return float(value)
+            return number(value) if isinstance(value, str) else float(value)
         if kind == "str" and isinstance(value, (str, int, float)):
             return str(value)
     except (TypeError, ValueError, OverflowError):
@@ -214,9 +215,9 @@ def _as_whole(value: Any) -> int:
     """The whole number that the value is, also as `5.0`; never by way of a float, which holds 53 bits of a seed."""
     if isinstance(value, int):
         return value
-    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]+", value.strip()):
-        return int(value)
-    number = float(value)
-    if number != int(number):
+    if isinstance(value, str) and WHOLE.fullmatch(value):
+        return whole(value)
+    found = number(value) if isinstance(value, str) else float(value)
+    if found != int(found):
         raise ValueError(value)
-    return int(number)
+    return int(found)

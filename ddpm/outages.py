@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ddpm.errors import Outage, WrongInput
+from ddpm.numerals import number
 
 VARIABLE = "DDPM_PATIENCE"  # seconds for which an outage is waited out
 PATIENCE = 120.0
@@ -23,7 +24,7 @@ def patience() -> float:
     """For how many seconds an outage is waited out: $DDPM_PATIENCE, or two minutes. Raises WrongInput for no such number."""
     told = os.environ.get(VARIABLE, "")
     try:
-        seconds = float(told) if told else PATIENCE
+        seconds = number(told) if told else PATIENCE
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:

@@ -24,6 +24,7 @@ from typing import Any
 
 import yaml
 
+from ddpm import numerals
 from ddpm.arguments import Parser
 from ddpm.data import sources
 from ddpm.errors import Outage, WrongInput
@@ -89,15 +90,15 @@ def check_source_for_cluster(source: str) -> None:
 
 def count(text: str) -> int:
     """A number of retries, from 0 up."""
-    if not text.isascii() or not text.isdigit() or int(text) > 100:
+    if not numerals.DIGITS.fullmatch(text) or numerals.count(text[:20]) > 100:
         raise argparse.ArgumentTypeError(f"'{text}' will not do; it must be a whole number from 0 to 100")
-    return int(text)
+    return numerals.count(text)
 
 
 def pause(text: str) -> float:
     """Seconds between two looks, above 0 and at most an hour."""
     try:
-        seconds = float(text)
+        seconds = numerals.number(text)
     except ValueError:
         seconds = math.nan
     if not 0 < seconds <= 3600:

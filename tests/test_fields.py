@@ -78,6 +78,19 @@ def test_whole_numbers_keep_every_digit():
             Some(count=value)
 
 
+@pytest.mark.parametrize("text", ["7_0", " 7", "7 ", "٧", "７", "0x7", "", "7,0", "1e", "--7", "7\n"])
+def test_what_python_alone_reads_as_a_number_is_none(text):
+    with pytest.raises(WrongInput, match="count: .* is not a whole number"):
+        Some(count=text)
+    with pytest.raises(WrongInput, match="rate: .* is not a number"):
+        Some(rate=text)
+
+
+@pytest.mark.parametrize("text", ["0.5", ".5", "5e-1", "+0.5", "5.E-1"])
+def test_a_number_may_be_written_in_every_usual_way(text):
+    assert Some(rate=text).rate == 0.5
+
+
 def test_a_list_of_choices_may_grow():
     names = ["one"]
     about = About("m", choices=names)

@@ -170,7 +170,7 @@ def _retry_after(headers: Any) -> float | None:
     text = headers.get("Retry-After")
     if text is None:
         return None
-    if text.strip().isdecimal():
+    if re.fullmatch("[0-9]+", text.strip()):
         return float(text)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())

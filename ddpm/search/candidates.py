@@ -20,6 +20,7 @@ from pathlib import Path
 from ddpm.errors import Refused, WrongInput
 from ddpm.evaluation.figures.numbers import distance_name
 from ddpm.fields import shown
+from ddpm.numerals import number
 from ddpm.plain_files import read_plain
 from ddpm.search.ranking import Candidate
 
@@ -130,12 +131,12 @@ def _no_table(path: Path) -> WrongInput:
 
 
 def _number(cell: str, separator: str) -> float:
-    return float(cell if separator == "," else cell.replace(",", "."))  # "1.234,5" is no number: which sign is which?
+    return number(cell if separator == "," else cell.replace(",", "."))  # "1.234,5" is no number: which sign is which?
 
 
 def _whole(cell: str) -> int:
     """A whole number from 0, however a program wrote it (`128.0`, `128,0`); 0 for an empty cell."""
-    number = re.fullmatch("([0-9]{1,18})([.,]0*)?", cell or "0")
-    if not number:
+    found = re.fullmatch("([0-9]{1,18})([.,]0*)?", cell or "0")
+    if not found:
         raise ValueError(f"{shown(cell)} is no whole number")
-    return int(number[1])
+    return int(found[1])

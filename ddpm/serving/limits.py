@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import json
 import os
 import re
 import threading
@@ -210,7 +211,10 @@ class Door:
                         break
         except TimeoutError:
             raise Problem(408, f"the body did not come within {BODY_SECONDS:.0f} s; send it at once") from None
-        ready: list[Any] = [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
+        body = b"".join(parts)
+        if twice := _key_there_twice(body):
+            raise Problem(422, f"{shown(twice)}: it is there more than once; say it once")
+        ready: list[Any] = [{"type": "http.request", "body": body, "more_body": False}]
         if message:
             ready.append(message)
 
@@ -218,3 +222,17 @@ class Door:
             return ready.pop(0) if ready else await receive()
 
         return again
+
+
+def _key_there_twice(body: bytes) -> str:
+    """A key that an object of a JSON body has twice, of which every reader would take another one; empty: there is none."""
+    twice: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        twice.extend(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+
+    try:
+        json.loads(body, object_pairs_hook=look)
+    except (ValueError, RecursionError):  # the application says so, whatever the body is to be
+        return ""
+    return twice[0] if twice else ""

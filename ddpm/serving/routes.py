@@ -30,7 +30,7 @@ from ddpm.serving.problems import REFUSALS, Problem, handle_problems
 from ddpm.serving.server import Drawn, Server, Share, first, in_common, is_known, tag_of, told
 from ddpm.serving.v2 import v2_routes
 from ddpm.serving.versions import describe
-from ddpm.serving.wishes import MOST_SEED, Alias, Asked, Frames, Pictures, Single, Wish, order
+from ddpm.serving.wishes import MOST_SEED, Alias, Asked, Frames, Pictures, Single, Whole, Wish, order
 
 FILES = Path(__file__).parent / "page"
 PAGE = {
@@ -40,7 +40,7 @@ PAGE = {
 }
 FRAME_MS = 120  # for which a frame of a picture that appears is shown, and the last one longer
 LAST_MS = 1500
-SeedInPath = Annotated[int, InPath(ge=0, le=MOST_SEED, description="the picture's number", examples=[7])]
+SeedInPath = Annotated[Whole, InPath(ge=0, le=MOST_SEED, description="the picture's number", examples=[7])]
 PNG = {"content": {"image/png": {}}, "description": "a PNG"}
 WEBP = {"content": {"image/webp": {}}, "description": "an animated WebP, lossless"}
 SAME = {"description": "the picture that If-None-Match names"}

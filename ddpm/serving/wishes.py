@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from ddpm import settings as names
 from ddpm.errors import WrongInput
 from ddpm.fields import shown
 from ddpm.model.model import Model
 from ddpm.model.sampling import Between
+from ddpm.numerals import DIGITS, NUMBER
 from ddpm.serving.settings import ServeSettings
 from ddpm.settings import DrawSettings, require_drawable
 
 MOST_SEED = 2**62 - 1
+
+
+def _in_digits(form: re.Pattern[str], example: str) -> BeforeValidator:
+    """A number that comes as text, in a path or a query, is written as everybody writes it: see `ddpm.numerals`."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and not form.fullmatch(value):
+            raise PydanticCustomError("in_digits", "write it in digits, as in {example}", {"example": example})
+        return value
+
+    return BeforeValidator(check)
+
+
+Whole = Annotated[int, _in_digits(DIGITS, "7")]
+Real = Annotated[float, _in_digits(NUMBER, "1.5")]
 Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
 Format = Literal["png", "grid", "json"]
 
@@ -30,14 +48,14 @@ class How(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    steps: int | None = Field(None, ge=1, description="steps of the sampler", examples=[50])
+    steps: Whole | None = Field(None, ge=1, description="steps of the sampler", examples=[50])
     sampler: str | None = Field(
         None, max_length=100, description="how noise becomes a picture", json_schema_extra=_samplers, examples=["ddim"]
     )
-    label: int | None = Field(
+    label: Whole | None = Field(
         None, ge=0, le=MOST_SEED, description="the class, where the model has classes; else each seed's own"
     )
-    guidance: float | None = Field(
+    guidance: Real | None = Field(
         None,
         ge=0,
         le=1000,
@@ -71,7 +89,7 @@ class Single(Asked):
 class Frames(Asked):
     """How a picture appears."""
 
-    frames: int = Field(16, ge=2, description="states from noise to the picture, which is the last", examples=[16])
+    frames: Whole = Field(16, ge=2, description="states from noise to the picture, which is the last", examples=[16])
 
 
 class Wish(How):

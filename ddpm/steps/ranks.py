@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ddpm import numerals
 from ddpm.errors import WrongInput
 from ddpm.processors import processors
 
@@ -43,9 +44,9 @@ def require_shared(batches: Iterable[int]) -> None:
 
 def _told(variable: str, most: int) -> int:
     told = os.environ.get(variable, "") or "1"
-    if not told.isascii() or not told.isdigit() or not 1 <= int(told) <= most:
+    if not numerals.DIGITS.fullmatch(told) or not 1 <= numerals.count(told[:20]) <= most:
         raise WrongInput(f"{variable}: '{told}' will not do; it must be a number of processes, from 1 to {most}")
-    return int(told)
+    return numerals.count(told)
 
 
 def run_in_ranks(count: int, module: str, paths: Sequence[str], more: dict[str, Any]) -> int:

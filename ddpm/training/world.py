@@ -17,6 +17,7 @@ import torch
 
 from ddpm.device import pick_device
 from ddpm.errors import Refused, WrongInput
+from ddpm.numerals import count
 
 PATIENCE = timedelta(hours=2)  # that a rank waits for another: rank 0 also scores and writes
 
@@ -81,13 +82,13 @@ class World:
 @contextlib.contextmanager
 def join_world() -> Iterator[World]:
     """The world that torchrun's environment describes, for as long as the block lasts; without it, a world of one."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = _told("WORLD_SIZE", "1")
     if size == 1:
         yield World(pick_device())
         return
     device = pick_device()
     if device.type == "cuda":
-        local = int(os.environ["LOCAL_RANK"])
+        local = _told("LOCAL_RANK")
         if local >= torch.cuda.device_count():
             raise WrongInput(
                 f"--nproc-per-node: this machine has {torch.cuda.device_count()} GPUs; give at most as many"
@@ -96,6 +97,15 @@ def join_world() -> Iterator[World]:
         torch.cuda.set_device(device)
     torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        yield World(device, int(os.environ["RANK"]), size)
+        yield World(device, _told("RANK"), size)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _told(variable: str, default: str = "") -> int:
+    """What torchrun says of the world. Raises WrongInput where somebody else said something else."""
+    text = os.environ.get(variable, default)
+    try:
+        return count(text)
+    except ValueError:
+        raise WrongInput(f"{variable}: {text!r} will not do; start processes by torchrun, which sets it") from None

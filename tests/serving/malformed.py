@@ -21,4 +21,8 @@ MALFORMED = [
     ("/v1/denoising/1.png?frames=1", None, 422), ("/v1/denoising/1.webp?frames=65", None, 422), ("/page/../x", None, 404),
     ("/v1/images/1.png?steps=1&%73teps=2", None, 422), ("/v1/images/1.png?alias=model&alias=model", None, 422), ("/v1/images/1.png/", None, 404),
     (f"/v1/images/{'9' * 5000}.png", None, 422), ("/v1/images/1.png?guidance=inf", None, 422), ("/%ff", None, 404),
+    *((f"/v1/images/{seed}.png", None, 422) for seed in ("7_0", "%207", "%2b7", "7.0", "%D9%A7", "%EF%BC%97")),
+    *((f"/v1/images/7.png?{how}", None, 422) for how in ("steps=1_0", "steps=%2b5", "steps=5.0", "label=%200", "guidance=1_0", "guidance=%D9%A1")),
+    ("/v1/denoising/7.png?frames=1_6", None, 422), ("/v1/images", b'{"seed": 1, "seed": 2}', 422),
+    ("/v2/models/model/infer", b'{"parameters": {"steps": 1, "steps": 2}, "inputs": [{"name": "seed", "datatype": "INT64", "shape": [1], "data": [3]}]}', 422),
 ]  # fmt: skip

@@ -164,6 +164,16 @@ def test_a_head_that_does_not_come_is_not_waited_for(site, monkeypatch):
         assert line.recv(200) == b""
 
 
+def test_a_seed_is_written_in_digits_and_said_once(site):
+    for path, body, says in (
+        ("/v1/images/7_0.png", None, "seed: write it in digits, as in 7"),
+        ("/v1/images/7.png?guidance=1_0", None, "guidance: write it in digits, as in 1.5"),
+        ("/v1/images", b'{"seed": 1, "n": 2, "seed": 3}', "'seed': it is there more than once; say it once"),
+    ):
+        assert site.ask(path, body).json["detail"] == says
+    assert site.ask("/v1/images/007.png?steps=1").body == site.ask("/v1/images/7.png?steps=1").body
+
+
 def test_an_answer_that_nobody_takes_is_not_kept(site, monkeypatch):
     monkeypatch.setattr("ddpm.serving.connections.TAKE_SECONDS", 0.2)
     with socket.socket() as line:
