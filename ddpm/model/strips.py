@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -41,14 +41,38 @@ def denoising_strip(model: Model, seeds: Sequence[int], drawing: DrawSettings, f
     """
     if not seeds:
         raise WrongInput("seeds: none are given; a strip needs one at least")
-    states: list[Tensor] = []
-
-    def watch(x: Tensor, sigma: Tensor) -> None:
-        states.append(shown(x, sigma))
-
+    appearing = Appearing(drawing.sampling_steps, dict.fromkeys(range(len(seeds)), frames))
     together = dataclasses.replace(drawing, sample_batch=len(seeds))
-    states += list(model.draw_batches(seeds, together, watch=watch))
-    return torch.stack([states[i] for i in frames_of(len(states), frames)], dim=1).flatten(0, 1)
+    [pictures] = model.draw_batches(seeds, together, watch=appearing.watch)
+    return torch.cat([appearing.of(row, picture) for row, picture in enumerate(pictures)])
+
+
+class Appearing:
+    """What is shown of a batch's pictures on the way from noise. Of its states no others are kept: a thousand of a large
+    batch would not fit into memory.
+
+    Args:
+        steps: the sampler's; it shows its state at the beginning of each.
+        frames: of each row of the batch that is shown, in how many states.
+    """
+
+    def __init__(self, steps: int, frames: Mapping[int, int]) -> None:
+        self._wanted = {row: frames_of(steps + 1, count) for row, count in frames.items()}
+        self._kept: dict[int, dict[int, Tensor]] = {row: {} for row in frames}
+        self._at, self._last = 0, steps
+
+    def watch(self, x: Tensor, sigma: Tensor) -> None:
+        rows = [row for row, wanted in self._wanted.items() if self._at in wanted]
+        if rows:
+            for row, state in zip(rows, shown(x[rows], sigma), strict=True):
+                self._kept[row][self._at] = state
+        self._at += 1
+
+    def of(self, row: int, picture: Tensor) -> Tensor:
+        """From noise to the picture, which is the last: uint8 [frames,3,h,w]. It stands too for what a sampler of
+        somebody's own did not show."""
+        states = {**self._kept[row], self._last: picture}
+        return torch.stack([states.get(at, picture) for at in self._wanted[row]])
 
 
 def shown(x: Tensor, sigma: Tensor) -> Tensor:

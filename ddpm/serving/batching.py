@@ -13,12 +13,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from ddpm.model.model import Model
 from ddpm.model.sampling import Between
-from ddpm.model.strips import frames_of, shown
+from ddpm.model.strips import Appearing
 from ddpm.settings import DrawSettings
 
 
@@ -169,15 +168,24 @@ class Queue:
     def _draw(self, places: list[Place]) -> None:
         version, drawing = places[0][0].version, places[0][0].drawing
         shape = next(shape for shape in version.shapes if shape >= len(places))
-        began, states = time.perf_counter(), _States(places)
+        began = time.perf_counter()
+        appearing = Appearing(
+            drawing.sampling_steps, {row: job.frames for row, (job, _) in enumerate(places) if job.frames}
+        )
+
+        def watch(x: Tensor, sigma: Tensor) -> None:
+            if all(job.left for job, _ in places):
+                raise Abandoned
+            appearing.watch(x, sigma)
+
         self._ends = time.monotonic() + places[0][0].seconds(len(places))
         [images] = version.model.draw_batches(
             [job.seeds[number] for job, number in places], replace(drawing, sample_batch=shape),
-            [job.labels[number] for job, number in places], states.watch,
+            [job.labels[number] for job, number in places], watch,
         )  # fmt: skip
         self._drew(version, len(places), shape, time.perf_counter() - began)
         for row, (job, number) in enumerate(places):
-            job.drawn[number] = states.appearing(row, images[row], job.frames) if job.frames else images[row]
+            job.drawn[number] = appearing.of(row, images[row]) if job.frames else images[row]
             finished = [picture for picture in job.drawn if picture is not None]
             if len(finished) == len(job.drawn) and not job.done.done():
                 job.done.set_result(finished)
@@ -187,24 +195,3 @@ class Queue:
             self.leave(job)
             if not job.done.done():
                 job.done.set_exception(problem)
-
-
-class _States:
-    """What a batch looks like on the way; it also stops a batch that nobody waits for any more."""
-
-    def __init__(self, places: list[Place]) -> None:
-        self._places = places
-        self._rows = [row for row, (job, _) in enumerate(places) if job.frames]
-        self._seen: dict[int, list[Tensor]] = {row: [] for row in self._rows}
-
-    def watch(self, x: Tensor, sigma: Tensor) -> None:
-        if all(job.left for job, _ in self._places):
-            raise Abandoned
-        if self._rows:
-            for row, state in zip(self._rows, shown(x[self._rows], sigma), strict=True):
-                self._seen[row].append(state)
-
-    def appearing(self, row: int, picture: Tensor, frames: int) -> Tensor:
-        """From noise to the picture: [frames,3,h,w], the picture the last."""
-        states = [*self._seen[row], picture]
-        return torch.stack([states[i] for i in frames_of(len(states), frames)])

@@ -8,10 +8,10 @@ import torch
 
 from ddpm import settings
 from ddpm.errors import WrongInput
-from ddpm.model.diffusion import Denoiser
+from ddpm.model.diffusion import Denoiser, to_uint8
 from ddpm.model.model import Model, suited
 from ddpm.model.sampling import SAMPLERS, Sampler, ddim, register
-from ddpm.model.strips import denoising_strip
+from ddpm.model.strips import Appearing, denoising_strip
 from ddpm.model.unet import UNet
 from ddpm.settings import DrawSettings, ModelSettings
 
@@ -81,6 +81,19 @@ def test_a_strip_ends_with_the_picture(sampler):
     assert torch.equal(strip[[3, 7]], model.draw([4, 9], drawing))
     assert float(strip[0].float().std()) > 60, "it begins as pure noise"
     assert len({frame.numpy().tobytes() for frame in strip}) == 8
+
+
+def test_of_a_batch_s_states_those_that_are_shown_are_kept_and_no_others():
+    appearing = Appearing(1000, {0: 4, 2: 9})
+    states = torch.linspace(-1, 1, 1000)
+    for state in states:
+        appearing.watch(torch.full((3, 3, 8, 8), float(state)), torch.tensor(0.0))
+    assert {row: len(kept) for row, kept in appearing._kept.items()} == {0: 3, 2: 8}, "the picture itself is the last"
+    picture = torch.full((3, 8, 8), 7, dtype=torch.uint8)
+    found = appearing.of(0, picture)
+    assert torch.equal(found[:3, 0, 0, 0], to_uint8(states[[0, 333, 667]])) and torch.equal(found[3], picture)
+    silent = Appearing(5, {0: 3})  # of a sampler that shows nothing
+    assert torch.equal(silent.of(0, picture), picture.repeat(3, 1, 1, 1))
 
 
 def test_a_strip_is_drawn_as_pictures_are(monkeypatch):
