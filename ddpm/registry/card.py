@@ -37,7 +37,7 @@ def card(
     """README.md, in Markdown.
 
     Args:
-        form: safetensors or diffusers, of a folder; or a version's reference, models:/NAME/VERSION.
+        form: safetensors, diffusers or space, of a folder; or a version's reference, models:/NAME/VERSION.
         weights: ema or raw.
         grid: where a picture of samples is, from the card's place.
         short: without what a program reads.
@@ -84,7 +84,8 @@ def _how_to_draw(model: Model, form: str) -> Sequence[str]:
             f"image = pipeline(num_inference_steps={model.settings.timesteps}).images[0]",
             "```",
         ]
-    return [f"    ddpm sample --model {'.' if form == 'safetensors' else form} --n 16 --out pictures"]
+    reference = {"safetensors": ".", "space": "model"}.get(form, form)
+    return [f"    ddpm sample --model {reference} --n 16 --out pictures"]
 
 
 def _figures(report: Report, short: bool) -> list[str]:

@@ -5,7 +5,7 @@
     guide.safetensors, guide.json   the same of the weaker model that guides it, where there is one
     report.json           of a version: figures with their protocol
     sample.json, sample.safetensors, sample.png   of a version: its recorded sample (sample.py)
-    card.md               of a version: what it is, in words
+    card.md               of a version, and of a Space's model: what it is, in words
     files.json            of a version: the digest of each other file
 
 The digests that count are kept elsewhere, as tags of the version in MLflow: who writes other weights and another digest
@@ -34,6 +34,7 @@ from ddpm.store.reading import parse_json, parse_tensors, read_file
 WEIGHTS, SETTINGS, REPORT, LIST = "weights.safetensors", "settings.json", "report.json", "files.json"
 GUIDE = ("guide.safetensors", "guide.json")
 CARD, GRID = "card.md", "sample.png"
+README = "README.md"  # of an exported folder: its card
 ENGINE_FILES = (WEIGHTS, SETTINGS)  # what an exported folder holds too
 FILES = (*ENGINE_FILES, REPORT)
 DRAWN_BY = ("sampler", "sampling_steps", "churn", "guidance")  # of DrawSettings, what is a model's own
@@ -80,6 +81,10 @@ class Folder:
 
     def json(self, file: str, kind: type[T]) -> T:
         return parse_json(self.read(file), kind, self._called(file), self.right)
+
+    def text(self, file: str) -> str:
+        """What is written in it; signs that are none of UTF-8 are marked."""
+        return self.read(file).decode(errors="replace")
 
     def has(self, file: str) -> bool:
         return (self.path / file).is_file()

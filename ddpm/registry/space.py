@@ -3,7 +3,7 @@
 README.md             the Space's settings, and the model's card
 Dockerfile, app.py    how it is started; `python app.py` does so anywhere
 requirements.txt      the packages that it needs, as they are here
-model/                weights.safetensors, settings.json and, of a registered version, report.json
+model/                weights.safetensors, settings.json, the card again and, of a registered version, report.json
 ddpm/                 this library, which no package index has
 """
 
@@ -18,6 +18,7 @@ from ddpm.evaluation.report import Report
 from ddpm.fields import about_of
 from ddpm.model.model import Model
 from ddpm.plan import fields
+from ddpm.registry.folder import CARD
 
 PORT = 7860  # where Spaces look
 PLACES = {spec.name for spec in fields() if about_of(spec).place}  # settings that say where something lies
@@ -38,10 +39,6 @@ pinned: false
 APP = '''"""A page on which a number becomes a picture: python app.py"""
 
 from pathlib import Path
-from typing import cast
-
-from ddpm.evaluation.report import Report
-from ddpm.model.model import Model
 
 from ddpm.progress import Lines
 from ddpm.serving.run import serve
@@ -90,7 +87,7 @@ def space_files(model_files: dict[str, bytes], card: str) -> dict[str, bytes]:
         "app.py": APP.encode(),
         "Dockerfile": CONTAINER.encode(),
         "requirements.txt": requirements.encode(),
-        **{f"model/{name}": data for name, data in model_files.items()},
+        **{f"model/{name}": data for name, data in {**model_files, CARD: card.encode()}.items()},
         **{
             f"ddpm/{path.relative_to(library)}": path.read_bytes()
             for path in sorted(library.rglob("*"))

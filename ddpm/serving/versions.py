@@ -6,7 +6,6 @@ only after it has been loaded, checked and measured, beside the running one.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import threading
@@ -14,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.evaluation.report import Report
@@ -23,7 +22,7 @@ from ddpm.outages import wait_out
 from ddpm.randomness import key
 from ddpm.registry.aliases import holders, told_card
 from ddpm.registry.card import card
-from ddpm.registry.folder import REPORT
+from ddpm.registry.folder import CARD, README, REPORT, open_folder
 from ddpm.registry.sample import verify
 from ddpm.registry.space import public, public_model
 from ddpm.registry.version import figures, resolve
@@ -72,20 +71,24 @@ def load(reference: str, tracking_uri: str, settings: ServeSettings) -> Served:
     """A version, checked and measured. Raises WrongInput or Refused for one that will not do."""
     model = public_model(resolve(reference, tracking_uri))
     found = VERSION.fullmatch(model.origin.reference)
-    beside = Path(reference) / REPORT  # of an exported Space
-    report: Report | None = None
-    told = ""
     if found:
         name, number = found["name"], int(found["version"])
         report, told = figures(tracking_uri, name, number), told_card(tracking_uri, name, number)
-    elif beside.is_file():
-        report = json.loads(beside.read_text())
+    else:
+        report, told = _beside(reference)
     report = public(report) if report else None
     checked = _check(model, tracking_uri)
     measured = fixed(model, settings.batch) if settings.batch else measure(model, settings.latency)
     return Served(
         model.origin.reference, model, measured, checked, report, _without_places(told) or card(model, "safetensors", "ema", report)
     )  # fmt: skip
+
+
+def _beside(reference: str) -> tuple[Report | None, str]:
+    """What an exported folder tells of its model: its report, and its card. Raises Damaged for what is none."""
+    folder = open_folder(Path(reference), reference)
+    report = cast(Report, folder.json(REPORT, dict[str, Any])) if folder.has(REPORT) else None
+    return report, next((folder.text(file) for file in (CARD, README) if folder.has(file)), "")
 
 
 def _check(model: Model, tracking_uri: str) -> str:

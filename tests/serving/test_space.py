@@ -10,6 +10,8 @@ import pytest
 from test_page import browser, opened  # noqa: F401
 
 from ddpm.registry.export import export
+from ddpm.serving.settings import ServeSettings
+from ddpm.serving.versions import load
 
 # What a Space has not installed must not be asked for.
 START = """
@@ -53,7 +55,13 @@ def test_a_space_of_a_version_has_its_figures_and_no_path_of_the_machine(registr
     assert json.loads((tmp_path / "space" / "model" / "report.json").read_text())["fid"] == 3.0
     assert "page" not in json.loads((tmp_path / "space" / "model" / "report.json").read_text())
     told = (tmp_path / "space" / "README.md").read_text()
-    assert "## Intended use" in told and "- From" not in told
+    assert "## Intended use" in told and "## Provenance" in told and "- From" not in told
+    assert "ddpm sample --model model --n 16" in told
+    page = load(str(tmp_path / "space" / "model"), "", ServeSettings(batch=16))
+    assert page.card == told.partition("---\n\n")[2], "the page shows the card that the Space's README is"
+    assert page.report["fid"] == 3.0
+    export("models:/m/1", "safetensors", str(tmp_path / "mlflow" / "folder"), registry)
+    assert "## Provenance" in load(str(tmp_path / "mlflow" / "folder"), "", ServeSettings(batch=16)).card
     where = os.path.dirname(checkpoint).encode()
     assert not [
         path
