@@ -178,12 +178,26 @@ def test_a_folder_that_holds_all_the_others_is_no_class(tmp_path):
     assert names == {"set/cat/0.png": "set", "set/dog/0.png": "set", "1.png": None}
 
 
+@pytest.mark.parametrize(("beside", "lies"), [(["1.png"], "1 picture lies"), (["1.png", "2.png"], "2 pictures lie")])
+def test_a_picture_beside_a_folder_that_holds_all_the_others_is_said(tmp_path, beside, lies):
+    _, found = understood(folder(tmp_path / "in", ["set/cat/0.png", "set/dog/0.png", *beside]))
+    (note,) = found.notes
+    assert note.startswith(f"the folder set is taken for a class, since {lies} beside it (1.png")
+    assert "to have the folders in it (cat, dog) as the classes, name set itself, or move" in note
+    names, found = understood(str(tmp_path / "in" / "set"))
+    assert set(names.values()) == {"cat", "dog"} and not found.notes
+    _, found = understood(folder(tmp_path / "flat", ["cat/0.png", "cat/1.png", *beside]))
+    assert not found.notes, "a class, and pictures without one"
+
+
 @pytest.mark.parametrize(
     "parts",
     [
         ("train", "test"), ("Train", "Valid", "test"), ("set/training", "set/val"), ("train_set", "test_set"),
         ("train", "holdout"), ("training", "testing"), ("01_train", "02_val"), ("train2017", "val2017"),
         ("trainset", "Held-Out"), ("train_images", "test data"), ("train_1", "train_2"),
+        ("split_train", "split_test"), ("DIV2K_train_HR", "DIV2K_valid_HR"), ("trainA", "trainB", "testA", "testB"),
+        ("cats-Train-64", "cats-Test-64"), ("imagesTrain", "imagesVal"),
     ],
 )  # fmt: skip
 def test_the_parts_of_a_data_set_are_no_classes(tmp_path, parts):
@@ -215,6 +229,12 @@ def test_class_folders_beside_one_called_train_are_classes(tmp_path):
     assert set(names.values()) == {"test_1", "test_2", "trainer", "valley"}
     (note,) = found.notes
     assert note.startswith("the folders test_1, test_2 are called like parts of a data set, and are taken for classes")
+    for names in (("express_train", "test_tube"), ("trainA", "trainB"), ("split_train", "cat")):
+        called, found = understood(folder(tmp_path / names[1], [f"{name}/0.png" for name in names]))
+        assert set(called.values()) == {*names}
+        assert "called like " in found.notes[0] and "if it is none, move it away" in found.notes[0], names
+    many = ["bullet_train", *(f"class-{n}" for n in range(9))]
+    assert not understood(folder(tmp_path / "many", [f"{name}/0.png" for name in many]))[1].notes
     flat, found = understood(folder(tmp_path / "flat", ["train/0.png", "test/1.png"]))
     assert set(flat.values()) == {None} and found.notes
 

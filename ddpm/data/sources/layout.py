@@ -23,6 +23,8 @@ PART = re.compile(
     rf"(?:[0-9]{{1,2}}[ _.-]?)?(?:{'|'.join(f'(?P<{kind}>{words})' for kind, words in PARTS.items())})(?:[ _.-]?(?:{MORE}))*",
     re.IGNORECASE,
 )
+TOKENS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")  # of a name: DIV2K_trainA is DIV, 2, K, train, A
+WORDS = {kind: re.compile(words, re.IGNORECASE) for kind, words in PARTS.items()}
 SHOWN = 12  # folders that a note names
 
 
@@ -31,9 +33,11 @@ def by_folders(
 ) -> Source:
     """Pictures by their paths, `class/…/file` or `file`: the first folders are the classes; beside them, there is none.
 
-    Folders that hold everything else are no classes, nor are the parts of a data set (train, test).
+    Folders that hold everything else are no classes, nor are the parts of a data set (train, test). The notes say what was
+    understood where it may have been meant otherwise.
     """
     contents, notes = _without_wrapping(contents)
+    notes += _beside_a_wrapping(contents)
     folders = {name: _folders(name) for name in contents}
     are_parts, said = _parts(folders)
     if are_parts:
@@ -72,21 +76,55 @@ def _without_wrapping(contents: Mapping[str, Content]) -> tuple[Mapping[str, Con
         contents = inside
 
 
+def _beside_a_wrapping(contents: Mapping[str, Content]) -> list[str]:
+    """A note on a folder that would be but a wrapping, if no pictures lay beside it."""
+    found = {name: _folders(name) for name in contents}
+    beside = [name for name in sorted(found) if not found[name]]
+    first, below = ({parts[at] for parts in found.values() if len(parts) > at} for at in (0, 1))
+    if not beside or len(first) != 1 or len(below) < 2:
+        return []
+    (wrapping,), names = first, ", ".join(sorted(below)[:SHOWN]) + (" …" if len(below) > SHOWN else "")
+    pictures = f"1 picture lies beside it ({beside[0]})"
+    if len(beside) > 1:
+        pictures = f"{len(beside):,} pictures lie beside it ({beside[0]} …)"
+    return [
+        f"the folder {wrapping} is taken for a class, since {pictures}; to have the folders in it ({names}) as the "
+        f"classes, name {wrapping} itself, or move what lies beside it away"
+    ]
+
+
+def _part_in(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """Of which part a folder's name speaks somewhere, and its other words: DIV2K_train_HR, split-test, trainA."""
+    words = TOKENS.findall(name)
+    for at, word in enumerate(words):
+        for kind, pattern in WORDS.items():
+            if pattern.fullmatch(word):
+                return kind, tuple(other.lower() for other in words[:at] + words[at + 1 :])
+    return None
+
+
 def _parts(folders: Mapping[str, list[str]]) -> tuple[bool, list[str]]:
     """Whether the outermost folders are parts of one data set, and a note where they are, or are only called so.
 
-    They are where all are called so, and are of two kinds, or have folders below them.
+    They are where all are called so, and are of two kinds, or have folders below them; names of more words, as in
+    DIV2K_train_HR and DIV2K_valid_HR, must be of two kinds, and the same but for that.
     """
     first = {found[0] for found in folders.values() if found}
     kinds = {name: fits.lastgroup for name in sorted(first) if (fits := PART.fullmatch(name))}
+    speaking = {name: part for name in sorted(first) if (part := _part_in(name))}
+    others = {kind: {rest for other, rest in speaking.values() if other == kind} for kind, _ in speaking.values()}
+    alike = len(others) > 1 and all(rests == next(iter(others.values())) for rests in others.values())
+    if len(kinds) < len(first) and 2 * len(speaking) >= len(first):  # one `bullet_train` among many is a class
+        kinds = {**kinds, **{name: kind for name, (kind, _) in speaking.items()}}
     if not kinds:
         return False, []
     names = ", ".join([*kinds][:SHOWN]) + (" …" if len(kinds) > SHOWN else "")
     nested = any(len(found) > 1 for found in folders.values())
-    if len(kinds) == len(first) and (nested or len({*kinds.values()}) > 1):
+    are_so_called = all(PART.fullmatch(name) for name in first) and (nested or len({*kinds.values()}) > 1)
+    if are_so_called or (alike and len(speaking) == len(first)):
         return True, [
             f"the folders {names} are taken for parts of one data set, not for classes: "
-            "all their pictures are taken; name one of them to have it alone"
+            "all their pictures are taken; name one of them to have it alone, or rename them if they are classes"
         ]
     are = "folder {} is called like a part of a data set, and is taken for a class"
     if len(kinds) > 1:
