@@ -9,14 +9,13 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from ddpm.credentials import holds_password, masked_url
 from ddpm.errors import WrongInput, did_you_mean
 from ddpm.fields import SHOWN, About, about_of, as_type, checked, describe, plain, require, type_of
 from ddpm.places import default_places, kept_tracking, require_output, require_place
-from ddpm.plain_files import read_plain
+from ddpm.plain_files import read_named
 from ddpm.plan import ROOMS, places
 from ddpm.presets import load_preset, preset_names
 from ddpm.settings import NAME
@@ -124,8 +123,10 @@ def setting_words(text: str) -> list[str]:
         raise WrongInput(
             f"SET: '{sign[:SHOWN]}' is not understood there; part settings by spaces, and put a value that holds it in quotes"
         )
-    if found := re.search(r"\$[\w{(]|`", _QUOTED.sub(r"\1", text)):
-        raise WrongInput(f"SET: '{found[0][:1]}' is expanded by nobody; write out what is meant")
+    if found := re.search(r"\$[\w{(?@$!*-]|`", _QUOTED.sub(r"\1", text)):
+        raise WrongInput(
+            f"SET: '{found[0][:1]}' is expanded by nobody; write out what is meant, or put a value that holds it in single quotes"
+        )
     return words
 
 
@@ -154,10 +155,10 @@ def require_names(arguments: argparse.Namespace) -> None:
 
 
 def read_report(path: str) -> Report:
-    """A report that a person names. Raises WrongInput for what is none."""
-    right = "give a report that `ddpm evaluate --json` printed"
+    """A report that a person names; `-`: standard input. Raises WrongInput for what is none."""
+    right = "give a report that `ddpm evaluate --json` printed, or - for standard input"
     try:
-        data = read_plain(Path(path).expanduser())
+        data = read_named(path)
     except OSError as problem:
         raise WrongInput(f"{path} cannot be read: {problem.strerror}; {right}") from None
     return cast("Report", parse_json(data, dict[str, Any], path, right))

@@ -17,9 +17,11 @@ from typing import Any, TypeVar
 
 from ddpm.credentials import masked, masked_url
 from ddpm.errors import WrongInput
+from ddpm.plain_files import read_plain, why
 from ddpm.plan import Plan
 
 T = TypeVar("T")
+TOKEN_BYTES = 2**16  # that a token's file has at most
 
 
 class Unreachable(RuntimeError):
@@ -35,11 +37,9 @@ def token_now() -> str:
     token, file = os.environ.get("KFP_TOKEN", "").strip(), os.environ.get("KFP_TOKEN_FILE", "")
     if file:
         try:
-            token = Path(file).read_text().strip()
+            token = read_plain(file, TOKEN_BYTES).decode().strip()
         except (OSError, UnicodeDecodeError) as problem:
-            raise WrongInput(
-                f"KFP_TOKEN_FILE: {file} cannot be read ({type(problem).__name__}); name another"
-            ) from None
+            raise WrongInput(f"KFP_TOKEN_FILE: {file} cannot be read: {why(problem)}; name another") from None
     if not (token.isascii() and (token.isprintable() or not token)):
         raise WrongInput(
             f"{'KFP_TOKEN_FILE' if file else 'KFP_TOKEN'}: it holds characters that no token has; export it anew"

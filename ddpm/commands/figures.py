@@ -93,7 +93,7 @@ def compare(arguments: argparse.Namespace, place: Workplace) -> Facts:
     place(
         "file",
         metavar="FILE.csv",
-        help="columns model, fid, kid (or fid_768, kid_768 …) and, if you like, parameters and n; between them commas, semicolons or tabs",
+        help="columns model, fid, kid (or fid_768, kid_768 …) and, if you like, parameters and n; between them commas, semicolons or tabs; -: standard input",
     ),
 )
 def rank(arguments: argparse.Namespace, place: Workplace) -> Facts:

@@ -21,7 +21,7 @@ from ddpm.errors import Refused, WrongInput
 from ddpm.evaluation.figures.numbers import distance_name
 from ddpm.fields import shown
 from ddpm.numerals import number
-from ddpm.plain_files import read_plain
+from ddpm.plain_files import read_named
 from ddpm.search.ranking import Candidate
 
 # By what they may be called: with their features, and with the number of pictures.
@@ -114,11 +114,11 @@ def _separator(line: str) -> str:
 
 def _text(path: Path) -> str:
     try:
-        data = read_plain(path)
+        data = read_named(path)
         return data.decode("utf-16" if data.startswith(UTF16) else "utf-8-sig")
     except OSError as problem:
         raise WrongInput(
-            f"{path} cannot be read: {problem.strerror}; name a CSV file with the columns model, fid and kid"
+            f"{path} cannot be read: {problem.strerror}; name a CSV file with the columns model, fid and kid, or - for standard input"
         ) from None
     except UnicodeDecodeError:
         raise _no_table(path) from None

@@ -20,8 +20,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from ddpm.errors import Outage, WrongInput
+from ddpm.plain_files import NoPlainFile, read_plain
 
 FIRST = b'{"op_code"'  # begins every record
+JOURNAL_BYTES = 2**32  # that a journal has at most
 # What a person mends while the run waits to be carried on. All else is a wrong path.
 RIGHT = {
     errno.ENOSPC: "make room there",
@@ -37,7 +39,7 @@ class Journal(JournalFileBackend):
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
         super().__init__(str(path), lock_obj=JournalFileOpenLock(str(path)))
         self.path, self._say = path, say
-        data = path.read_bytes()
+        data = read_plain(path, JOURNAL_BYTES)
         _require_records(path, data)
         if not data.endswith(b"\n"):  # or another process is about to end the line: the lock tells
             with self._opened() as file:
@@ -59,7 +61,7 @@ class Journal(JournalFileBackend):
         try:
             yield from super().read_logs(log_number_from)
         except ValueError:
-            _require_records(self.path, self.path.read_bytes())
+            _require_records(self.path, read_plain(self.path, JOURNAL_BYTES))
             raise
 
     @contextmanager
@@ -141,6 +143,10 @@ def open_journal(path: Path, say: Callable[[str], None]) -> JournalStorage:
         if path.exists() and not path.is_file():
             raise _no_journal(path)
         return JournalStorage(Journal(path, say))
+    except NoPlainFile as problem:
+        raise WrongInput(
+            f"study_storage: {path} is no journal of Optuna's: {problem.strerror}; name another path"
+        ) from None
     except OSError as problem:
         if right := RIGHT.get(problem.errno or 0):
             raise Outage(f"study_storage: {path} cannot be written ({problem.strerror}); {right}") from None

@@ -12,12 +12,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 from ddpm.errors import WrongInput
 from ddpm.fields import shown
+from ddpm.plain_files import read_plain, why
 from ddpm.serving.metrics import Metrics
 from ddpm.serving.problems import Problem, as_response
 from ddpm.serving.settings import ServeSettings
@@ -77,10 +77,10 @@ class Tokens:
         lines = os.environ.get(TOKENS, "")
         if settings.tokens_file:
             try:
-                lines = Path(settings.tokens_file).read_text()
-            except (OSError, ValueError) as problem:
+                lines = read_plain(settings.tokens_file).decode()
+            except (OSError, UnicodeDecodeError) as problem:
                 raise WrongInput(
-                    f"tokens_file: {settings.tokens_file} cannot be read ({problem}); give a text file"
+                    f"tokens_file: {settings.tokens_file} cannot be read: {why(problem)}; give a text file"
                 ) from None
         found = cls(lines, settings.per_minute)
         if not (found or settings.is_loopback or settings.anyone):

@@ -71,6 +71,7 @@ def load(reference: str, tracking_uri: str, settings: ServeSettings) -> Served:
     """A version, checked and measured. Raises WrongInput or Refused for one that will not do."""
     model = public_model(resolve(reference, tracking_uri))
     found = VERSION.fullmatch(model.origin.reference)
+    report: Report | None
     if found:
         name, number = found["name"], int(found["version"])
         report, told = figures(tracking_uri, name, number), told_card(tracking_uri, name, number)

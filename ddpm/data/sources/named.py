@@ -23,6 +23,7 @@ from ddpm.data.sources.source import NO_CLASS, Content, Picture, Source, is_pict
 from ddpm.data.sources.spec import Spec, path_after
 from ddpm.errors import WrongInput
 from ddpm.places import cache_folder
+from ddpm.plain_files import read_plain, why
 
 # The md5s are those that torchvision checks; CIFAR-10's is its page's, for the edition without pickles.
 FLOWERS = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
@@ -79,7 +80,7 @@ def _flowers102(path: Path | None, revision: str) -> Source:
     for base in (path, path / "flowers-102"):
         labels = base / FLOWERS_LABELS.file
         for pictures in (base / "jpg", base / FLOWERS_PICTURES.file):
-            if pictures.exists() and labels.is_file():
+            if pictures.exists() and labels.exists():
                 return Source("flowers102", classes, _flowers(pictures, labels), facts)
     return _from_disk(path, "flowers102", facts)
 
@@ -95,12 +96,18 @@ def _flowers(pictures: Path, labels: Path) -> list[Picture]:
         found = {name.rsplit("/", 1)[-1]: content for name, content in inside.items()}
         if len(found) < len(inside):
             raise WrongInput(f"source: {pictures} holds several pictures of one name; fetch the distribution again")
-    numbers = loadmat(str(labels))["labels"].ravel()
+    try:
+        numbers = [int(number) for number in loadmat(io.BytesIO(_read(labels)))["labels"].ravel()]
+    except WrongInput:
+        raise
+    except Exception as problem:  # whatever a file of anything may make the loader raise
+        words = " ".join(str(problem).split())[:120]
+        raise WrongInput(f"source: {labels} is damaged: {words}; fetch it again") from None
     if len(found) != len(numbers):
         raise WrongInput(
             f"source: {pictures} holds {len(found)} pictures and {labels.name} {len(numbers)} labels; fetch the distribution again"
         )
-    return [Picture(name, int(label) - 1, found[name]) for name, label in zip(sorted(found), numbers, strict=True)]
+    return [Picture(name, label - 1, found[name]) for name, label in zip(sorted(found), numbers, strict=True)]
 
 
 def _celeba(path: Path | None, revision: str) -> Source:
@@ -140,12 +147,12 @@ def _cifar10(path: Path | None, revision: str) -> Source:
 
 
 def _holds_cifar(base: Path) -> bool:
-    return (base / CIFAR_FILES[0]).is_file() or (base.is_file() and base.name == CIFAR_PICTURES.file)
+    return (base / CIFAR_FILES[0]).exists() or (base.is_file() and base.name == CIFAR_PICTURES.file)
 
 
 def _cifar_file(base: Path, name: str) -> bytes:
     if base.is_dir():
-        return (base / name).read_bytes() if (base / name).is_file() else b""
+        return _read(base / name) if (base / name).exists() else b""
     found, _ = members(base, wanted=lambda member: member.endswith(".bin"))
     read = next((content for member, content in found.items() if member.endswith(f"/{name}")), None)
     try:
@@ -259,6 +266,14 @@ def _from_drive(remote: Remote, folder: Path) -> None:
     from torchvision.datasets.utils import download_file_from_google_drive
 
     download_file_from_google_drive(CELEBA_DRIVE, str(folder), remote.file)
+
+
+def _read(file: Path) -> bytes:
+    """A file of a distribution. Raises WrongInput where it cannot be read, or is none."""
+    try:
+        return read_plain(file)
+    except OSError as problem:
+        raise WrongInput(f"source: {file} cannot be read: {why(problem)}; fetch it again") from None
 
 
 def _as_png(picture: np.ndarray) -> bytes:

@@ -19,6 +19,7 @@ from ddpm.data.sources.source import MAX_BYTES, Content, Picture, Source, printa
 from ddpm.data.sources.spec import Spec, path_after, telling
 from ddpm.data.sources.spool import Spool, require_bounded
 from ddpm.errors import WrongInput
+from ddpm.plain_files import require_plain
 
 ROWS_AT_ONCE = 64
 BYTES_AT_ONCE = MAX_BYTES  # that the rows read at once may come to, and
@@ -126,6 +127,7 @@ def _opened(file: Path) -> Iterator[Any]:
     import pyarrow.parquet
 
     try:
+        require_plain(file)  # a pipe waits for ever where it is opened
         size = file.stat().st_size  # of one without a size, as the kernel's own are, nothing is read: it may never end
         with file.open("rb") as first:
             other = what_it_is(first.read(1000)) if size else "empty; fetch it again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -11,11 +12,13 @@ from typing import Any
 
 from ddpm.errors import Outage, WrongInput
 from ddpm.places import cache_folder, local_path
+from ddpm.plain_files import read_plain, why
 from ddpm.progress import Progress
 from ddpm.settings import EvaluateSettings
 from ddpm.store import FileStore, Missing, Store, open_object
 
 INCEPTION_KEY = "weights/inception-2015-12-05.pth"
+WEIGHTS_BYTES = 2**30  # that a file of weights has at most
 INCEPTION_SHA256_PREFIX = "6726825d"  # stands in the file's published name
 
 
@@ -39,13 +42,18 @@ def inception_weights(settings: EvaluateSettings, store: Store, progress: Progre
     """
     weights, sha256 = settings.weights, settings.weights_sha256
     path = _fetch(weights) if weights else _published(store, progress)
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        data = read_plain(path, WEIGHTS_BYTES)
+    except OSError as problem:
+        raise WrongInput(
+            f"weights: {weights or path} cannot be read: {why(problem)}; name Inception's weights, or leave weights out"
+        ) from None
+    digest = hashlib.sha256(data).hexdigest()
     if sha256 and digest != sha256:
         raise WrongInput(
             f"weights: {weights or INCEPTION_KEY} has sha256 {digest}, not {sha256} as weights_sha256 says"
         )
-    state = _require_inception(path, weights)
+    state = _require_inception(data, weights or str(path))
     whole = all(
         bool(state[name].any()) for name in state if name.startswith("Mixed_7") and name.endswith("conv.weight")
     )
@@ -110,17 +118,17 @@ def _published(store: Store, progress: Progress) -> Path:
     return store.local(INCEPTION_KEY, digest)
 
 
-def _require_inception(path: Path, weights: str) -> dict[str, Any]:
+def _require_inception(data: bytes, called: str) -> dict[str, Any]:
     """The file's tensors. Refuses a file that holds more than tensors, or other ones than Inception's."""
     import torch
 
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
         known = {"Mixed_6e.branch1x1.conv.weight", "Mixed_7c.branch1x1.conv.weight", "fc.weight"} <= state.keys()
     except Exception:  # whatever a file of anything may make the loader raise: it is refused below
         known = False
     if not known:
         raise WrongInput(
-            f"weights: {weights or path} is no state dict of torch-fidelity's Inception-v3; give the file of its release, or leave weights out"
+            f"weights: {called} is no state dict of torch-fidelity's Inception-v3; give the file of its release, or leave weights out"
         )
     return state
