@@ -19,7 +19,7 @@ PUSH ?=
 CLUSTER ?=
 BASE ?=
 BUILD_FLAGS ?=
-ENDPOINT ?= $(KFP_ENDPOINT)
+ENDPOINT ?= $(value KFP_ENDPOINT)
 RUN ?=
 RETRIES ?= 0
 PROBE ?=
@@ -45,8 +45,8 @@ endif
 VENV := .venv/.installed
 DEV := .venv/.installed-dev
 # What a person wrote reaches the commands untouched: through the environment, with no look at its dollars and quotes.
-override DATA := $(value DATA)
-override SET := $(value SET)
+WRITTEN := SET PRESET DATA RUN_NAME RUNNER ENDPOINT EXPERIMENT IMAGE CLUSTER MODEL RUN RETRIES OVERLAY
+$(foreach name,$(WRITTEN),$(if $(filter command environment,$(firstword $(origin $(name)))),$(eval override $(name) := $$(value $(name)))))
 # These are several words each, which the shell reads and make does not. What it would take for the end of the command
 # is refused: the rest would be passed over without a word.
 READ_BY_SHELL := SERVE TESTS BENCH BUILD_FLAGS IMAGES
@@ -57,7 +57,7 @@ define NEWLINE
 endef
 HASH := \#
 $(foreach name,$(READ_BY_SHELL),$(foreach sign,; & | < > ` $(HASH),$(if $(findstring $(sign),$(value $(name))),$(error $(name): '$(sign)' has no place in it; write flags and names alone, parted by spaces)))$(if $(findstring $(NEWLINE),$(value $(name))),$(error $(name): a line end has no place in it; write flags and names alone, parted by spaces)))
-export SET PRESET DATA RUN_NAME RUNNER ENDPOINT EXPERIMENT IMAGE CLUSTER MODEL RUN RETRIES OVERLAY
+export $(WRITTEN)
 OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME" --set="$$SET"
 
 .PHONY: help run ui models-picture serve demo page test bench lock lint format types check-compiled compile image images sbom submit resume doctor secrets pin clean

@@ -95,6 +95,11 @@ def test_settings_in_one_text_are_its_words(text, words):
         ("a=1 | b=2", "'|' is not understood"),
         ("a=$HOME/x", "'$' is expanded by nobody"),
         ('a="`date`"', "'`' is expanded by nobody"),
+        *(
+            (f"a=x{sign}y", "'$' is expanded by nobody; write out what is meant")
+            for sign in ("$?", "$@", "$$", "$!", "$*", "$-")
+        ),
+        ('a="$@"', "or put a value that holds it in single quotes"),
         ("a='1 b=2", "a quote is opened and not closed"),
     ],
 )

@@ -62,6 +62,13 @@ def test_settings_are_read_by_neither_make_nor_the_shell(installed):
     assert not (installed / "x").exists()
 
 
+def test_no_dollar_of_what_a_person_wrote_is_make_s(installed):
+    found = make(installed, *OLD, "run", "PRESET=$?$@")
+    assert "preset: there is none named '$?$@'" in found.stderr
+    found = make(installed, *OLD, "run", "DATA=digits", "SET=dataset_name='$@'")
+    assert "dataset_name: '$@' will not do" in found.stderr
+
+
 @pytest.mark.parametrize("target", ["run", "submit"])
 def test_nothing_that_set_holds_is_dropped(installed, target):
     found = make(installed, *OLD, target, "ENDPOINT=http://127.0.0.1:9", "SET=epochs=1\ntrials=1; lr_low=1 > x")
