@@ -19,6 +19,7 @@ from ddpm.credentials import masked, masked_url
 from ddpm.errors import WrongInput
 from ddpm.plain_files import read_plain, why
 from ddpm.plan import Plan
+from ddpm.tls import mistaken
 
 T = TypeVar("T")
 TOKEN_BYTES = 2**16  # that a token's file has at most
@@ -47,6 +48,12 @@ def token_now() -> str:
     return token
 
 
+def _require_scheme(told: str, endpoint: str, words: str) -> None:
+    """Raise WrongInput where a connection failed with these words since http:// should be https://, or the other way round."""
+    if words and "refused" not in words and (wrong := mistaken(endpoint, words)):
+        raise WrongInput(f"endpoint: {told}: {wrong}") from None
+
+
 def check_endpoint(endpoint: str, token: str) -> dict[str, Any]:
     """One short look whether a Kubeflow Pipelines API answers: the client's own takes half a minute to give up.
 
@@ -66,12 +73,15 @@ def check_endpoint(endpoint: str, token: str) -> dict[str, Any]:
         if problem.code in (401, 403):
             said = "refused KFP_TOKEN" if token else "asks for a token; export KFP_TOKEN"
             raise Unreachable(f"{told} {said} (status {problem.code})") from None
+        _require_scheme(told, endpoint, str(problem.code) if problem.code == 400 else "")
         raise Unreachable(f"{url} answers with status {problem.code}; is it a Kubeflow Pipelines API?") from None
     except (http.client.InvalidURL, ValueError) as problem:
         raise WrongInput(f"endpoint: '{told}' will not do ({problem}); write ENDPOINT=http://HOST:PORT") from None
     except http.client.HTTPException:
+        _require_scheme(told, endpoint, "no HTTP")
         raise Unreachable(f"{told} does not speak HTTP; is it the port of the API's gRPC, not of HTTP?") from None
     except (urllib.error.URLError, OSError) as problem:
+        _require_scheme(told, endpoint, str(problem))
         raise Unreachable(f"no server answers at {told}: {getattr(problem, 'reason', problem)}") from None
 
 

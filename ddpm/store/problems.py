@@ -94,6 +94,16 @@ def may_mend(problem: Exception) -> str:
     return ""
 
 
+def may_be_of_tls(problem: Exception) -> bool:
+    """Whether it is what comes of TLS at one end of a connection alone: a connection that breaks, or a bad request."""
+    from botocore import exceptions as aws
+
+    if isinstance(problem, aws.ClientError):
+        return status_of(problem) == 400 and code_of(problem) in ("", "400")
+    nobody = isinstance(problem, (aws.EndpointConnectionError, aws.ConnectTimeoutError))
+    return isinstance(problem, (aws.HTTPClientError, aws.ConnectionError)) and not nobody
+
+
 def has_no_room(problem: Exception) -> bool:
     from botocore.exceptions import ClientError
 

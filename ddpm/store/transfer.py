@@ -18,7 +18,8 @@ from ddpm.errors import Outage, WrongInput
 from ddpm.outages import VARIABLE, patience
 from ddpm.progress import announce
 from ddpm.store.account import adopt
-from ddpm.store.problems import ANSWERS, TryAgain, may_mend, require_s3_answer
+from ddpm.store.problems import ANSWERS, TryAgain, may_be_of_tls, may_mend, require_s3_answer
+from ddpm.tls import mistaken
 
 PARTS_AT_ONCE = 4
 MOST_PARTS = 10_000  # S3's limit for one object
@@ -67,10 +68,14 @@ def retried(wire: Wire, endpoint: str, what: str, work: Callable[[int], T]) -> T
         except Exception as problem:
             reason = may_mend(problem)
             if not reason:
+                if endpoint not in _answered:
+                    _require_scheme(what, endpoint, problem)
                 expect(endpoint)
                 raise
             tried, waits = attempt + 1, not isinstance(problem, TryAgain) and endpoint in _answered
             if tried >= wire.tries:
+                if not waits:
+                    _require_scheme(what, endpoint, problem)
                 limit = (patience() if wire.patience is None else wire.patience) if waits else 0.0
                 if time.monotonic() - began >= limit:
                     kind = problem.kind if isinstance(problem, TryAgain) else Outage
@@ -85,6 +90,12 @@ def retried(wire: Wire, endpoint: str, what: str, work: Callable[[int], T]) -> T
             return result
         time.sleep(random.uniform(0, min(wire.longest_wait, wire.first_wait * 2 ** min(attempt, 30))))
     raise AssertionError("a try ends in a result or an exception")
+
+
+def _require_scheme(what: str, endpoint: str, problem: Exception) -> None:
+    """Raise WrongInput where a connection failed since its http:// should be https://, or the other way round."""
+    if may_be_of_tls(problem) and (wrong := mistaken(endpoint, str(problem))):
+        raise WrongInput(f"{what}: {wrong} in AWS_ENDPOINT_URL") from None
 
 
 def open_client(wire: Wire) -> Any:

@@ -22,6 +22,7 @@ from ddpm.errors import Outage, WrongInput
 from ddpm.outages import refused_for_good, wait_out
 from ddpm.places import require_place
 from ddpm.progress import announce
+from ddpm.tls import mistaken
 from ddpm.tracking import fit
 from ddpm.tracking.moved import ARTIFACTS, follow
 
@@ -34,6 +35,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 AWAY = ("Max retries exceeded", "timeout exception", "Connection aborted", "RemoteDisconnected")
+BROKEN = ("Connection aborted", "RemoteDisconnected", "error code 400")  # what comes of http:// where TLS is spoken
 AWAY_STATUS = ("error code 429", "error code 502", "error code 503", "error code 504")
 UNREACHED = (
     "ConnectionError", "ConnectTimeout", "ReadTimeout", "RetryError", "ChunkedEncodingError", "ProxyError", "SSLError",
@@ -93,8 +95,8 @@ def _wrong_place(problem: BaseException) -> str:
             return text[text.index("FATAL") :].partition(" (Background")[0][:160]
         if "CERTIFICATE_VERIFY_FAILED" in text:
             return "nobody here knows its certificate; REQUESTS_CA_BUNDLE names a file of those that are known"
-        if "WRONG_VERSION_NUMBER" in text or "record layer failure" in text:
-            return "it does not speak TLS; write http:// where https:// is"
+        if wrong := mistaken("", text):
+            return wrong
     return ""
 
 
@@ -174,6 +176,8 @@ def open_client(tracking_uri: str) -> Client:
     ) as problem:  # ImportError: a driver not there
         where = f"tracking_uri: MLflow at {masked_url(tracking_uri)}"
         refused = _wrong_place(problem)
+        if any(sign in str(link) for link in _chain(problem) for sign in BROKEN):
+            refused = refused or mistaken(tracking_uri, "")
         if not refused and (words := away(problem, tracking_uri)):
             raise Outage(f"{where} does not answer ({words}); start it, or give another") from None
         words = refused or " ".join(str(problem).split())[:160]

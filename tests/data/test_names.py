@@ -61,8 +61,11 @@ def test_bytes_of_an_old_code_page_in_a_tar_keep_names_and_classes_apart(tmp_pat
             entry = tarfile.TarInfo(name)
             entry.size = len(png(number))
             packed.addfile(entry, io.BytesIO(png(number)))
-    classes, _ = understood(str(tmp_path / "x.tar"))
+    classes, found = understood(str(tmp_path / "x.tar"))
     assert {*classes.values()} == {"chat\\xe9s", "chat\\xe8s", "\\xe9t\\xe9"}
+    (note,) = found.notes
+    assert note.startswith("the names of 3 files are no UTF-8, as in \\xe9t\\xe9/2.png: bytes of an old code page")
+    assert "pack them anew with names in UTF-8" in note
 
 
 PLAIN = {"cat/0.png": "cat", "cat/1.png": "cat", "dog/2.png": "dog"}

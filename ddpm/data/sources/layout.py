@@ -50,7 +50,12 @@ def by_folders(
         for name, content in sorted(contents.items())
     ]
     return Source(
-        kind, classes, pictures, facts, passed_over or PassedOver(), [*notes, *said, *spelt, *_twins(contents)]
+        kind,
+        classes,
+        pictures,
+        facts,
+        passed_over or PassedOver(),
+        [*notes, *said, *spelt, *_twins(contents), *_of_old_code_pages(contents)],
     )
 
 
@@ -142,6 +147,21 @@ def one_spelling(names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
         f"the class {alike} is written in {len(spelt)} ways that look alike (Unicode's NFC and NFD): it is one class"
         for alike, spelt in ways.items()
         if len(spelt) > 1
+    ]
+
+
+OLD_BYTE = re.compile(r"\\x[89a-f][0-9a-f]")  # as `printable` writes one
+
+
+def _of_old_code_pages(contents: Mapping[str, Content]) -> list[str]:
+    """A note on names that are no UTF-8: nobody states which letters their bytes mean, and they are classes' names too."""
+    names = [name for name in sorted(contents) if OLD_BYTE.search(name)]
+    if not names:
+        return []
+    are = "the name of 1 file is" if len(names) == 1 else f"the names of {len(names):,} files are"
+    return [
+        f"{are} no UTF-8, as in {names[0]}: bytes of an old code page are written by their numbers; "
+        "to have letters, rename them, or pack them anew with names in UTF-8"
     ]
 
 
