@@ -3,8 +3,7 @@
 A version's report is the one that it was registered with, by its digest in MLflow and in the promotion log. A
 candidate's, and a champion's, is weighed where an evaluation put the very same one into the store, and otherwise the
 version is measured again: a figure that somebody wrote into a file takes nobody's place and keeps none, whatever key and
-digest he gave it. Of a report that has neither, as those of earlier releases, nobody can tell, and the log says so of a
-candidate.
+digest he gave it. Of a report that has neither, as those of earlier releases, nobody can tell, and the log says so.
 """
 
 from __future__ import annotations
@@ -155,7 +154,11 @@ def _against(
     lineage = _lineage(champion, candidate, dataset_uri, settings.lineage_gate)
     if lineage.passed:
         theirs = _measured_alike(place, champion, mine, dataset_uri, settings, drawing)
-    return _said_of(decide(mine, theirs, *gates, before=[lineage]), lineage, None if "champion" in now else bar)
+    decision = _said_of(decide(mine, theirs, *gates, before=[lineage]), lineage, None if "champion" in now else bar)
+    if is_findable(theirs):
+        return decision
+    old = f"the report of version {bar}, which it was measured against, is one of an earlier release, and nobody can tell who wrote it"
+    return dataclasses.replace(decision, why=f"{decision.why}; {old}")
 
 
 def _said_of(decision: Decision, lineage: Rule, previous: int | None) -> Decision:

@@ -240,6 +240,23 @@ def test_of_a_report_of_an_earlier_release_the_log_says_that_nobody_can_tell(che
     )
 
 
+def test_of_a_champion_s_report_of_an_earlier_release_the_log_says_so_too(
+    checkpoints, place, store, report_of, published
+):
+    data = published("digits", pictures(1))["dataset_uri"]
+    old = report_of(checkpoints[0], fid=2.0)
+    del old["key"]
+    register(place, "m", checkpoints[0], old, None, {})
+    where = Workplace(Quiet(), store.root, place)
+    promote(where, "m", 1, data, EvaluateSettings(), DrawSettings(), again=False)
+    register(place, "m", checkpoints[1], report_of(checkpoints[1], fid=3.0), None, {})
+    keep_report(store, place, 2)
+    promote(where, "m", 2, data, EvaluateSettings(), DrawSettings(), again=False)
+    assert entries(store, "m")[-1]["why"].endswith(
+        "; the report of version 1, which it was measured against, is one of an earlier release, and nobody can tell who wrote it"
+    )
+
+
 def test_who_registers_a_report_is_told_whether_it_was_measured_here(
     checkpoints, place, store, report_of, tmp_path, capsys
 ):
