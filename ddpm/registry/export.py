@@ -22,7 +22,7 @@ from ddpm.evaluation.report import Report
 from ddpm.model.model import Model
 from ddpm.registry.card import Provenance, card
 from ddpm.registry.diffusers import as_json, diffusers_files
-from ddpm.registry.folder import ENGINE_FILES, GUIDE, README, described
+from ddpm.registry.folder import ENGINE_FILES, GUIDE, described
 from ddpm.registry.space import public, public_model, space_files
 from ddpm.registry.version import figures, provenance_of, resolve
 from ddpm.training.checkpoint import load_model
@@ -68,7 +68,7 @@ def export(
     if form == "space":
         measured = {"report.json": as_json(dict(report))} if report else {}
         files = space_files({**files, **measured}, told)
-    files = {README: told.encode(), **files}
+    files = {"README.md": told.encode(), **files}
     _write_folder(folder, files)
     return {"out": str(folder), "format": form, "weights": weights, "dtype": dtype, "files": sorted(files)}
 

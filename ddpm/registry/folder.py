@@ -34,7 +34,6 @@ from ddpm.store.reading import parse_json, parse_tensors, read_file
 WEIGHTS, SETTINGS, REPORT, LIST = "weights.safetensors", "settings.json", "report.json", "files.json"
 GUIDE = ("guide.safetensors", "guide.json")
 CARD, GRID = "card.md", "sample.png"
-README = "README.md"  # of an exported folder: its card
 ENGINE_FILES = (WEIGHTS, SETTINGS)  # what an exported folder holds too
 FILES = (*ENGINE_FILES, REPORT)
 DRAWN_BY = ("sampler", "sampling_steps", "churn", "guidance")  # of DrawSettings, what is a model's own

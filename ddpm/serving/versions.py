@@ -22,7 +22,7 @@ from ddpm.outages import wait_out
 from ddpm.randomness import key
 from ddpm.registry.aliases import holders, told_card
 from ddpm.registry.card import card
-from ddpm.registry.folder import CARD, README, REPORT, open_folder
+from ddpm.registry.folder import CARD, REPORT, open_folder
 from ddpm.registry.sample import verify
 from ddpm.registry.space import public, public_model
 from ddpm.registry.version import figures, resolve
@@ -86,10 +86,11 @@ def load(reference: str, tracking_uri: str, settings: ServeSettings) -> Served:
 
 
 def _beside(reference: str) -> tuple[Report | None, str]:
-    """What an exported folder tells of its model: its report, and its card. Raises Damaged for what is none."""
+    """What an exported Space tells of its model: its report, and its card, which were made for strangers to read. Raises
+    Damaged for what is none."""
     folder = open_folder(Path(reference), reference)
     report = cast(Report, folder.json(REPORT, dict[str, Any])) if folder.has(REPORT) else None
-    return report, next((folder.text(file) for file in (CARD, README) if folder.has(file)), "")
+    return report, folder.text(CARD) if folder.has(CARD) else ""
 
 
 def _check(model: Model, tracking_uri: str) -> str:

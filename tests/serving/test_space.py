@@ -60,8 +60,6 @@ def test_a_space_of_a_version_has_its_figures_and_no_path_of_the_machine(registr
     page = load(str(tmp_path / "space" / "model"), "", ServeSettings(batch=16))
     assert page.card == told.partition("---\n\n")[2], "the page shows the card that the Space's README is"
     assert page.report["fid"] == 3.0
-    export("models:/m/1", "safetensors", str(tmp_path / "mlflow" / "folder"), registry)
-    assert "## Provenance" in load(str(tmp_path / "mlflow" / "folder"), "", ServeSettings(batch=16)).card
     where = os.path.dirname(checkpoint).encode()
     assert not [
         path
