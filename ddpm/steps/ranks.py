@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -22,7 +23,8 @@ from ddpm.errors import WrongInput
 from ddpm.processors import processors
 
 VARIABLE = "DDPM_PROCESSES"
-TRAINING = "DDPM_TRAINING_PROCESSES"  # what configure is told: those of the final training, on all its nodes
+# What configure is told: those of each search worker, and those of the final training, on all its nodes.
+SEARCHING, TRAINING = "DDPM_SEARCH_PROCESSES", "DDPM_TRAINING_PROCESSES"
 MOST, MOST_IN_ALL = 64, 64 * 64
 
 
@@ -32,12 +34,15 @@ def processes() -> int:
 
 
 def require_shared(batches: Iterable[int]) -> None:
-    """Raise WrongInput for a batch that the final training could not share: the search may have gone on for hours by then."""
-    count = _told(TRAINING, MOST_IN_ALL)
+    """Raise WrongInput for a batch that search or final training could not share: that would come out hours later."""
+    sharing = {
+        "each search worker": _told(SEARCHING, MOST),
+        "the final training": _told(TRAINING, MOST_IN_ALL),
+    }
     for batch in batches:
-        if batch % count:
+        if cannot := [f"the {count} processes of {whose}" for whose, count in sharing.items() if batch % count]:
             raise WrongInput(
-                f"batch_size: {batch} pictures cannot be shared by the {count} processes of the final training; give a multiple of that"
+                f"batch_size: {batch} pictures cannot be shared by {' and '.join(cannot)}; give a multiple of {math.lcm(*sharing.values())}"
             )
 
 

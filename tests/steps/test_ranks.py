@@ -79,7 +79,7 @@ def test_no_number_of_processes_is_wrong_input(monkeypatch, told):
         ranks.processes()
 
 
-def test_a_batch_that_the_final_training_cannot_share_is_refused_before_the_search(monkeypatch):
+def test_a_batch_that_search_or_final_training_cannot_share_is_refused_before_the_search(monkeypatch):
     places = {"run_name": "a", "store": "/a", "tracking_uri": "http://127.0.0.1:1", "study_storage": "/b"}
     ranks.require_shared([64, 65])
     monkeypatch.setenv(ranks.TRAINING, "16")
@@ -88,6 +88,14 @@ def test_a_batch_that_the_final_training_cannot_share_is_refused_before_the_sear
         ranks.require_shared([64, 65])
     with pytest.raises(WrongInput, match="batch_size: 24 pictures"):
         configure({**places, "batch_size": 64, "batch_choices": "64 24"}, Quiet())
+    monkeypatch.setenv(ranks.SEARCHING, "6")
+    with pytest.raises(WrongInput) as problem:
+        ranks.require_shared([96, 64])
+    assert str(problem.value) == (
+        "batch_size: 64 pictures cannot be shared by the 6 processes of each search worker; give a multiple of 48"
+    )
+    with pytest.raises(WrongInput, match="by the 6 processes of each search worker and the 16 processes of the final"):
+        ranks.require_shared([50])
     monkeypatch.setenv(ranks.TRAINING, "many")
     with pytest.raises(WrongInput, match="DDPM_TRAINING_PROCESSES: 'many' will not do"):
         ranks.require_shared([64])
