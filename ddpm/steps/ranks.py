@@ -15,12 +15,19 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from ddpm.errors import WrongInput
 from ddpm.processors import processors
+
+if TYPE_CHECKING:
+    from ddpm.training.world import World
 
 VARIABLE = "DDPM_PROCESSES"
 # What configure is told: those of each search worker, and those of the final training, on all its nodes.
@@ -73,6 +80,25 @@ def run_in_ranks(count: int, module: str, paths: Sequence[str], more: dict[str, 
             running.kill()  # after Ctrl-C, say; nothing where it has ended
             signal.signal(signal.SIGTERM, before)
         return int(status.read_text()) if status.is_file() else ended
+
+
+@contextmanager
+def joined() -> Iterator[tuple[World, float]]:
+    """The world of this process, once all are there; and for how many seconds they waited for that, each one's added up.
+
+    A node's wait begins when its torchrun does: from then on it holds its devices.
+    """
+    import torch  # pipelines import this file, and need none
+
+    from ddpm.training.world import join_world
+
+    with join_world() as world:
+        waited = 0.0
+        if world.size > 1:
+            torchrun = psutil.Process(os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None)
+            mine = torch.tensor(max(0.0, time.time() - torchrun.create_time()), device=world.device)
+            waited = float(world.mean(mine)) * world.size
+        yield world, waited
 
 
 def main(module: str, call: str, status: str) -> None:

@@ -179,7 +179,7 @@ def test_a_training_in_as_many_processes_as_it_is_told(searched, in_one_containe
     facts, seen = in_one_container
     assert seen == ["rank 0", "rank 1"]
     assert facts["images_seen"] >= 2 * 1600 and facts["checkpoint"].startswith(searched[0].final)
-    assert facts["devices"] == 2
+    assert facts["devices"] == 2 and facts["waited"] > 0 and facts["at_work"] <= facts["seconds"]
 
 
 def test_two_nodes_give_what_two_processes_of_one_node_give(searched, in_one_container, kubernetes, monkeypatch, capfd):
@@ -197,7 +197,8 @@ def test_two_nodes_give_what_two_processes_of_one_node_give(searched, in_one_con
         signal.signal(signal.SIGTERM, before)
     assert stub.jobs == {}
     assert '"task": "final training"' in capfd.readouterr().out, "the first node's progress is in the step's own log"
-    measured = {"seconds", "spent", "images_per_second"}  # what a clock says
+    measured = {"seconds", "at_work", "waited", "spent", "images_per_second"}  # what a clock says
+    assert facts["at_work"] < facts["seconds"] and 0 < facts["waited"] < 2 * facts["seconds"]
     expected, _ = in_one_container
     assert set(facts) == set(expected)
     assert {name: facts[name] for name in facts if name not in measured} == {
