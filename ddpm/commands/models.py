@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import time
 
 from ddpm.arguments import chosen_settings, group_flags, tracking_flag
 from ddpm.commands.table import (
@@ -84,6 +85,8 @@ def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
 def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     from ddpm.data.dataset import open_dataset
     from ddpm.search.choice import choose
+    from ddpm.search.leases import Lease
+    from ddpm.search.study import LOOK_SECONDS
     from ddpm.search.worker import follow, search
     from ddpm.steps.configure import configure, join
     from ddpm.steps.ingest import unused_classes
@@ -104,11 +107,16 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
         if opens and (unused := unused_classes(len(data.classes), run.plan.model.classes)):
             place.progress.say(f"{unused}; --classes {len(data.classes)} tells the network of them")
         ran = search(run, uri, arguments.worker, place.progress, world)
-    try:
-        return choose(run, uri, place.progress)
-    except Refused as unfinished:
-        place.progress.say(str(unfinished))
-        return ran
+    # All workers end together. One scores the finalists, and the others, who wait for it, have the same choice.
+    choosing = Lease(run.folder, "choice", f"the choice of run {run.name}", place.progress.say)
+    while not choosing.take():
+        time.sleep(LOOK_SECONDS)
+    with choosing:
+        try:
+            return choose(run, uri, place.progress)
+        except Refused as nothing:
+            place.progress.say(str(nothing))
+            return ran
 
 
 @command(
