@@ -149,9 +149,9 @@ def in_words(found: Cost, price: float) -> str:
 
 
 def hours_in_words(found: Cost, unit: str = "") -> str:
-    """Its device-hours, and how many of them waited."""
-    waiting = found.get("waiting_hours", 0.0)  # one of an earlier release counted none apart
-    return f"{found['device_hours']:.3g}{unit}{f' ({waiting:.2g} of them waiting)' if waiting else ''}"
+    """Its device-hours, and how many of them waited, from a hundredth on: every search looks round for a moment."""
+    hours, waiting = found["device_hours"], found.get("waiting_hours", 0.0)  # an earlier release counted none apart
+    return f"{hours:.3g}{unit}" + (f" ({waiting:.2g} of them waiting)" if waiting >= hours / 100 > 0 else "")
 
 
 def logged(found: Cost) -> dict[str, float | None]:

@@ -55,6 +55,7 @@ def test_who_waits_with_a_device_pays_for_it_and_it_is_counted_apart():
     assert found["steps"]["evaluate"]["waiting_hours"] == 0
     older = {name: value for name, value in found["run"].items() if name != "waiting_hours"}
     assert hours_in_words(older) == "3.31"
+    assert hours_in_words({**older, "waiting_hours": 0.03}) == "3.31", "too little to speak of"
 
 
 def test_what_nobody_measured_or_said_is_not_made_up():
