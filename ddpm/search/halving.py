@@ -108,9 +108,7 @@ class Rungs:
         losses: Callable[[], list[float]], require: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.trial, self.settings, self.recorder, self.quick, self.losses = trial, settings, recorder, quick, losses
-        self.require = (
-            require  # raises where another worker has taken the trial over: no checkpoint of ours is to follow
-        )
+        self.require = require  # raises where another worker has taken the trial over: no checkpoint is to follow
 
     def metrics(self, values: dict[str, float], images_seen: int) -> None:
         self.recorder.metrics(values, images_seen)
