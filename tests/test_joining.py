@@ -8,7 +8,7 @@ from ddpm.plan import Plan
 from ddpm.progress import Quiet
 from ddpm.run import Run
 from ddpm.steps import configure
-from ddpm.steps.configure import join, searched
+from ddpm.steps.configure import join, kept_store, searched
 
 URI = "/store/datasets/digits/0.json"
 
@@ -99,3 +99,11 @@ def test_a_place_that_nobody_says_is_told_from_one_that_somebody_does(monkeypatc
     assert told_place("store", f"{tmp_path}/var/store") and told_place("run_name", "mine")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", unsaid)
     assert told_place("tracking_uri", unsaid) == unsaid
+
+
+def test_a_run_keeps_its_store_s_whole_path_but_for_one_that_has_a_shorter_one(plan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert kept_store("mine", "store") == kept_store("mine", plan.store) == plan.store
+    assert kept_store("mine", "s3://bucket/ddpm") == "s3://bucket/ddpm"
+    Run(Plan.from_parameters({**plan.parameters(), "store": "store"})).write_plan()
+    assert kept_store("mine", "store") == "store"

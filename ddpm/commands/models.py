@@ -119,7 +119,7 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
 def _opened(arguments: argparse.Namespace, place: Workplace) -> tuple[Run, str]:
     """The run that worker 0 opens, and its data set's URI."""
     from ddpm.data.dataset import open_dataset
-    from ddpm.steps.configure import configure
+    from ddpm.steps.configure import configure, kept_store
     from ddpm.steps.ingest import unused_classes
 
     if not arguments.dataset:
@@ -127,6 +127,7 @@ def _opened(arguments: argparse.Namespace, place: Workplace) -> tuple[Run, str]:
     uri = dataset_of(arguments, place)
     data = open_dataset(uri)
     where = {name: getattr(arguments, name) for name in PLACES}
+    where["store"] = kept_store(where["run_name"], where["store"])
     of_data = {"source": uri, "dataset_name": data.name, "image_size": data.image_size}
     run = configure({**chosen_settings(arguments), **of_data, **where}, place.progress)
     if unused := unused_classes(len(data.classes), run.plan.model.classes):

@@ -16,7 +16,7 @@ from ddpm.data.manifest import store_of
 from ddpm.errors import WrongInput
 from ddpm.evaluation.extractors.weights import check_weights
 from ddpm.fields import renamed
-from ddpm.places import fill_places
+from ddpm.places import fill_places, local_path
 from ddpm.plan import Plan, fields
 from ddpm.progress import Progress
 from ddpm.run import Run, attempts_of
@@ -87,6 +87,19 @@ def _initial(run: Run, progress: Progress) -> Callable[[], None]:
         agree(initial, model, plan.ingest.image_size, plan.train.init_partial)
     progress.say(f"every trial begins with weights of {initial.origin.reference}, which the run keeps")
     return partial(write_initial, run.initial, initial)
+
+
+def kept_store(name: str, store: str) -> str:
+    """A store as a run keeps it: a path from / on, so that a worker in another folder means the same by it.
+
+    A run that an earlier release opened by a shorter one goes on by that.
+    """
+    if "://" in store:
+        return store
+    try:
+        return store if Run.named(name, store).plan.store == store else str(local_path(store))
+    except Missing:
+        return str(local_path(store))
 
 
 def join(given: dict[str, Any], progress: Progress, seconds: float) -> Run:
