@@ -1,6 +1,8 @@
 """What a run took: time, pictures, device-hours, energy and money, of each step and of the whole.
 
-A device-hour is an hour for which a step held the device that it works on, be it a GPU or the machine itself. Attempts
+A device-hour is an hour for which a step held the device that it works on, be it a GPU or the machine itself. Who holds a
+device pays for it, at work or not: the hours in which one waited, for the other nodes of a training or for other workers'
+trials, are among them, and counted apart as well. What waits for its turn, as a TrainJob in a queue, holds none. Attempts
 that came to nothing are part of it, as far as they have said how long they were. Energy is that of the trainings, the
 trials' scores among them.
 """
@@ -22,6 +24,7 @@ class Cost(TypedDict):
 
     seconds: float
     device_hours: float
+    waiting_hours: float  # of these, those in which a device was held and waited
     images: int | None  # pictures trained on; None: nothing is trained there
     energy_kwh: float | None  # None: not measured
     money: float | None  # None: no price is given
@@ -48,14 +51,20 @@ class Costs(TypedDict):
 
 def cost(
     seconds: float, price: float, devices: int = 1, images: int | None = None, joules: float | None = None,
-    lost: Iterable[Lost] = (),
+    lost: Iterable[Lost] = (), at_work: float | None = None, waited: float = 0.0,
 ) -> Cost:  # fmt: skip
-    """Of so many seconds on so many devices (0: it holds none), besides attempts that were lost on as many."""
+    """Of so many seconds on so many devices (0: it holds none), besides attempts that were lost on as many.
+
+    Args:
+        at_work: of the seconds, those in which all devices were at work; None: all of them.
+        waited: seconds that devices waited, each device's added up.
+    """
     lost = [*lost]
     wasted = sum(one["seconds"] or 0.0 for one in lost)
-    hours = (seconds + wasted) * devices / HOUR
+    waiting = waited / HOUR if devices else 0.0
+    hours = ((seconds if at_work is None else at_work) + wasted) * devices / HOUR + waiting
     return {
-        "seconds": round(seconds + wasted, 2), "device_hours": hours, "images": images,
+        "seconds": round(seconds + wasted, 2), "device_hours": hours, "waiting_hours": waiting, "images": images,
         "energy_kwh": None if joules is None else joules / JOULES, "money": price * hours if price else None,
         "lost_seconds": round(wasted, 2), "lost_unknown": sum(one["seconds"] is None for one in lost),
     }  # fmt: skip
@@ -107,21 +116,26 @@ def costs(
         if step == "search":
             # A worker that was killed has not said how long it was at work, but its trials' checkpoints have.
             wasted = sum(one["seconds"] or 0.0 for one in gone)
-            seconds = max(sum(done["seconds"] for done in workers), sum(row["seconds"] for row in trials) - wasted)
+            tried = sum(row["seconds"] for row in trials) - wasted
+            seconds = max(sum(done["seconds"] for done in workers), tried)
+            at_work = max(sum(done.get("at_work", done["seconds"]) for done in workers), tried)
+            waited = sum(done.get("waited", 0.0) for done in workers)
             images: int | None = sum(row.get("images_seen") or 0 for row in trials)
             joules = _sum(row.get("joules") for row in trials)
         else:
-            seconds, images, joules = facts.get(step, {}).get("seconds", 0.0), None, None
+            found = facts.get(step, {})
+            seconds, at_work = found.get("seconds", 0.0), found.get("at_work")
+            waited, images, joules = found.get("waited", 0.0), None, None
         if step == "train" and trained:
             begun = trained["trials"][trained["best"]]["images_seen"] or 0  # the winner goes on from its trial
             images, joules = trained["images_seen"] - begun, trained.get("spent", {}).get("joules")
-        steps[step] = cost(seconds, price, devices, images, joules, gone)
+        steps[step] = cost(seconds, price, devices, images, joules, gone, at_work, waited)
     return {"price_per_hour": price, "steps": steps, "run": _whole(steps, price), "saved": saved(rows, price)}
 
 
 def in_words(found: Cost, price: float) -> str:
     """What it took, but for its seconds, in a line."""
-    parts = [f"{found['device_hours']:.3g} device-hours"]
+    parts = [hours_in_words(found, " device-hours")]
     parts += [f"{found['images']:,} pictures trained on"] if found["images"] is not None else []
     parts += ["energy not measured" if found["energy_kwh"] is None else f"{found['energy_kwh']:.3g} kWh"]
     parts += [
@@ -134,21 +148,28 @@ def in_words(found: Cost, price: float) -> str:
     return ", ".join(parts)
 
 
+def hours_in_words(found: Cost, unit: str = "") -> str:
+    """Its device-hours, and how many of them waited, from a hundredth on: every search looks round for a moment."""
+    hours, waiting = found["device_hours"], found.get("waiting_hours", 0.0)  # an earlier release counted none apart
+    return f"{hours:.3g}{unit}" + (f" ({waiting:.2g} of them waiting)" if waiting >= hours / 100 > 0 else "")
+
+
 def logged(found: Cost) -> dict[str, float | None]:
     """It as metrics."""
     return {
-        "cost_seconds": found["seconds"], "cost_device_hours": found["device_hours"], "cost_images": found["images"],
-        "cost_energy_kwh": found["energy_kwh"], "cost_money": found["money"],
+        "cost_seconds": found["seconds"], "cost_device_hours": found["device_hours"],
+        "cost_waiting_hours": found["waiting_hours"], "cost_images": found["images"], "cost_energy_kwh": found["energy_kwh"], "cost_money": found["money"],
     }  # fmt: skip
 
 
 def _whole(steps: Mapping[str, Cost], price: float) -> Cost:
     """All steps together. Its energy is known where that of every training is."""
     hours = sum(one["device_hours"] for one in steps.values())
+    waiting = sum(one["waiting_hours"] for one in steps.values())
     images = [one["images"] for one in steps.values() if one["images"] is not None]
     return {
         "seconds": round(sum(one["seconds"] for one in steps.values()), 2), "device_hours": hours,
-        "images": sum(images) if images else None,
+        "waiting_hours": waiting, "images": sum(images) if images else None,
         "energy_kwh": _sum(one["energy_kwh"] for one in steps.values() if one["images"] is not None),
         "money": price * hours if price else None,
         "lost_seconds": round(sum(one["lost_seconds"] for one in steps.values()), 2),

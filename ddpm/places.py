@@ -146,6 +146,12 @@ def default_places(var: Path | None = None) -> dict[str, str]:
     return {name: os.environ.get(VARIABLES[name]) or place for name, place in here.items()}
 
 
+def told_place(name: str, place: str) -> str:
+    """The place, where a flag or the environment says it; empty where it is what stands for one that nobody says."""
+    unsaid = name in VARIABLES and not os.environ.get(VARIABLES[name]) and name != "store"
+    return "" if unsaid and place == default_places()[name] else place
+
+
 def kept_tracking() -> str:
     """MLflow's place, where there is one: what $MLFLOW_TRACKING_URI says, or the database below `var/`; else empty."""
     place = default_places()["tracking_uri"]

@@ -7,8 +7,7 @@ STORE/runs/RUN_NAME/plan.json       its settings, written once
                     study.html      the page of its study, made when the best trial was chosen
                     attempts/       what is under way, and how what failed has ended (attempts.py)
                     lost/           how attempts ended that others came after
-                    claims/         which worker has which trial
-                    leases/         which worker is at work
+                    leases/         which worker is at work, and on which trial
                     init/           the weights that its trials begin with, where init_from names some
                     trials/NNN/     the checkpoints of a trial
                     final/          those of the final training
@@ -74,10 +73,6 @@ class Run:
     def hasty_folder(self) -> Store:
         """The same, for who has a second left: what does not answer at once is given up."""
         return open_store(_root(self.plan.store, self.name), hasty=True)
-
-    @cached_property
-    def claims(self) -> Store:
-        return open_store(f"{_root(self.plan.store, self.name)}/claims")
 
     @cached_property
     def tracker(self) -> Tracker:

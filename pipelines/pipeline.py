@@ -127,8 +127,9 @@ def _ddpm(cluster: Cluster, search_workers: Any, **settings: Any) -> None:
     with dsl.ExitHandler(ended, name="run"):
         configured = configure(**settings, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
         place_task(configured, "Configure", 1, cpu)
-        if cluster.train_processes != max(1, gpus.accelerators):  # else the first trial finds out
-            configured.set_env_variable(ranks.TRAINING, str(cluster.train_processes))
+        for variable, processes in ((ranks.SEARCHING, gpus.accelerators), (ranks.TRAINING, cluster.train_processes)):
+            if processes > 1:
+                configured.set_env_variable(variable, str(processes))
         plan = configured.outputs["plan"]
 
         dataset = ingest(plan=plan)

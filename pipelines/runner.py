@@ -26,7 +26,7 @@ from typing import IO, Any
 from ddpm.errors import WrongInput
 from ddpm.legible import tell
 from ddpm.progress import EVENT_MARK
-from ddpm.steps import ranks
+from ddpm.steps import ranks, trainjob
 from ddpm.tracking import origin
 from pipelines import containers
 
@@ -176,8 +176,9 @@ def install(job: Job) -> None:
         )
 
     def run(self: Any) -> status.Status:
-        # How many GPUs a step has is a cluster's, which the file may be compiled for; a process runs in no image.
-        not_ours = (ranks.VARIABLE,) if job.runner == "docker" else (ranks.VARIABLE, origin.IMAGE)
+        # How many GPUs and nodes a step has is a cluster's, which the file may be compiled for; a process runs in no image.
+        not_ours = {ranks.VARIABLE, ranks.SEARCHING, ranks.TRAINING, trainjob.VARIABLE}
+        not_ours |= set() if job.runner == "docker" else {origin.IMAGE}
         environment = {name: value for name, value in self.env_vars.items() if name not in not_ours}
         ok = run_task(self.full_command, environment, self.image, job)
         return status.Status.SUCCESS if ok else status.Status.FAILURE

@@ -33,6 +33,7 @@ from ddpm.legible import take_all_characters, tell
 from ddpm.places import VARIABLES
 from pipelines import request
 from pipelines.following import Followed
+from pipelines.registries import look
 from pipelines.server import Unreachable, check_endpoint, open_client, send, token_now
 
 PACKAGE = Path(__file__).absolute().parent / "ddpm.yaml"
@@ -174,6 +175,10 @@ def submit(options: argparse.Namespace) -> int:
         package = set_image(package, options.image)
     token = token_now()
     check_endpoint(options.endpoint, token)
+    executors = next(yaml.safe_load_all(package))["deploymentSpec"]["executors"].values()
+    for image in sorted({one["container"]["image"] for one in executors}):
+        if words := look(image):
+            tell(words)
     client = open_client(options.endpoint, token, options.namespace)
     run_id = send(client, package, plan, parameters, options.experiment or plan.ingest.dataset_name, options.namespace)
     tell(f"run {plan.run_name} is {options.endpoint.rstrip('/')}/#/runs/details/{run_id}")

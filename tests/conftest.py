@@ -10,6 +10,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 PROGRAMS = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
@@ -96,7 +97,7 @@ class PostgresServer:
     """One that listens at a port of this machine; `down` ends it at once, as a crash does."""
 
     def __init__(self, folder, port):
-        self.data, self.log, self.port = folder / "data", folder / "log", port
+        self.data, self.log, self.port, self.made = folder / "data", folder / "log", port, 0
         self.url = f"postgresql+psycopg://tests@127.0.0.1:{port}/postgres"
 
     def program(self, name, *arguments):
@@ -116,6 +117,23 @@ class PostgresServer:
 
     def down(self):
         self.program("pg_ctl", "-m", "immediate", "stop")
+
+    def kill(self):
+        """As kill -9 of its first process, and of all that this leaves."""
+        pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
+        processes = [first := psutil.Process(pid), *first.children(recursive=True)]
+        for process in processes:
+            process.kill()
+        psutil.wait_procs(processes, timeout=60)
+
+    def database(self):
+        """The URL of one of its own, which nobody has used."""
+        import psycopg
+
+        self.made += 1
+        with psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True) as owner:
+            owner.execute(f"CREATE DATABASE fresh_{self.made}")
+        return self.url.replace("/postgres", f"/fresh_{self.made}")
 
 
 @pytest.fixture(scope="session")

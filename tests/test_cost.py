@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ddpm.cost import cost, costs, in_words, logged, saved_in_words
+from ddpm.cost import cost, costs, hours_in_words, in_words, logged, saved_in_words
 from ddpm.meter import Meter
 
 HOUR, KWH = 3600.0, 3_600_000
@@ -38,6 +38,24 @@ def test_each_step_and_the_whole():
     assert whole["seconds"] == 60 + HOUR + HOUR + HOUR / 2
     assert in_words(whole, 3.0) == "2.5 device-hours, 6,000 pictures trained on, 4 kWh, 7.5 at 3 an hour"
     assert logged(whole)["cost_money"] == 7.5
+
+
+def test_who_waits_with_a_device_pays_for_it_and_it_is_counted_apart():
+    """A TrainJob that waited an hour for its turn held nothing; of its two nodes one then waited for the other."""
+    train = {**FACTS["train"], "devices": 2, "seconds": 2 * HOUR, "at_work": HOUR / 2, "waited": 900.0}
+    workers = [{"seconds": 3000.0, "at_work": 2000.0, "waited": 1000.0, "trials": TRIALS[:1]}, WORKERS[1]]
+    found = costs({**FACTS, "train": train}, workers, [], 2.0)
+    assert (found["steps"]["train"]["seconds"], found["steps"]["train"]["device_hours"]) == (2 * HOUR, 1.25)
+    assert found["steps"]["train"]["waiting_hours"] == 0.25 and found["steps"]["train"]["money"] == 2.5
+    search = found["steps"]["search"]
+    assert search["device_hours"] == pytest.approx(5600 / HOUR)
+    assert search["waiting_hours"] == pytest.approx(1000 / HOUR)
+    assert found["run"]["waiting_hours"] == logged(found["run"])["cost_waiting_hours"] == pytest.approx(1900 / HOUR)
+    assert in_words(found["run"], 2.0).startswith("3.31 device-hours (0.53 of them waiting), ")
+    assert found["steps"]["evaluate"]["waiting_hours"] == 0
+    older = {name: value for name, value in found["run"].items() if name != "waiting_hours"}
+    assert hours_in_words(older) == "3.31"
+    assert hours_in_words({**older, "waiting_hours": 0.03}) == "3.31", "too little to speak of"
 
 
 def test_what_nobody_measured_or_said_is_not_made_up():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import time
+from typing import TYPE_CHECKING
 
 from ddpm.arguments import chosen_settings, group_flags, tracking_flag
 from ddpm.commands.table import (
+    A_DATASET,
     DATASET,
     GUIDE,
     MODEL,
@@ -21,6 +24,7 @@ from ddpm.commands.table import (
     settings,
 )
 from ddpm.errors import Refused, WrongInput
+from ddpm.places import told_place
 from ddpm.plan import PLACES, SEARCHED
 from ddpm.serving.settings import VARIABLE, ServeSettings, from_environment
 from ddpm.settings import (
@@ -34,6 +38,9 @@ from ddpm.settings import (
     pick,
 )
 from ddpm.workplace import Workplace
+
+if TYPE_CHECKING:
+    from ddpm.run import Run
 
 SECONDS_TO_OPEN = 120.0  # that a search worker waits for worker 0
 
@@ -76,39 +83,71 @@ def train(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
 
 @command(
     "one worker of a study over learning rate and multipliers; under torchrun, it trains each trial on several GPUs",
-    DATASET,
-    number("--worker", "int", 0, "this worker's number, of its own: others may be started beside worker 0", low=0, high=10**6, zero="opens the run"),
+    place("--dataset", metavar="DATASET", help=f"the data set, which worker 0 must be told: {A_DATASET} (default: that of the run that is joined)"),
+    number("--worker", "int", 0, "this worker's number, of its own: others join the run, here or elsewhere, by its name and its store", low=0, high=10**6, zero="opens the run"),
     places(*PLACES),
     settings(ModelSettings, TrainSettings, SearchSettings, DrawSettings, EvaluateSettings, CostSettings, without=tuple(SEARCHED)),
 )  # fmt: skip
 def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
     from ddpm.data.dataset import open_dataset
     from ddpm.search.choice import choose
+    from ddpm.search.leases import Lease
+    from ddpm.search.study import LOOK_SECONDS
     from ddpm.search.worker import follow, search
-    from ddpm.steps.configure import configure, join
-    from ddpm.steps.ingest import unused_classes
     from ddpm.training.world import join_world
 
+    with join_world() as world:
+        if not world.leads:
+            follow(open_dataset(world.broadcast(None)), world)
+            return None
+        # One process opens the run: several at once would each queue all trials.
+        run, uri = _opened(arguments, place) if arguments.worker == 0 else _joined(arguments, place)
+        world.broadcast(uri)
+        ran = search(run, uri, arguments.worker, place.progress, world)
+    # All workers end together. One scores the finalists, and the others, who wait for it, have the same choice.
+    choosing = Lease(run.folder, "choice", f"the choice of run {run.name}", place.progress.say)
+    while not choosing.take():
+        time.sleep(LOOK_SECONDS)
+    with choosing:
+        try:
+            return choose(run, uri, place.progress)
+        except Refused as nothing:
+            place.progress.say(str(nothing))
+            return ran
+
+
+def _opened(arguments: argparse.Namespace, place: Workplace) -> tuple[Run, str]:
+    """The run that worker 0 opens, and its data set's URI."""
+    from ddpm.data.dataset import open_dataset
+    from ddpm.steps.configure import configure, kept_store
+    from ddpm.steps.ingest import unused_classes
+
+    if not arguments.dataset:
+        raise WrongInput("dataset: worker 0 opens the run, and must be told; give --dataset")
     uri = dataset_of(arguments, place)
     data = open_dataset(uri)
     where = {name: getattr(arguments, name) for name in PLACES}
+    where["store"] = kept_store(where["run_name"], where["store"])
     of_data = {"source": uri, "dataset_name": data.name, "image_size": data.image_size}
-    parameters = {**chosen_settings(arguments), **of_data, **where}
-    with join_world() as world:
-        if not world.leads:
-            follow(data, world)
-            return None
-        # One process opens the run: several at once would each queue all trials.
-        opens = arguments.worker == 0
-        run = configure(parameters, place.progress) if opens else join(parameters, place.progress, SECONDS_TO_OPEN)
-        if opens and (unused := unused_classes(len(data.classes), run.plan.model.classes)):
-            place.progress.say(f"{unused}; --classes {len(data.classes)} tells the network of them")
-        ran = search(run, uri, arguments.worker, place.progress, world)
-    try:
-        return choose(run, uri, place.progress)
-    except Refused as unfinished:
-        place.progress.say(str(unfinished))
-        return ran
+    run = configure({**chosen_settings(arguments), **of_data, **where}, place.progress)
+    if unused := unused_classes(len(data.classes), run.plan.model.classes):
+        place.progress.say(f"{unused}; --classes {len(data.classes)} tells the network of them")
+    return run, uri
+
+
+def _joined(arguments: argparse.Namespace, place: Workplace) -> tuple[Run, str]:
+    """The run that another worker opens, and its data set's URI; a run of a pipeline's too.
+
+    Raises WrongInput where what is said of it is not so.
+    """
+    from ddpm.steps.configure import join, searched
+
+    told = {name: where for name in PLACES if (where := told_place(name, getattr(arguments, name)))}
+    run = join({**chosen_settings(arguments), **told}, place.progress, SECONDS_TO_OPEN)
+    uri = searched(run)
+    if arguments.dataset and (other := dataset_of(arguments, place)) != uri:
+        raise WrongInput(f"dataset: run {run.name} searches on {uri}, not on {other}; leave --dataset out")
+    return run, uri
 
 
 @command(

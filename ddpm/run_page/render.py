@@ -14,7 +14,7 @@ from typing import cast
 
 from markupsafe import Markup
 
-from ddpm.cost import Cost, in_words, saved_in_words
+from ddpm.cost import Cost, hours_in_words, in_words, saved_in_words
 from ddpm.evaluation.figures.numbers import distance_name, duration, number, plus_minus
 from ddpm.evaluation.figures.table import DECISIVE
 from ddpm.evaluation.page.tables import figure_rows
@@ -144,7 +144,7 @@ def _taken(found: Cost | None) -> dict[str, str]:
     if found is None:
         return {"hours": "–", "images": "–", "energy": "–", "money": "–"}
     return {
-        "hours": f"{found['device_hours']:.3g}" if found["device_hours"] else "–",
+        "hours": hours_in_words(found) if found["device_hours"] else "–",
         "images": "–" if found["images"] is None else f"{found['images']:,}",
         "energy": "–" if found["energy_kwh"] is None else f"{found['energy_kwh']:.3g} kWh",
         "money": f"{found['money']:.4g}" if found["money"] else "–",

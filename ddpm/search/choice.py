@@ -61,7 +61,7 @@ def choose(run: Run, dataset_uri: str, progress: Progress) -> Choice:
     unfinished = [trial.number for trial in trials if not trial.state.is_finished()]
     if unfinished:
         raise Refused(
-            f"trial {unfinished[0]} is not finished; give the run as many search workers as it began with, and it will be"
+            f"trial {unfinished[0]} is not finished; start a worker of the search, by any number that is not at work, and it will be"
         )
     rows = [trial_row(trial) for trial in trials]
     best = [rows[_number(one.candidate)] for one in rank_trials(rows)][: run.plan.search.finalists]

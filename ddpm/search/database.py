@@ -15,7 +15,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ddpm.errors import WrongInput
@@ -62,7 +62,9 @@ for _name in REPEATABLE:
 
 def outage(problem: Exception) -> str:
     """What the matter is where the database is away, in words; nothing for any other problem."""
-    cause = problem.__cause__ if isinstance(problem, StorageInternalError) else problem
+    cause: BaseException | None = problem.__cause__ if isinstance(problem, StorageInternalError) else problem
+    if isinstance(cause, PendingRollbackError):  # Optuna's commit after a statement that lost its connection
+        cause = cause.__context__
     if isinstance(cause, (OperationalError, InterfaceError, PoolTimeout)):
         return f"the study's database does not answer ({_words(cause)})"
     return ""

@@ -105,9 +105,10 @@ class Rungs:
 
     def __init__(
         self, trial: optuna.Trial, settings: SearchSettings, recorder: Recorder, quick: Callable[[Model], Scores],
-        losses: Callable[[], list[float]],
+        losses: Callable[[], list[float]], require: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.trial, self.settings, self.recorder, self.quick, self.losses = trial, settings, recorder, quick, losses
+        self.require = require  # raises where another worker has taken the trial over: no checkpoint is to follow
 
     def metrics(self, values: dict[str, float], images_seen: int) -> None:
         self.recorder.metrics(values, images_seen)
@@ -135,4 +136,5 @@ class Rungs:
         return rung_of_scores(scores.fid, scores.fid_std)
 
     def saving(self) -> None:
+        self.require()
         self.recorder.saving()

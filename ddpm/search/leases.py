@@ -1,4 +1,7 @@
-"""Who is at work: a lease that a living process holds, so that a second one with its number is told from a resumption.
+"""Who is at work: a lease that a living process holds, of a worker's number or of a trial.
+
+By the one a second process with that number is told from a resumption; by the other nobody else runs the trial meanwhile,
+and one whose worker died is free for others.
 
     leases/NAME/NNNNNN.json   who holds it; the highest number counts, and only one process can create it
 
@@ -22,7 +25,7 @@ from typing import TypedDict
 
 import psutil
 
-from ddpm.errors import Outage, Refused, WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.store import Damaged, Entry, Missing, Store
 from ddpm.store.reading import read_json
 
@@ -74,6 +77,13 @@ class Holder:
         except psutil.NoSuchProcess:
             return False
 
+    def is_over(self, now: float) -> bool:
+        """Whether it may be succeeded at once. One of this machine is judged by its life alone, of others by the store's
+        clock."""
+        if self.released:
+            return True
+        return not self.lives if self.is_here else now - self.renewed >= EXPIRES_AFTER
+
     @property
     def said(self) -> str:
         return f"process {self.process} on {'this machine' if self.is_here else self.host}"
@@ -81,7 +91,7 @@ class Holder:
 
 class Lease:
     """A lease, held while the context lasts. Entering raises WrongInput, which begins with `whose`, where a living process
-    has it.
+    has it; after `take` it is held already.
 
     Args:
         store: the run's folder.
@@ -95,6 +105,17 @@ class Lease:
         self._key = ""
         self._ended = threading.Event()
         self._renewing = threading.Thread(target=self._renew, daemon=True)
+
+    def take(self) -> bool:
+        """Take it, unless somebody has it now or is quicker; whether it is held. It is renewed once it is entered."""
+        holder = self._holder()
+        if holder is None or holder.is_over(self._store.now()):
+            self._succeed(holder)
+        return bool(self._key)
+
+    def release(self) -> None:
+        """Let go of what was taken."""
+        self._store.write(self._key, json.dumps({"released": True}).encode())
 
     def __enter__(self) -> Lease:
         seen: dict[str, float] = {}
@@ -110,14 +131,14 @@ class Lease:
     ) -> None:
         self._ended.set()
         self._renewing.join()
-        self._store.write(self._key, json.dumps({"released": True}).encode())
+        self.release()
 
     def require(self) -> None:
-        """Raise Refused where it was taken over, since this process had not renewed it, say on a machine that slept."""
+        """Raise Outage where it was taken over, since this process had not renewed it, say on a machine that slept."""
         holder = self._holder()
         if holder is None or holder.key != self._key:
             by = f" by {holder.said}" if holder else ""
-            raise Refused(f"{self._whose} was taken over{by}, since this process was not heard of for a while")
+            raise Outage(f"{self._whose} was taken over{by}, since this process was not heard of for a while")
 
     def _entries(self) -> list[Entry]:
         return sorted(self._store.entries(self._folder), key=lambda entry: entry.key)
@@ -141,11 +162,10 @@ class Lease:
 
     def _is_over(self, holder: Holder, seen: dict[str, float]) -> bool:
         """Whether it may be succeeded. One of another machine is waited for until it renews or has not for too long."""
-        if holder.released or (holder.is_here and not holder.lives):
+        now = self._store.now()
+        if holder.is_over(now):
             return True
-        left = EXPIRES_AFTER - (self._store.now() - holder.renewed)
-        if not holder.is_here and left <= 0:
-            return True
+        left = EXPIRES_AFTER - (now - holder.renewed)
         if holder.is_here or seen.get(holder.key, holder.renewed) != holder.renewed:
             raise WrongInput(
                 f"{self._whose} is at work already ({holder.said}); wait for its end, or give another number"

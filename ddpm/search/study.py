@@ -1,13 +1,14 @@
 """The Optuna study that workers share.
 
 All asked trials are queued when the study is made, the founding ones with fixed parameters, the others empty, to be
-filled by the sampler. Workers claim them one by one. So the study ends with the asked number of trials, whatever is
-killed and started again in between. Only this file touches what Optuna keeps to itself.
+filled by the sampler. Workers take them one by one, each under a lease in the run's folder. So the study ends with the
+asked number of trials, whoever comes, is killed, and never comes back. Only this file touches what Optuna keeps to itself.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import time
 from collections.abc import Iterator
 
 import optuna
@@ -20,13 +21,15 @@ from ddpm.outages import wait_out
 from ddpm.places import local_path
 from ddpm.progress import Lines, Progress
 from ddpm.randomness import key
-from ddpm.search.claims import claim
 from ddpm.search.database import RIGHT, open_database, outage
 from ddpm.search.halving import Halving
 from ddpm.search.journal import open_journal
+from ddpm.search.leases import Lease
 from ddpm.search.space import first_trials
 from ddpm.settings import SearchSettings
 from ddpm.store import Store
+
+LOOK_SECONDS = 2.0  # between two looks for a trial whose worker has died
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -93,18 +96,45 @@ def _sampler(settings: SearchSettings, seed: int) -> BaseSampler:
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=begins, constant_liar=True, multivariate=False)
 
 
-def take_trials(study: optuna.Study, claims: Store, worker: int) -> Iterator[Trial]:
-    """This worker's trials, one after the other, in the order of the queue: those that it claims, and its unfinished ones."""
-    for listed in study.get_trials(deepcopy=False):
-        if not listed.state.is_finished() and claim(claims, listed.number, worker) and _begin(study, listed):
-            yield Trial(study, listed._trial_id)
+def take_trials(study: optuna.Study, run: Store, worker: int, progress: Progress) -> Iterator[tuple[Trial, Lease]]:
+    """Trials for this worker, one after the other, each with its lease, which is the caller's to enter; until all have ended.
+
+    In the order of the queue, whichever nobody is at work on: those that nobody has begun, and those whose worker is gone,
+    dead, or has let go of them. Where others are at work on all that are left, this waits: one of these may yet be killed.
+
+    Args:
+        run: the run's folder.
+    """
+    waits = False
+    while left := [trial for trial in study.get_trials(deepcopy=False) if not trial.state.is_finished()]:
+        if taken := _take_one(study, left, run, progress):
+            waits = False
+            yield taken
+            continue
+        if not waits:
+            numbers = ", ".join(str(trial.number) for trial in left)
+            progress.say(f"worker {worker}: waiting for trial {numbers}, which other workers are at work on")
+        waits = True
+        time.sleep(LOOK_SECONDS)
+
+
+def _take_one(
+    study: optuna.Study, left: list[FrozenTrial], run: Store, progress: Progress
+) -> tuple[Trial, Lease] | None:
+    for listed in left:
+        lease = Lease(run, f"trial-{listed.number:06d}", f"trial {listed.number}", progress.say)
+        if not lease.take():
+            continue
+        if _begin(study, listed):
+            return Trial(study, listed._trial_id), lease
+        lease.release()
+    return None
 
 
 def _begin(study: optuna.Study, trial: FrozenTrial) -> bool:
-    """Let a claimed trial be RUNNING; False where it has ended since it was listed, so that nothing is left to run.
+    """Let a trial whose lease is held be RUNNING; False where it has ended since it was listed.
 
-    The storage changes a WAITING trial only. One that is RUNNING this worker began before it was killed, or another process
-    of its number has begun since: by the claim it is this worker's either way, and is taken up.
+    The storage changes a WAITING trial only. One that is RUNNING was begun by a worker that is gone: it is taken up.
     """
     storage = study._storage
     try:

@@ -7,7 +7,7 @@ checkpoints in the store, its curves in MLflow, and its facts as the user attrib
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypedDict
 
@@ -17,10 +17,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ddpm.cost import logged, trial_cost
 from ddpm.device import device_name
-from ddpm.errors import Refused
+from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.evaluation.figures.numbers import plus_minus
 from ddpm.evaluation.measure import Scores, score
 from ddpm.evaluation.reference import Reference
+from ddpm.failure import said
 from ddpm.meter import NOTHING, Meter
 from ddpm.model.drawing import draw_told
 from ddpm.model.model import Model
@@ -129,10 +130,17 @@ def quick_scores(
         progress.drop(task)
 
 
-def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World, progress: Progress) -> None:
+def run_trial(
+    run: Run, trial: optuna.Trial, reference: Reference, world: World, progress: Progress,
+    require: Callable[[], None] = lambda: None,
+) -> None:  # fmt: skip
     """Run a trial to its end on the reference's data set, or carry it on, and tell its study what came of it.
 
-    One that the guard or the scores refuse is told as failed, and a hopeless one as pruned.
+    One that the guard or the scores refuse is told as failed, and a hopeless one as pruned. One that ends by a fault of
+    ours is told as failed as well, before the fault is raised: no other worker is to fall over it too.
+
+    Args:
+        require: raises Outage where another worker has taken the trial over: from there on it is that one's to tell.
     """
     meter, spent_before, data = Meter(world.device, world.size), NOTHING, reference.data
     point = suggest(trial, run.plan.search)
@@ -140,7 +148,7 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
     name = trial_name(trial.number)
     of = f"{trial.number + 1} of {run.plan.search.trials}"
     task = f"{name} ({of}) · {model.channel_mults}"
-    said = " · ".join([task, f"lr {settings.lr:.2g}", *tried(point)])
+    told = " · ".join([task, f"lr {settings.lr:.2g}", *tried(point)])
     scoring = f"{name} ({of}) · its score"
     params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
     tags = {"kind": "trial", "trial": str(trial.number), "device": device_name(world.device)}
@@ -157,7 +165,7 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
                 tracked.tag("lineage", "; ".join(map(in_words, lineage)))
             rungs = Rungs(
                 trial, run.plan.search, recorder,
-                lambda model: quick_scores(run.plan, reference, model, progress, scoring), lambda: trainer.held_out_losses(),
+                lambda model: quick_scores(run.plan, reference, model, progress, scoring), lambda: trainer.held_out_losses(), require,
             )  # fmt: skip
             trained = trainer.run(rungs, progress, task)
             averaged = trainer.averaged
@@ -168,22 +176,29 @@ def run_trial(run: Run, trial: optuna.Trial, reference: Reference, world: World,
             facts["budget_images"] = trainer.schedule.images_seen(trainer.schedule.total_steps)
             if taken := trial_cost(facts, run.plan.cost.price_per_hour):
                 tracked.metrics(logged(taken), trained["images_seen"])
-    except Refused as problem:
+    except (WrongInput, Outage, OSError):  # trouble of a place or of the machine: it is carried on from its checkpoint
+        raise
+    except Exception as problem:
         progress.drop(task)
-        for fact, value in {**meter.spent(spent_before), "devices": world.size, "problem": str(problem)}.items():
+        require()
+        words = str(problem) if isinstance(problem, Refused) else said(problem)
+        for fact, value in {**meter.spent(spent_before), "devices": world.size, "problem": words}.items():
             trial.set_user_attr(fact, value)
         trial.study.tell(trial, state=TrialState.FAIL)
-        progress.say(f"{said}: failed: {problem}")
-        return
+        progress.say(f"{told}: failed: {words}")
+        if isinstance(problem, Refused):
+            return
+        raise
+    require()
     facts |= {"parameters": trained["parameters"], "skipped_steps": trained["skipped_steps"]}
     for fact, value in {**facts, "checkpoint": trained["last_checkpoint"]}.items():
         trial.set_user_attr(fact, value)
     if scores is None:
         trial.study.tell(trial, state=TrialState.PRUNED)
-        progress.say(f"{said}: pruned after {trained['epochs']:g} epochs")
+        progress.say(f"{told}: pruned after {trained['epochs']:g} epochs")
         return
     for figure in ("fid", "kid", "fid_std", "kid_std"):
         trial.set_user_attr(figure, getattr(scores, figure))
     trial.study.tell(trial, scores.fid)
     fid, kid = plus_minus(scores.fid, scores.fid_std), plus_minus(scores.kid, scores.kid_std, 3)
-    progress.say(f"{said}: {scores.named('fid')} {fid}  {scores.named('kid')} {kid}")
+    progress.say(f"{told}: {scores.named('fid')} {fid}  {scores.named('kid')} {kid}")

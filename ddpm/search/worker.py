@@ -1,8 +1,9 @@
-"""One worker of the search: it pulls trials from the study that it shares with the others, until none is left for it."""
+"""One worker of the search: it pulls trials from the study that it shares with the others, until all have ended."""
 
 from __future__ import annotations
 
 import contextlib
+import time
 from functools import partial
 from typing import TypedDict
 
@@ -28,10 +29,11 @@ class Searched(TypedDict):
 
     worker: int
     trials: list[TrialRow]
+    waited: float  # seconds for which its devices waited for others' trials, each device's added up
 
 
 def search(run: Run, dataset_uri: str, worker: int, progress: Progress, world: World | None = None) -> Searched:
-    """Run trials of the run's study until none is left for this worker.
+    """Run trials of the run's study until all have ended; one whose worker died is carried on from its checkpoint.
 
     Raises WrongInput where another living process is this worker. In a world of several processes rank 0 alone calls this; the others `follow`.
     """
@@ -43,13 +45,18 @@ def search(run: Run, dataset_uri: str, worker: int, progress: Progress, world: W
         reference = open_reference(plan.evaluate, data, run.store, str(world.device), own)
         reference.prepare()  # here: the first trials' seconds are to be their own
         study = open_study(plan.study_storage, plan.run_name, plan.search, worker, progress)
-        ran = []
-        for trial in take_trials(study, run.claims, worker):
-            lease.require()
-            run_trial(run, trial, reference, world, progress)
+        ran, waited, since = [], 0.0, time.monotonic()
+        for trial, trial_lease in take_trials(study, run.folder, worker, progress):
+            waited += time.monotonic() - since
+            with trial_lease:
+                lease.require()
+                run_trial(run, trial, reference, world, progress, trial_lease.require)
             ran.append(trial.number)
+            since = time.monotonic()
+        waited += time.monotonic() - since
         world.broadcast(None)
-    return {"worker": worker, "trials": [trial_row(t) for t in study.get_trials(deepcopy=False) if t.number in ran]}
+    rows = [trial_row(trial) for trial in study.get_trials(deepcopy=False) if trial.number in ran]
+    return {"worker": worker, "trials": rows, "waited": round(waited * world.size, 2)}
 
 
 def require_losses(settings: SearchSettings, data: PictureSet) -> None:

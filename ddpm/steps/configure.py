@@ -12,16 +12,18 @@ from typing import Any
 
 from ddpm.attempts import REFUSED
 from ddpm.data import sources
+from ddpm.data.manifest import store_of
 from ddpm.errors import WrongInput
 from ddpm.evaluation.extractors.weights import check_weights
-from ddpm.places import fill_places
-from ddpm.plan import Plan
+from ddpm.fields import renamed
+from ddpm.places import fill_places, local_path
+from ddpm.plan import Plan, fields
 from ddpm.progress import Progress
 from ddpm.run import Run, attempts_of
 from ddpm.search.study import create_study, open_storage
 from ddpm.steps.ranks import require_shared
 from ddpm.steps.task import Facts, perform
-from ddpm.store import open_store
+from ddpm.store import Missing, open_store
 from ddpm.tracking import address, expect, open_client, pipeline_tags
 
 
@@ -87,22 +89,69 @@ def _initial(run: Run, progress: Progress) -> Callable[[], None]:
     return partial(write_initial, run.initial, initial)
 
 
-def join(parameters: dict[str, Any], progress: Progress, seconds: float) -> Run:
-    """The run that another process is opening with the same parameters, once that is done.
+def kept_store(name: str, store: str) -> str:
+    """A store as a run keeps it: a path from / on, so that a worker in another folder means the same by it.
 
-    Raises WrongInput where it was configured otherwise, or is not open after `seconds`.
+    A run that an earlier release opened by a shorter one goes on by that.
     """
-    run = Run(Plan.from_parameters(parameters))
-    run.require_same_plan()
-    deadline = time.monotonic() + seconds
-    if not run.is_open:
-        progress.say(f"waiting for worker 0 to open run {run.name}")
-    while not run.is_open:
+    if "://" in store:
+        return store
+    try:
+        return store if Run.named(name, store).plan.store == store else str(local_path(store))
+    except Missing:
+        return str(local_path(store))
+
+
+def join(given: dict[str, Any], progress: Progress, seconds: float) -> Run:
+    """The run of this name, once it is open: another process, maybe of another machine, opens it.
+
+    Args:
+        given: its name and store, and whatever else somebody says of it, which must be so; the rest is the run's own.
+    Raises: WrongInput where it was configured otherwise, is not open after `seconds`, or is kept where only another
+        machine can reach it.
+    """
+    deadline, said = time.monotonic() + seconds, False
+    while not (run := _run_as_given(given)) or not run.is_open:
         if time.monotonic() > deadline:
-            raise WrongInput(f"worker: run {run.name} is not open; start worker 0 first, which opens it")
+            raise WrongInput(
+                f"worker: run {given['run_name']} is not open; start worker 0 first, which opens it, or name its store"
+            )
+        if not said:
+            progress.say(f"waiting for worker 0 to open run {given['run_name']}")
+        said = True
         time.sleep(0.5)
+    for name in ("tracking_uri", "study_storage"):
+        place = getattr(run.plan, name)
+        file = place.removeprefix("sqlite:///").partition("?")[0]
+        if "://" not in file and not Path(file).exists():
+            raise WrongInput(
+                f"{name}: run {run.name} keeps it in {file}, which is not on this machine; start workers there, or a run whose {name} is a server's URL"
+            )
+    return run
+
+
+def _run_as_given(given: dict[str, Any]) -> Run | None:
+    """The run; None where there is none yet."""
+    try:
+        kept = Run.named(given["run_name"], given["store"]).plan.parameters()
+    except Missing:
+        return None
+    run = Run(Plan.from_parameters({**kept, **renamed(given, fields())}))
     run.require_same_plan()
     return run
+
+
+def searched(run: Run) -> str:
+    """The URI of the data set that a run's trials are trained on. Raises WrongInput before it is ingested."""
+    if facts := run.facts("ingest"):
+        return str(facts["uri"])
+    try:
+        store_of(run.plan.ingest.source)  # `ddpm search` opened it, on a data set that was there
+    except WrongInput:
+        raise WrongInput(
+            f"worker: the data set of run {run.name} is not ingested yet; wait for its search to begin"
+        ) from None
+    return run.plan.ingest.source
 
 
 def words_for(run: Run) -> str:

@@ -9,21 +9,30 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from ddpm import numerals
 from ddpm.errors import WrongInput
 from ddpm.processors import processors
 
+if TYPE_CHECKING:
+    from ddpm.training.world import World
+
 VARIABLE = "DDPM_PROCESSES"
-TRAINING = "DDPM_TRAINING_PROCESSES"  # what configure is told: those of the final training, on all its nodes
+# What configure is told: those of each search worker, and those of the final training, on all its nodes.
+SEARCHING, TRAINING = "DDPM_SEARCH_PROCESSES", "DDPM_TRAINING_PROCESSES"
 MOST, MOST_IN_ALL = 64, 64 * 64
 
 
@@ -33,12 +42,15 @@ def processes() -> int:
 
 
 def require_shared(batches: Iterable[int]) -> None:
-    """Raise WrongInput for a batch that the final training could not share: the search may have gone on for hours by then."""
-    count = _told(TRAINING, MOST_IN_ALL)
+    """Raise WrongInput for a batch that search or final training could not share: that would come out hours later."""
+    sharing = {
+        "each search worker": _told(SEARCHING, MOST),
+        "the final training": _told(TRAINING, MOST_IN_ALL),
+    }
     for batch in batches:
-        if batch % count:
+        if cannot := [f"the {count} processes of {whose}" for whose, count in sharing.items() if batch % count]:
             raise WrongInput(
-                f"batch_size: {batch} pictures cannot be shared by the {count} processes of the final training; give a multiple of that"
+                f"batch_size: {batch} pictures cannot be shared by {' and '.join(cannot)}; give a multiple of {math.lcm(*sharing.values())}"
             )
 
 
@@ -69,6 +81,25 @@ def run_in_ranks(count: int, module: str, paths: Sequence[str], more: dict[str, 
             running.kill()  # after Ctrl-C, say; nothing where it has ended
             signal.signal(signal.SIGTERM, before)
         return int(status.read_text()) if status.is_file() else ended
+
+
+@contextmanager
+def joined() -> Iterator[tuple[World, float]]:
+    """The world of this process, once all are there; and for how many seconds they waited for that, each one's added up.
+
+    A node's wait begins when its torchrun does: from then on it holds its devices.
+    """
+    import torch  # pipelines import this file, and need none
+
+    from ddpm.training.world import join_world
+
+    with join_world() as world:
+        waited = 0.0
+        if world.size > 1:
+            torchrun = psutil.Process(os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None)
+            mine = torch.tensor(max(0.0, time.time() - torchrun.create_time()), device=world.device)
+            waited = float(world.mean(mine)) * world.size
+        yield world, waited
 
 
 def main(module: str, call: str, status: str) -> None:

@@ -22,7 +22,7 @@ from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Progress, open_progress
 from ddpm.run import Run
 from ddpm.steps import trainjob
-from ddpm.steps.ranks import processes, run_in_ranks
+from ddpm.steps.ranks import joined, processes, run_in_ranks
 from ddpm.store.reading import parse_json, read_file
 from ddpm.summary import STEPS
 from ddpm.tracking import expect
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ddpm.training.world import World
 
 Facts = Mapping[str, Any]
+# What a clock says of a step: its seconds; those in which all its devices were at work; those of each device that waited.
+TIMES = ("seconds", "at_work", "waited")
 
 
 def task(
@@ -67,8 +69,8 @@ class Task:
 
         rest = {name: value for name, value in more.items() if name not in self._copied}
 
-        def done(run: Run, progress: Progress, **world: World) -> Facts:
-            return copying(run, self._done(run, progress, map(read_pointer, artifacts), rest, **world))
+        def done(run: Run, progress: Progress, world: World | None = None, waited: float = 0.0) -> Facts:
+            return copying(run, self._done(run, progress, map(read_pointer, artifacts), rest, world, waited))
 
         def copying(run: Run, facts: Facts) -> Facts:
             for name, key in self._copied.items():
@@ -89,27 +91,23 @@ class Task:
             if ended := run_in_ranks(count, self._work.__module__, (plan, *artifacts), {"output": output, **more}):
                 sys.exit(ended)
         else:
-            from ddpm.training.world import join_world  # it imports torch
-
-            with join_world() as world:
+            with joined() as (world, waited):
                 if world.leads:
-                    perform(self._step, opened, partial(done, world=world), output, key)
+                    perform(self._step, opened, partial(done, world=world, waited=waited), output, key)
                 else:
                     load_extensions()
                     self._follow(opened()[0], *map(read_pointer, artifacts), world=world)
 
     def in_rank(self, plan: Facts, artifacts: Sequence[Facts], more: Facts, outcome: str) -> None:
         """As one of the processes on several nodes: rank 0 leaves what comes of it in the run's folder, as `outcome`."""
-        from ddpm.training.world import join_world
-
         signal.signal(signal.SIGTERM, _stop)
         run = _expected(plan)
 
         def at_work() -> Facts:
             load_extensions()
-            with join_world() as world:
+            with joined() as (world, waited):
                 if world.leads:
-                    return self._done(run, open_progress(), artifacts, more, world=world)
+                    return self._done(run, open_progress(), artifacts, more, world, waited)
                 assert self._follow is not None
                 self._follow(run, *artifacts, world=world)
                 return {}
@@ -119,9 +117,18 @@ class Task:
         else:
             at_work()
 
-    def _done(self, run: Run, progress: Progress, artifacts: Iterable[Facts], more: Facts, **world: World) -> Facts:
+    def _done(
+        self, run: Run, progress: Progress, artifacts: Iterable[Facts], more: Facts, world: World | None, waited: float
+    ) -> Facts:
+        """The work's facts. Those of a step that can have several devices say for how long they worked, and waited."""
         expect(run.plan.tracking_uri)  # it answered when the run was configured
-        return self._work(run, progress, *artifacts, **more, **world)
+        if world is None:
+            return self._work(run, progress, *artifacts, **more)
+        began = time.monotonic()
+        facts = self._work(run, progress, *artifacts, **more, world=world)
+        idle = facts.get("waited", 0.0)  # within the work
+        at_work = time.monotonic() - began - idle / world.size
+        return {**facts, "at_work": round(at_work, 2), "waited": round(idle + waited, 2)}
 
 
 def _expected(plan: Facts) -> Run:
@@ -151,8 +158,10 @@ def perform(
         run, session = opened()
         attempt = _Attempt(run, session, key)
         facts = work(run, progress)
-        before = run.facts(key)  # it was done already: what counts is how long that took
-        facts = {**facts, "seconds": before["seconds"] if before else round(time.monotonic() - began, 2)}
+        facts = {**facts, "seconds": round(time.monotonic() - began, 2)}
+        if before := run.facts(key):  # it was done already: what counts is how long that took
+            facts = {name: value for name, value in facts.items() if name not in TIMES}
+            facts |= {name: before[name] for name in TIMES if name in before}
         run.keep(key, {**facts, "session": session})
         attempt.succeeded()
         Path(output).write_text(json.dumps(facts, indent=1))

@@ -206,20 +206,25 @@ def test_a_search_by_hand(by_hand):
 
 
 def test_search_workers_that_are_started_at_once(by_hand, tmp_path):
-    """Real processes: one opens the run, the others wait for it, and no trial is queued, or run, twice."""
+    """Real processes: one opens the run, another waits for it elsewhere, and no trial is queued, or run, twice."""
     words = [
         Path(sys.executable).parent / "ddpm", "search", "--dataset", by_hand["ingest"]["uri"], "--run-name", "crowd", "--store", "store",
         "--trials", "3", "--trial-epochs", "1", "--epochs", "1", "--held-out-every", "1", "--score-n", "64", "--score-steps", "2",
         "--extractor", "classifier", "--base-channels", "8", "--blocks", "1", "--attention-resolution", "4", "--json",
     ]  # fmt: skip
-    folder = tmp_path
-    (folder / "store").symlink_to(by_hand["folder"] / "store")
+    folder, elsewhere = tmp_path / "here", tmp_path / "there"
+    for one in (folder, elsewhere):
+        one.mkdir()
+        (one / "store").symlink_to(by_hand["folder"] / "store")
+    joins = [words[0], "search", "--run-name", "crowd", "--store", folder / "store", "--worker", "1", "--json"]
     started = [
-        subprocess.Popen([*words, "--worker", str(worker)], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for worker in (1, 0)
+        subprocess.Popen(command, cwd=one, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for command, one in ((joins, elsewhere), (words, folder))
     ]
     ended = [process.communicate(timeout=300) for process in started]
     assert [process.returncode for process in started] == [0, 0], ended
+    assert json.loads(ended[0][0])["best"] == json.loads(ended[1][0])["best"], "both wait for the whole, and its choice"
+    assert [path.name for path in elsewhere.iterdir()] == ["store"], "it has left nothing where it was started"
     trials = facts_of(*words[1:-1], cwd=folder)["trials"]
     assert [(trial["number"], trial["state"]) for trial in trials] == [(n, "COMPLETE") for n in range(3)]
     client = open_client(f"sqlite:///{folder}/var/mlflow/mlflow.db")

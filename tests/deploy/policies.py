@@ -131,12 +131,16 @@ def is_bounded(objects: list[Object]) -> list[str]:
 
 
 def images_are_pinned(objects: list[Object]) -> list[str]:
-    """Every image has a tag other than latest, or a digest; and all of ours are one release."""
+    """Others' images have a digest, ours a tag other than latest, or a digest; and all of ours are one release."""
     images = {(one.name, container["image"]) for one in pods(objects) for container in one.containers}
     wrong = []
     for name, image in sorted(images):
         _, _, tag = image.rpartition("/")[2].partition(":")
-        if "@sha256:" not in image and tag in ("", "latest"):
+        if "@sha256:" in image:
+            continue
+        if OURS not in image:
+            wrong.append(f"{name}: {image} is another's, and has no digest")
+        elif tag in ("", "latest"):
             wrong.append(f"{name}: {image} has no tag that stays")
     tagged = {image for _, image in images if OURS in image and "@sha256:" not in image}  # a digest tells no release
     ours = {image.rpartition("/")[2].partition(":")[2] for image in tagged}

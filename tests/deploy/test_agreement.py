@@ -75,6 +75,14 @@ def test_servers_are_asked_where_they_are(overlay):
             assert (url.port or 5432) == services[name]["spec"]["ports"][0]["port"]
 
 
+def test_others_images_are_those_of_the_compose_file(rendered):
+    """A team's servers and a cluster's are of one release: of one digest."""
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["x-images"]
+    images = {one["image"] for pod in policies.pods(rendered["dev"]) for one in pod.containers}
+    others = {image.removeprefix("docker.io/").removeprefix("library/") for image in images if "/ddpm-" not in image}
+    assert others == set(compose.values())
+
+
 def test_who_asks_whom_is_let_through(overlay):
     """The policies let pass exactly what the settings need."""
     names = {one.labels["app.kubernetes.io/name"] for one in policies.pods(overlay)}

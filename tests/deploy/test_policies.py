@@ -66,6 +66,7 @@ BROKEN = [
     (policies.is_bounded, lambda o: container(o).pop("resources"), "requests of cpu"),
     (policies.is_bounded, lambda o: put(pod(o)["volumes"][1], emptyDir={}), "sizeLimit"),
     (policies.images_are_pinned, lambda o: put(container(o), image="registry.example/ddpm-serve:latest"), "tag that stays"),
+    (policies.images_are_pinned, lambda o: put(container(o), image="docker.io/library/postgres:15.18"), "has no digest"),
     (policies.images_are_pinned, lambda o: put(container(o), image="registry.example:5000/ddpm-serve"), "tag that stays"),
     (policies.images_are_pinned, lambda o: put(container(o), image="registry.example/team/ddpm-serve:0.2"), "more than one release"),
     (policies.has_no_default_password, lambda o: put(of(o, "Secret", "serve")["data"], MLFLOW_TRACKING_PASSWORD=hidden("${MLFLOW_SERVE}")), "not filled in"),

@@ -158,6 +158,7 @@ def test_on_several_nodes_its_task_only_makes_a_trainjob_and_needs_no_gpu(defaul
     told = {step: variables(container) for step, (container, _) in several.items()}
     assert set(told["train"]) == set(told["summarise"]) == {"DDPM_TRAINJOB"}
     assert told.pop("configure") == {"DDPM_TRAINING_PROCESSES": "16"}, "which looks whether they can share a batch"
+    assert variables(one["configure"][0]) == {"DDPM_SEARCH_PROCESSES": "4", "DDPM_TRAINING_PROCESSES": "4"}
     assert not [step for step, env in told.items() if env and step not in ("train", "summarise")]
     nodes = Nodes(**json.loads(told["train"]["DDPM_TRAINJOB"]))
     assert told["train"] == told["summarise"]

@@ -38,6 +38,7 @@ def test_of_a_cluster_s_gpus_and_of_an_image_only_what_is_so_here_is_told_to_a_t
     monkeypatch.setattr(runner, "run_task", lambda command, environment, image, job: seen.append(environment) or True)
     runner.install(Job(str(tmp_path / "none.yaml"), {}, str(tmp_path), runs, "run", 1))
     for handler in handlers:
-        told = {"DDPM_PROCESSES": "4", "DDPM_IMAGE": "ddpm:1", "KEPT": "x"}
+        told = {"DDPM_PROCESSES": "4", "DDPM_SEARCH_PROCESSES": "4", "DDPM_TRAINING_PROCESSES": "16"}
+        told |= {"DDPM_TRAINJOB": "{}", "DDPM_IMAGE": "ddpm:1", "KEPT": "x"}
         handler.run(SimpleNamespace(full_command=[], image="", env_vars=told))
     assert seen == [{"KEPT": "x", **({"DDPM_IMAGE": "ddpm:1"} if runs == "docker" else {})}] * 2

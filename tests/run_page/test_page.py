@@ -125,6 +125,8 @@ def ended(begun):
     }  # fmt: skip
     finalist = {"n": 8192, "fid": 1.5, "fid_std": 0.05, "kid": 0.02, "kid_std": 0.005, "mean_rank": 1.0}
     summary["cost"]["saved"] = {"trials": 2, "images": 1500, "share": 0.25, "device_hours": 3.0, "money": None}
+    summary["cost"]["run"] |= {"device_hours": 2.5, "waiting_hours": 0.25}
+    summary["cost"]["steps"]["train"] = summary["cost"]["run"]
     summary["finalists"] = [{"trial": 0, **finalist}, {"trial": 1, **finalist, "mean_rank": 2.0}]
     begun.keep("summary", {**summary, "tied": [1]})
     return begun
@@ -139,6 +141,8 @@ def test_trials_have_their_protocol_and_their_intervals_and_a_tie_is_shown(ended
     assert [rows.count(mark) for mark in ("★", "≈")] == [2, 2], "among the trials, and among the finalists"
     assert page.count("<td>1.5 ± 0.098</td><td>0.02 ± 0.0098</td>") == 2 and f"fid_768 (n={4 * n})" in page
     assert "2 trials ended early, which saved 1,500 pictures, 25% of all trials&#39; budgets" in page
+    assert page.count(">2.5 (0.25 of them waiting)</td>") == 1, "as the closing table has it"
+    assert "2.5 device-hours (0.25 of them waiting), " in page
     assert "≈ chance may have put it behind the chosen one" in page
 
 

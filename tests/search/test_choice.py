@@ -98,7 +98,7 @@ def test_only_completed_trials_are_ranked(run):
 @pytest.mark.parametrize(
     ("states", "words"),
     [
-        ([], "trial 0 is not finished; give the run as many search workers"),
+        ([], "trial 0 is not finished; start a worker of the search"),
         ([TrialState.COMPLETE] * 3, "trial 3 is not finished"),
         ([TrialState.PRUNED] * 4, "none of 4 trials was completed: all were pruned"),
         ([TrialState.PRUNED, TrialState.FAIL, *[TrialState.PRUNED] * 2], "none of 4 .*: trial 1 blew up"),

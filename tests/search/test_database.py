@@ -3,13 +3,15 @@
 import threading
 
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from ddpm import outages
 from ddpm.errors import Outage, WrongInput
 from ddpm.progress import Quiet
+from ddpm.search.database import outage
 from ddpm.search.space import suggest
 from ddpm.search.study import create_study, open_storage, open_study, take_trials
 from ddpm.settings import SearchSettings
@@ -37,13 +39,13 @@ def test_a_restart_in_the_middle_of_a_study_is_waited_out(postgres, tmp_path):
     starting = threading.Thread(target=postgres.up)
     heard = Heard(starting.start)
     study = open_study(postgres.url, "restarted", SETTINGS, progress=heard)
-    claims = open_store(str(tmp_path))
-    for trial in take_trials(study, claims, 0):
+    for trial, lease in take_trials(study, open_store(str(tmp_path)), 0, heard):
         if trial.number == 1:
             postgres.down()
-        suggest(trial, SETTINGS)
-        trial.set_user_attr("fid", 1.5)
-        study.tell(trial, float(trial.number))
+        with lease:
+            suggest(trial, SETTINGS)
+            trial.set_user_attr("fid", 1.5)
+            study.tell(trial, float(trial.number))
     starting.join()
     assert "the study's database does not answer" in heard.said[0] and "waiting for up to 120 s" in heard.said[0]
     assert heard.said[-1].startswith("it is back, after ")
@@ -52,6 +54,16 @@ def test_a_restart_in_the_middle_of_a_study_is_waited_out(postgres, tmp_path):
     assert [trial.value for trial in found] == [0.0, 1.0, 2.0, 3.0]
     assert [trial.params["channel_mults"] for trial in found[:2]] == ["1-2", "1-2-4"]
     assert all(trial.user_attrs == {"fid": 1.5} for trial in found)
+
+
+def test_one_that_is_lost_between_a_statement_and_its_commit_is_away():
+    """Optuna commits all the same, and what SQLAlchemy says of that hides why."""
+    lost = OperationalError("SELECT", {}, ConnectionError("server closed the connection"))
+    pending, told = PendingRollbackError("Can't reconnect"), StorageInternalError()
+    pending.__context__, told.__cause__ = lost, pending
+    assert outage(told) == "the study's database does not answer (server closed the connection)"
+    pending.__context__ = ValueError("else")
+    assert outage(told) == ""
 
 
 def test_connections_that_died_while_nothing_was_asked_are_nothing_to_speak_of(postgres):

@@ -20,7 +20,6 @@ from ddpm.search.study import create_study, open_study, take_trials
 from ddpm.search.trial import trial_row
 from ddpm.search.worker import require_losses
 from ddpm.settings import SearchSettings
-from ddpm.store import open_store
 from ddpm.tracking import NoTrackedRun
 from ddpm.training.observer import NoObserver
 from ddpm.training.world import World
@@ -198,10 +197,12 @@ def test_a_pruned_trial_has_stopped_early(tmp_path, digits, monkeypatch):
     run.__dict__["tracker"] = SimpleNamespace(child=lambda *_, **__: NoTrackedRun())
     fids = scoring(10.0, 9.0, 8.0, 50.0, std=0.1)
     monkeypatch.setattr(room, "quick_scores", lambda *_: fids(None))
-    study, claims = open_study(plan.study_storage, "s", plan.search), open_store(str(tmp_path / "claims"))
-    taken = take_trials(study, claims, 0)
+    study = open_study(plan.study_storage, "s", plan.search)
+    taken = take_trials(study, run.folder, 0, Quiet())
     for _ in range(2):
-        room.run_trial(run, next(taken), SimpleNamespace(data=digits), World(torch.device("cpu")), Quiet())
+        trial, lease = next(taken)
+        with lease:
+            room.run_trial(run, trial, SimpleNamespace(data=digits), World(torch.device("cpu")), Quiet(), lease.require)
     whole, pruned, waiting = map(trial_row, study.trials)
     assert (whole["state"], whole["images_seen"], whole["budget_images"]) == ("COMPLETE", 1024, 1024)
     assert (pruned["state"], pruned["images_seen"], pruned["budget_images"]) == ("PRUNED", 256, 1024)

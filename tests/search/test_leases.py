@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from ddpm.errors import Refused, WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.plan import Plan
 from ddpm.progress import Quiet
 from ddpm.run import Run
@@ -89,6 +89,22 @@ def test_of_racing_processes_one_has_it(tmp_path):
         racer.communicate("end\n", timeout=60)
 
 
+def test_one_is_taken_where_nobody_has_it_and_without_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases.time, "sleep", pytest.fail)
+    path = elsewhere(tmp_path, age=20)
+    assert not lease(tmp_path).take(), "it may be at work"
+    os.utime(path, (time.time() - leases.EXPIRES_AFTER - 1,) * 2)
+    ours = lease(tmp_path)
+    assert ours.take() and not lease(tmp_path).take(), "it is this process's, which lives"
+    with ours:
+        ours.require()
+        assert names(tmp_path) == ["000005.json"], "the same as was taken"
+    again = lease(tmp_path)
+    assert again.take()
+    again.release()
+    assert lease(tmp_path).take()
+
+
 def test_a_silent_one_of_another_machine_is_succeeded(tmp_path):
     elsewhere(tmp_path, age=leases.EXPIRES_AFTER + 1)
     with lease(tmp_path):
@@ -127,7 +143,7 @@ def test_one_that_was_taken_over_is_told(tmp_path):
     with lease(tmp_path) as held:
         elsewhere_path = tmp_path / "leases" / "worker-1" / "000002.json"
         elsewhere_path.write_text(json.dumps({"machine": "other", "host": "node-7", "process": 12, "began": 1.0}))
-        with pytest.raises(Refused, match="worker 1 was taken over by process 12 on node-7"):
+        with pytest.raises(Outage, match="worker 1 was taken over by process 12 on node-7"):
             held.require()
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ddpm.errors import Refused
+from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.evaluation.measure import Scores
 from ddpm.plan import Plan
 from ddpm.progress import Quiet
@@ -52,8 +52,9 @@ class FakeTrainer:
         type(self).initial = initial
 
     def run(self, observer, progress, task):
-        if self.outcome == "refused":
-            raise Refused("rollbacks: 3 were not enough")
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        observer.saving()
         return {
             "images_seen": 768, "parameters": 1000, "skipped_steps": 2, "epochs": 3, "last_checkpoint": "/last",
             "spent_budget": self.outcome == "spent",
@@ -81,7 +82,7 @@ def run(tmp_path, monkeypatch):
     [
         ("spent", "COMPLETE", 12.5, None),
         ("stopped", "PRUNED", None, None),
-        ("refused", "FAIL", None, "rollbacks: 3 were not enough"),
+        (Refused("rollbacks: 3 were not enough"), "FAIL", None, "rollbacks: 3 were not enough"),
     ],
 )
 def test_a_trial_is_told_as_it_ended(run, digits, monkeypatch, outcome, state, fid, problem):
@@ -111,3 +112,48 @@ def test_a_trial_is_told_as_it_ended(run, digits, monkeypatch, outcome, state, f
     assert (model.channel_mults, settings.lr, settings.epochs) == (row["channel_mults"], row["lr"], 6)
     assert data is digits and out == run.trial(0)
     assert FakeTrainer.initial.args == (run.initial,), "all trials begin with what the run keeps"
+
+
+def one_trial(run, digits, require=lambda: None):
+    study = open_study(run.plan.study_storage, run.name, run.plan.search)
+    run_trial(run, study.ask(), SimpleNamespace(data=digits), World(torch.device("cpu")), Quiet(), require)
+
+
+def states(run):
+    return [trial.state.name for trial in open_study(run.plan.study_storage, run.name, run.plan.search).trials]
+
+
+def test_a_fault_fails_its_trial_and_is_raised(run, digits, monkeypatch):
+    """No other worker is to take up what would end it as well."""
+    monkeypatch.setattr(FakeTrainer, "outcome", torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(torch.OutOfMemoryError):
+        one_trial(run, digits)
+    row = trial_row(open_study(run.plan.study_storage, run.name, run.plan.search).trials[0])
+    assert (row["state"], row["problem"]) == ("FAIL", "failed unexpectedly: OutOfMemoryError: CUDA out of memory")
+
+
+@pytest.mark.parametrize("trouble", [Outage("away"), OSError(28, "no room"), WrongInput("store: no")])
+def test_what_is_no_fault_of_the_trial_s_leaves_it_to_be_carried_on(run, digits, monkeypatch, trouble):
+    monkeypatch.setattr(FakeTrainer, "outcome", trouble)
+    with pytest.raises(type(trouble)):
+        one_trial(run, digits)
+    assert states(run) == ["RUNNING"]
+
+
+@pytest.mark.parametrize(("asked", "outcome"), [(0, "spent"), (1, "spent"), (0, ValueError("a fault"))])
+def test_one_that_another_worker_has_taken_over_is_that_one_s_to_save_and_to_tell(
+    run, digits, monkeypatch, asked, outcome
+):
+    """It is asked before each checkpoint, and before the study is told."""
+    monkeypatch.setattr(FakeTrainer, "outcome", outcome)
+    times = []
+
+    def require():
+        times.append(1)
+        if len(times) > asked:
+            raise Outage("trial 0 was taken over")
+
+    with pytest.raises(Outage, match="taken over"):
+        one_trial(run, digits, require)
+    assert states(run) == ["RUNNING"]
+    assert len(times) == asked + 1

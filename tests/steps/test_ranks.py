@@ -79,7 +79,7 @@ def test_no_number_of_processes_is_wrong_input(monkeypatch, told):
         ranks.processes()
 
 
-def test_a_batch_that_the_final_training_cannot_share_is_refused_before_the_search(monkeypatch):
+def test_a_batch_that_search_or_final_training_cannot_share_is_refused_before_the_search(monkeypatch):
     places = {"run_name": "a", "store": "/a", "tracking_uri": "http://127.0.0.1:1", "study_storage": "/b"}
     ranks.require_shared([64, 65])
     monkeypatch.setenv(ranks.TRAINING, "16")
@@ -88,6 +88,14 @@ def test_a_batch_that_the_final_training_cannot_share_is_refused_before_the_sear
         ranks.require_shared([64, 65])
     with pytest.raises(WrongInput, match="batch_size: 24 pictures"):
         configure({**places, "batch_size": 64, "batch_choices": "64 24"}, Quiet())
+    monkeypatch.setenv(ranks.SEARCHING, "6")
+    with pytest.raises(WrongInput) as problem:
+        ranks.require_shared([96, 64])
+    assert str(problem.value) == (
+        "batch_size: 64 pictures cannot be shared by the 6 processes of each search worker; give a multiple of 48"
+    )
+    with pytest.raises(WrongInput, match="by the 6 processes of each search worker and the 16 processes of the final"):
+        ranks.require_shared([50])
     monkeypatch.setenv(ranks.TRAINING, "many")
     with pytest.raises(WrongInput, match="DDPM_TRAINING_PROCESSES: 'many' will not do"):
         ranks.require_shared([64])
@@ -171,7 +179,7 @@ def test_a_training_in_as_many_processes_as_it_is_told(searched, in_one_containe
     facts, seen = in_one_container
     assert seen == ["rank 0", "rank 1"]
     assert facts["images_seen"] >= 2 * 1600 and facts["checkpoint"].startswith(searched[0].final)
-    assert facts["devices"] == 2
+    assert facts["devices"] == 2 and facts["waited"] > 0 and facts["at_work"] <= facts["seconds"]
 
 
 def test_two_nodes_give_what_two_processes_of_one_node_give(searched, in_one_container, kubernetes, monkeypatch, capfd):
@@ -189,7 +197,8 @@ def test_two_nodes_give_what_two_processes_of_one_node_give(searched, in_one_con
         signal.signal(signal.SIGTERM, before)
     assert stub.jobs == {}
     assert '"task": "final training"' in capfd.readouterr().out, "the first node's progress is in the step's own log"
-    measured = {"seconds", "spent", "images_per_second"}  # what a clock says
+    measured = {"seconds", "at_work", "waited", "spent", "images_per_second"}  # what a clock says
+    assert facts["at_work"] < facts["seconds"] and 0 < facts["waited"] < 2 * facts["seconds"]
     expected, _ = in_one_container
     assert set(facts) == set(expected)
     assert {name: facts[name] for name in facts if name not in measured} == {
