@@ -163,7 +163,7 @@ def test_who_is_refused_leaves_another_run_s_summary_as_it_is(made, step, capsys
     before = made.folder.read("summary.json")
     other = {**made.plan.parameters(), "epochs": made.plan.train.epochs + 1}
     with pytest.raises(SystemExit) as ended:
-        configure_step.in_pipeline(other, "second", str(tmp_path / "plan.json"), str(tmp_path / "note.md"))
+        configure_step.in_pipeline(other, "second", str(tmp_path / "plan.json"), str(tmp_path / "note.md"), "")
     assert ended.value.code == 2
     note = exit_of(made, "second", "FAILED")
     assert "refused" in note and "has epochs" in note
@@ -174,7 +174,9 @@ def test_who_is_refused_leaves_another_run_s_summary_as_it_is(made, step, capsys
 def test_what_was_wrong_before_there_was_a_plan_is_kept_as_well(tmp_path, capsys):
     places = {"store": str(tmp_path / "store"), "tracking_uri": f"sqlite:///{tmp_path}/m.db", "study_storage": "j"}
     with pytest.raises(SystemExit):
-        configure_step.in_pipeline({**places, "run_name": "r", "epochs": 0}, "s", str(tmp_path / "plan.json"), "n.md")
+        configure_step.in_pipeline(
+            {**places, "run_name": "r", "epochs": 0}, "s", str(tmp_path / "plan.json"), "n.md", ""
+        )
     (failure,) = attempts_of(places["store"], "r", "s").failures()
     assert (failure["step"], failure["status"]) == ("configure", 2)
     exit_task.in_pipeline("r", places["store"], "FAILED", "", "s", str(tmp_path / "note.md"))
