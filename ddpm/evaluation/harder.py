@@ -49,10 +49,12 @@ def _unlike(first: Report, second: Report) -> str:
     return ""
 
 
-def _facts(report: Report) -> Mapping[str, object]:
-    """What a report was measured with; of the weights those of the extractor, not the model's."""
+def _facts(report: Report) -> dict[str, object]:
+    """What a report was measured with, and how its pictures were drawn."""
     protocol = report.get("protocol") or Protocol()
-    return {**(protocol.get("generation") or Generation()), **(protocol.get("measurement") or Measurement())}
+    measured: Mapping[str, object] = protocol.get("measurement") or Measurement()
+    drawn: Mapping[str, object] = protocol.get("generation") or Generation()
+    return {name: measured.get(name) for name in MEASURED} | {name: drawn.get(name) for name in DRAWN}
 
 
 def _too_few(report: Report) -> str:

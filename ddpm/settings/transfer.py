@@ -53,7 +53,6 @@ class TransferSettings(Typed):
     def check(self) -> None:
         """Without a second set nothing may be said of one: it would be passed over."""
         if self.transfer_source:
-            require(bool(self.transfer_source.strip()), "transfer_source", self.transfer_source, "a source, or empty")
             require(
                 bool(self.transfer_dataset_name), "transfer_dataset_name", "", f"the second data set's: {NAME_FORM}"
             )
