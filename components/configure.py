@@ -107,12 +107,21 @@ def configure(
     judge_output_price: float,
     judge_budget: float,
     model_name: str,
+    transfer_source: str,
+    transfer_dataset_name: str,
+    transfer_image_size: int,
+    transfer_classes: int,
+    transfer_epochs: int,
+    transfer_from: str,
+    transfer_model_name: str,
     price_per_hour: float,
     run_id: str,
     plan: dsl.Output[dsl.Artifact],
+    second: dsl.Output[dsl.Artifact],
     note: dsl.Output[dsl.Markdown],
-):
-    settings = {name: value for name, value in locals().items() if name not in ("plan", "note", "run_id")}
+) -> str:
+    others = ("plan", "second", "note", "run_id")
+    settings = {name: value for name, value in locals().items() if name not in ("others", *others)}
     from ddpm.steps import configure as step
 
-    step.in_pipeline({**settings, "run_name": run_name or run_id}, run_id, plan.path, note.path)
+    return step.in_pipeline({**settings, "run_name": run_name or run_id}, run_id, plan.path, note.path, second.path)

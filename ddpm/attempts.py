@@ -21,6 +21,7 @@ KILLED = (
     "killed without a word: by its memory's or time's end, with its node, or by somebody; it would carry on from there"
 )
 STOPPED = "stopped from outside (SIGTERM): evicted, out of time, or ended by somebody; it would carry on from there"
+SECOND = "transfer-"  # how the key of a step begins that a second set goes through
 REFUSED = "refused"  # instead of a step: the run was refused before it could be opened, and may be another's
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
-from ddpm.attempts import Lost
+from ddpm.attempts import SECOND, Lost
 
 ON_DEVICE = ("search", "train", "evaluate", "promote")  # steps that hold one; on a cluster they are given a GPU
 HOUR = 3600
@@ -104,15 +104,17 @@ def costs(
 ) -> Costs:
     """Of a run, by what its steps and its search's workers left, and by the attempts that came to nothing."""
     trained = facts.get("train", {})
+    on_second = f"{SECOND}train"
     rows = trained["trials"] if trained else [row for worker in workers for row in worker.get("trials", [])]
     trials = [row for row in rows if row.get("seconds") is not None]
     held = {  # by the ranks of a step that has several
         "search": max((row.get("devices") or 1 for row in rows), default=1), "train": trained.get("devices") or 1,
+        on_second: facts.get(on_second, {}).get("devices") or 1,
     }  # fmt: skip
     steps = {}
     for step in dict.fromkeys([*facts, *(["search"] if workers else []), *(_step(one["key"]) for one in lost)]):
         gone = [one for one in lost if _step(one["key"]) == step]
-        devices = held.get(step, 1) if step in ON_DEVICE else 0
+        devices = held.get(step, 1) if step.removeprefix(SECOND) in ON_DEVICE else 0
         if step == "search":
             # A worker that was killed has not said how long it was at work, but its trials' checkpoints have.
             wasted = sum(one["seconds"] or 0.0 for one in gone)
@@ -129,6 +131,8 @@ def costs(
         if step == "train" and trained:
             begun = trained["trials"][trained["best"]]["images_seen"] or 0  # the winner goes on from its trial
             images, joules = trained["images_seen"] - begun, trained.get("spent", {}).get("joules")
+        if step == on_second and (other := facts.get(on_second)):
+            images, joules = other["images_seen"], other.get("spent", {}).get("joules")
         steps[step] = cost(seconds, price, devices, images, joules, gone, at_work, waited)
     return {"price_per_hour": price, "steps": steps, "run": _whole(steps, price), "saved": saved(rows, price)}
 
@@ -178,8 +182,9 @@ def _whole(steps: Mapping[str, Cost], price: float) -> Cost:
 
 
 def _step(key: str) -> str:
-    """The step whose facts are kept under a key: search-0 is the search's worker 0."""
-    return key.partition("-")[0]
+    """The step whose facts are kept under a key: search-0 is the search's worker 0, transfer-train a second set's train."""
+    step, _, number = key.rpartition("-")
+    return step if number.isdigit() else key
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

@@ -27,6 +27,7 @@ from ddpm.settings import (
     RegistrySettings,
     SearchSettings,
     TrainSettings,
+    TransferSettings,
     pick,
     require_drawable,
     require_halvable,
@@ -60,6 +61,7 @@ class Plan(Typed):
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
     registry: RegistrySettings = field(default_factory=RegistrySettings)
+    transfer: TransferSettings = field(default_factory=TransferSettings)
     cost: CostSettings = field(default_factory=CostSettings)
 
     def check(self) -> None:
@@ -83,6 +85,66 @@ class Plan(Typed):
             self.search.trial_epochs,
             f"at most epochs ({self.train.epochs}): the winner goes on from its trial",
         )
+        if self.transfer.transfer_source:
+            self._check_second()
+
+    def _check_second(self) -> None:
+        """Raise WrongInput for a second set that is the first by its names, or on which not every winner could be trained."""
+        second = self.second()
+        for name, of_first, of_second in (
+            ("transfer_dataset_name", self.ingest.dataset_name, second.ingest.dataset_name),
+            ("transfer_model_name", self.registry.model_name, second.registry.model_name),
+        ):
+            require(of_second != of_first, name, of_second, "another than the first set's")
+        if self.transfer.transfer_from == "winner":
+            require(
+                self.transfer.transfer_classes == self.model.classes,
+                "transfer_classes",
+                self.transfer.transfer_classes,
+                f"{self.model.classes}, as classes is, for transfer_from=winner; or transfer_from scratch",
+            )
+
+    def second(self) -> Plan:
+        """The plan by which the second set goes through the same steps.
+
+        Raises WrongInput for a size that a list of multipliers cannot carry, and for guidance without classes.
+        """
+        given = self.transfer
+        image_size, epochs = (
+            given.transfer_image_size or self.ingest.image_size,
+            given.transfer_epochs or self.train.epochs,
+        )
+        for choice in self.search.choices:
+            try:
+                require_halvable(image_size, choice)
+            except WrongInput as problem:
+                raise WrongInput(f"transfer_{problem}") from None
+        require(
+            self.draw.guidance == 1 or given.transfer_classes > 0,
+            "transfer_classes",
+            given.transfer_classes,
+            f"as many as the second set has, for guidance ({self.draw.guidance:g})",
+        )
+        return dataclasses.replace(
+            self,
+            ingest=dataclasses.replace(
+                self.ingest,
+                source=given.transfer_source,
+                dataset_name=given.transfer_dataset_name,
+                image_size=image_size,
+            ),
+            model=dataclasses.replace(self.model, classes=given.transfer_classes),
+            train=dataclasses.replace(self.train, epochs=epochs, init_from="", init_partial=False),
+            search=dataclasses.replace(self.search, trial_epochs=min(self.search.trial_epochs, epochs)),
+            judge=JudgeSettings(),
+            registry=RegistrySettings(model_name=given.registered_name),
+            transfer=TransferSettings(),
+        )
+
+    def sets(self) -> dict[str, str]:
+        """Where the pictures of the run's sets come from, by the setting that says it."""
+        second = self.transfer.transfer_source
+        return {"source": self.ingest.source, **({"transfer_source": second} if second else {})}
 
     def at(self, point: Mapping[str, Any]) -> tuple[ModelSettings, TrainSettings]:
         """The network and its training with these settings otherwise. Raises WrongInput for a value that will not do."""
@@ -160,6 +222,7 @@ ROOMS: dict[str, type] = {
     "evaluate": EvaluateSettings,
     "judge": JudgeSettings,
     "registry": RegistrySettings,
+    "transfer": TransferSettings,
     "cost": CostSettings,
 }
 

@@ -2,7 +2,8 @@
 
 STORE/runs/RUN_NAME/plan.json       its settings, written once
                     opened.json     its MLflow run, which it names, and its study are there
-                    STEP.json       each step's facts, with its seconds; search-WORKER.json of each worker
+                    STEP.json       each step's facts, with its seconds; search-WORKER.json of each worker,
+                                    transfer-STEP.json of each step that the second set has gone through
                     finalists.json  what the best trials scored when they were scored anew, written once
                     study.html      the page of its study, made when the best trial was chosen
                     attempts/       what is under way, and how what failed has ended (attempts.py)
@@ -11,6 +12,7 @@ STORE/runs/RUN_NAME/plan.json       its settings, written once
                     init/           the weights that its trials begin with, where init_from names some
                     trials/NNN/     the checkpoints of a trial
                     final/          those of the final training
+                    transfer/       those of the training on the second set
                     trainjob/       what came of it on several nodes, until its task has taken it (steps/trainjob)
                     summary.json    all of it, written at its end
 
@@ -27,7 +29,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ddpm.attempts import Attempts
+from ddpm.attempts import SECOND, Attempts
 from ddpm.errors import WrongInput
 from ddpm.plan import Plan, set_words
 from ddpm.progress import Progress
@@ -38,6 +40,7 @@ from ddpm.tracking import Tracker
 from ddpm.workplace import Workplace
 
 FINAL = "final"  # the name, in MLflow too, of the final training
+TRANSFER = "transfer"  # that of the training on the second set
 PLAN, OPENED = "plan.json", "opened.json"
 STUDY = "study.html"
 ANEW = "give another run_name"
@@ -45,15 +48,25 @@ ANEW = "give another run_name"
 
 @dataclass(frozen=True)
 class Run:
-    """A run, by its plan. Raises WrongInput where its store cannot be opened."""
+    """A run, by its plan. Raises WrongInput where its store cannot be opened.
+
+    A run with a second set is, to the steps that it goes through, another one in the same folder and the same place in
+    MLflow: `second`, by its own plan. Whatever is kept of it has names of its own.
+    """
 
     plan: Plan
+    first: Run | None = None  # of a second set: the run that it belongs to
 
     @classmethod
     def named(cls, name: str, store: str) -> Run:
         """The run of this name that a store knows. Raises Missing where it knows none."""
         kept = read_json(open_store(_root(store, name)), PLAN, dict[str, Any], ANEW)
         return cls(Plan.from_json(json.dumps(kept)))
+
+    @cached_property
+    def second(self) -> Run | None:
+        """What its second set goes through; None where it has none, and of a second one."""
+        return Run(self.plan.second(), self) if self.plan.transfer.transfer_source else None
 
     @property
     def name(self) -> str:
@@ -77,6 +90,8 @@ class Run:
     @cached_property
     def tracker(self) -> Tracker:
         """Its place in MLflow: an experiment named after the data set, unless the environment has another for it."""
+        if self.first:
+            return self.first.tracker.beside(TRANSFER)
         known = (read_json(self.folder, OPENED, dict[str, Any], ANEW) if self.is_open else {}).get("mlflow_run", "")
         return Tracker(self.plan.tracking_uri, self.name, self.plan.ingest.dataset_name, known)
 
@@ -95,23 +110,32 @@ class Run:
     @property
     def final(self) -> str:
         """Where the final training's checkpoints go."""
-        return f"{_root(self.plan.store, self.name)}/{FINAL}"
+        return f"{_root(self.plan.store, self.name)}/{self.training}"
+
+    @property
+    def training(self) -> str:
+        """The final training's name, in MLflow too."""
+        return TRANSFER if self.first else FINAL
 
     # -- what its steps leave ------------------------------------------------------------------------------------------
+
+    def key(self, step: str) -> str:
+        """Under which name a step's facts and attempts are kept."""
+        return f"{SECOND}{step}" if self.first else step
 
     def facts(self, step: str) -> dict[str, Any] | None:
         """The facts that a step left; None where it has not ended yet."""
         try:
-            return read_json(self.folder, f"{step}.json", dict[str, Any], "remove it, and run the same again")
+            return read_json(self.folder, f"{self.key(step)}.json", dict[str, Any], "remove it, and run the same again")
         except Missing:
             return None
 
     def keep(self, step: str, facts: Mapping[str, Any]) -> None:
-        self.folder.write(f"{step}.json", json.dumps(facts, indent=1).encode())
+        self.folder.write(f"{self.key(step)}.json", json.dumps(facts, indent=1).encode())
 
     def keep_once(self, step: str, facts: Mapping[str, Any]) -> None:
         """Keep these facts, unless others are kept already: those stay."""
-        self.folder.create(f"{step}.json", json.dumps(facts, indent=1).encode())
+        self.folder.create(f"{self.key(step)}.json", json.dumps(facts, indent=1).encode())
 
     def workers(self) -> list[dict[str, Any]]:
         """The facts of the search's workers."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
-from ddpm.attempts import Failure, in_words, lost
+from ddpm.attempts import SECOND, Failure, in_words, lost
 from ddpm.cost import Cost, Costs, costs, trial_cost
-from ddpm.evaluation.report import NoiseFloor, Protocol, Recognisable
+from ddpm.evaluation.report import NoiseFloor, Protocol, Recognisable, Report
 from ddpm.run import Run
 from ddpm.training.lineage import Ancestor
 
 STEPS = ("configure", "ingest", "search", "train", "evaluate", "register", "promote")
+SECOND_STEPS = ("ingest", "train", "evaluate", "register", "promote")  # those that a second set goes through
+ALL_STEPS = (*STEPS, *(f"{SECOND}{step}" for step in SECOND_STEPS))  # as their facts are kept
 
 
 class _AnyDataset(TypedDict):
@@ -82,8 +84,27 @@ class SummedModel(TypedDict):
     decision: str  # why
 
 
-class Summary(TypedDict, total=False):
-    """What there is of a run: after a failure, of the steps that ended."""
+class SummedSet(TypedDict, total=False):
+    """What came of a set of pictures: after a failure, of the steps that ended."""
+
+    dataset: SummedDataset
+    final: SummedFinal
+    protocol: Protocol
+    grid: str  # URIs, as is the page
+    page: str
+    model: SummedModel
+    images_seen: int  # by the final training, what came before it included
+
+
+class SummedTransfer(SummedSet, total=False):
+    """What came of the second set."""
+
+    begun_from: str  # scratch, or winner
+    harder: str  # how much harder it was than the first
+
+
+class Summary(SummedSet, total=False):
+    """What there is of a run: after a failure, of the steps that ended. Its set is the first."""
 
     run_name: str
     state: str  # SUCCEEDED or FAILED
@@ -91,17 +112,12 @@ class Summary(TypedDict, total=False):
     error: str
     failed: list[Failure]  # the steps that failed, in the order in which they did; see `ddpm.attempts`
     session: str  # the run of the pipeline, by its runner's id, that it tells of
-    dataset: SummedDataset
     trials: list[SummedTrial]
     best: int  # a trial's number
     best_why: str
     tied: list[int]  # trials that chance may have put behind it
     finalists: list[SummedFinalist]  # the best first; none where the trials' own scores chose
-    final: SummedFinal
-    protocol: Protocol
-    grid: str  # URIs, as is the page
-    page: str
-    model: SummedModel
+    transfer: SummedTransfer  # of the second set, where there is one
     seconds: dict[str, float]  # by step; of the search, of its longest worker
     cost: Costs
     runs_page: str  # where MLflow's pages show it among others, from the # of their address on
@@ -129,30 +145,52 @@ def gather(
         summary["failed"] = [*failed]
     if session:
         summary["session"] = session
-    if dataset := facts.get("ingest"):
-        summary["dataset"] = _part(SummedDataset, dataset)
     if trained := facts.get("train"):
         rows = [{**NOT_KEPT, "point": {}, **row, "cost": trial_cost(row, price)} for row in trained["trials"]]
         summary["trials"] = [_part(SummedTrial, row) for row in rows]
         summary["best"], summary["best_why"] = trained["best"], trained["best_why"]
         summary["tied"] = trained.get("tied", [])
         summary["finalists"] = [_part(SummedFinalist, one) for one in trained.get("finalists", [])]
-        summary["final"] = _part(SummedFinal, trained)
-    if report := facts.get("evaluate"):
-        from ddpm.evaluation.figures.table import measured  # it imports torch
-
-        summary["final"] = {**summary.get("final", {}), **_part(SummedFinal, report)}
-        summary["final"]["figures"] = {figure.name: report.get(figure.name) for figure, _ in measured()}
-        summary["protocol"], summary["grid"], summary["page"] = report["protocol"], report["grid"], report["page"]
-    if version := facts.get("register"):
-        decided = {"aliases": [], "decision": "", **facts.get("promote", {})}
-        summary["model"] = _part(SummedModel, {**decided, **version})
+    summary.update(_of_set(facts))
+    if run.second:
+        on_second = {step: known for step in SECOND_STEPS if (known := run.second.facts(step))}
+        summary["transfer"] = _transfer(run, facts, on_second)
+        facts |= {f"{SECOND}{step}": known for step, known in on_second.items()}
     summary["seconds"] = {step: known["seconds"] for step, known in facts.items()}
     if workers := run.workers():
         summary["seconds"]["search"] = max(worker["seconds"] for worker in workers)
     taken = costs(facts, workers, lost(run.folder, over), price)
-    summary["cost"] = {**taken, "steps": {step: taken["steps"][step] for step in STEPS if step in taken["steps"]}}
+    summary["cost"] = {**taken, "steps": {step: taken["steps"][step] for step in ALL_STEPS if step in taken["steps"]}}
     return summary
+
+
+def _of_set(facts: Mapping[str, dict[str, Any]]) -> SummedSet:
+    """What the steps that a set has gone through have left, by their names."""
+    found: SummedSet = {}
+    if dataset := facts.get("ingest"):
+        found["dataset"] = _part(SummedDataset, dataset)
+    if trained := facts.get("train"):
+        found["final"], found["images_seen"] = _part(SummedFinal, trained), trained["images_seen"]
+    if report := facts.get("evaluate"):
+        from ddpm.evaluation.figures.table import measured  # it imports torch
+
+        found["final"] = {**found.get("final", {}), **_part(SummedFinal, report)}
+        found["final"]["figures"] = {figure.name: report.get(figure.name) for figure, _ in measured()}
+        found["protocol"], found["grid"], found["page"] = report["protocol"], report["grid"], report["page"]
+    if version := facts.get("register"):
+        decided = {"aliases": [], "decision": "", **facts.get("promote", {})}
+        found["model"] = _part(SummedModel, {**decided, **version})
+    return found
+
+
+def _transfer(run: Run, first: Mapping[str, dict[str, Any]], facts: Mapping[str, dict[str, Any]]) -> SummedTransfer:
+    """What came of the second set, whose steps have left these facts."""
+    found: SummedTransfer = {"begun_from": run.plan.transfer.transfer_from, **_of_set(facts)}
+    if "evaluate" in first and "evaluate" in facts:
+        from ddpm.evaluation.harder import harder  # it imports torch
+
+        found["harder"] = harder(cast("Report", first["evaluate"]), cast("Report", facts["evaluate"]))
+    return found
 
 
 def network(trial: SummedTrial) -> str:

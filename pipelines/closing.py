@@ -17,6 +17,7 @@ from ddpm.evaluation.report import Report, number_in
 from ddpm.legible import legible
 from ddpm.plan import Plan
 from ddpm.run_page.going_on import going_on, runs_link
+from ddpm.run_page.sets import Row, both_sets
 from ddpm.summary import Summary, SummedFinalist, SummedTrial, network, priced
 
 
@@ -41,6 +42,8 @@ def show(summary: Summary, plan: Plan, anew: str, page: Path) -> None:
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False, emoji=False)
     console.print()
     console.print(trials_table(summary, plan.search.score_n))
+    if rows := both_sets(summary, plan):
+        console.print(sets_table(rows))
     for line in [*lines(summary, plan, anew), "", f"[bold]look at it[/]  {escape(page.as_uri())}"]:
         console.print(line, soft_wrap=True)
 
@@ -67,6 +70,17 @@ def trials_table(summary: Summary, score_n: int) -> Table:
             with_interval(trial["fid"], trial.get("fid_std")), with_interval(trial["kid"], trial.get("kid_std"), 3), number(trial["images_seen"], 7), number(trial["seconds"], 3), *([_money(trial)] if with_price else []),
             trial["state"].lower().replace("complete", ""), style="bold" if best else None,
         )  # fmt: skip
+    return table
+
+
+def sets_table(rows: list[Row]) -> Table:
+    """Both sets, a row a figure."""
+    head, *rest = rows
+    table = Table(title="both sets", title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for cell in ("", head.first, head.second):
+        table.add_column(escape(legible(cell)))
+    for row in rest:
+        table.add_row(*(escape(legible(cell)) for cell in row))
     return table
 
 
@@ -112,6 +126,11 @@ def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
     others = {
         name: value for name, value in final.get("figures", {}).items() if name not in DECISIVE and name in FIGURES
     }
+    if second := summary.get("transfer"):
+        other = second["model"]
+        version = f"{other['name']} {other['version']} ({', '.join(other['aliases']) or 'no alias'})"
+        text.append(f"second set {version}" + (f": {other['decision']}" if other.get("decision") else ""))
+        text.append(f"harder     {second['harder']}")
     if others:
         words = "   ".join(f"{FIGURES[name].title} {FIGURES[name].shown(value)}" for name, value in others.items())
         text.append(f"besides    {words}")

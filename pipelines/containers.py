@@ -77,7 +77,8 @@ def mounts(plan: Plan, var: Path) -> dict[str, str]:
     )
     initial = without_file_scheme(plan.train.init_from.partition("#")[0])
     initial = initial if Path(initial).is_dir() else str(Path(initial).parent)  # beside a checkpoint.json lies the rest
-    read = (*map(str, sources.parse(plan.ingest.source).local_paths()), plan.evaluate.weights, initial)
+    pictures = (str(path) for source in plan.sets().values() for path in sources.parse(source).local_paths())
+    read = (*pictures, plan.evaluate.weights, initial)
     for path in written:
         if path.startswith("/") and path != "/" and not Path(path).is_relative_to(var):
             Path(path).mkdir(parents=True, exist_ok=True)

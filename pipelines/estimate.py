@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ddpm.attempts import SECOND
 from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.run import Run
@@ -21,6 +22,8 @@ SECONDS_TO_TELL = 10.0  # of work, from which its speed is known well enough
 TRIAL = re.compile(r"trial (\d+) \(")
 FINALIST = re.compile(r"finalists: .*, (\d+) of (\d+)")
 FINALISTS, FINAL, DRAWING, SCORE = "finalists", "final training", "drawing pictures", "its score"
+SECOND_TRAINING, SECOND_DRAWING = "transfer training", "drawing the second set's pictures"
+AFTER_TRIALS = (FINALISTS, FINAL, DRAWING, SECOND_TRAINING, SECOND_DRAWING)
 
 
 class Estimate:
@@ -37,7 +40,7 @@ class Estimate:
         """Take in an event of `pipelines.runner`, and tell."""
         if (event.get("step"), event.get("state")) == ("ingest", "done"):
             facts = Run(self._plan).facts("ingest")
-            self._work = work_of(self._plan, facts["n"]) if facts else {}
+            self._work = work_of(self._plan, facts["n"], facts.get("second_n", 0)) if facts else {}
         elif "task" in event and self._work:
             stage, share = self._stage(event)
             if stage in self._work:
@@ -56,8 +59,8 @@ class Estimate:
             return f"{'score' if task.endswith(SCORE) else 'trial'} {found[1]}", share
         if found := FINALIST.fullmatch(task):
             return FINALISTS, (int(found[1]) - 1 + share) / int(found[2])
-        if task == DRAWING and event["step"] != "evaluate":
-            return "", share
+        if task == DRAWING:
+            return {"evaluate": DRAWING, f"{SECOND}evaluate": SECOND_DRAWING}.get(event["step"], ""), share
         if task == FINAL:  # it goes on from where its trial ended
             behind = self._plan.search.trial_epochs / self._plan.train.epochs
             share = max(0.0, (share - behind) / max(1 - behind, 1e-9))
@@ -71,7 +74,7 @@ class Estimate:
                 self._done.setdefault(earlier, 1.0)
             self._done[stage] = share
             self._before = self._so_far()
-        elif stage in (FINALISTS, FINAL, DRAWING) and stage not in self._done:
+        elif stage in AFTER_TRIALS and stage not in self._done:
             for earlier in stages[: stages.index(stage)]:  # failed and pruned ones among them
                 self._done[earlier] = 1.0
         self._done[stage] = max(share, self._done.get(stage, 0.0))
@@ -89,9 +92,9 @@ class Estimate:
         progress.update(TASK, min(so_far, 0.99 * total), total, f"{in_words(left)} left")
 
 
-def work_of(plan: Plan, pictures: int) -> dict[str, float]:
-    """The work of each stage of a run on so many training pictures, in the order in which they come."""
-    search, draw = plan.search, plan.draw
+def work_of(plan: Plan, pictures: int, of_second: int = 0) -> dict[str, float]:
+    """The work of each stage of a run on so many training pictures, and on those of a second set, in their order."""
+    search = plan.search
     score = search.score_n * search.score_steps
     work: dict[str, float] = {}
     for number in range(search.trials):
@@ -100,9 +103,17 @@ def work_of(plan: Plan, pictures: int) -> dict[str, float]:
     if (anew := min(search.finalists, search.trials)) > 1:
         work[FINALISTS] = anew * search.final_n * search.score_steps
     work[FINAL] = TRAINING * (plan.train.epochs - search.trial_epochs) * pictures
-    guided = 2 if plan.model.classes and draw.guidance != 1 else 1
-    work[DRAWING] = plan.evaluate.seeds * (plan.evaluate.evaluate_n or pictures) * draw.sampling_steps * guided
+    work[DRAWING] = _drawing(plan, pictures)
+    if plan.transfer.transfer_source:
+        second = plan.second()
+        work[SECOND_TRAINING] = TRAINING * second.train.epochs * of_second
+        work[SECOND_DRAWING] = _drawing(second, of_second)
     return work
+
+
+def _drawing(plan: Plan, pictures: int) -> float:
+    guided = 2 if plan.model.classes and plan.draw.guidance != 1 else 1
+    return plan.evaluate.seeds * (plan.evaluate.evaluate_n or pictures) * plan.draw.sampling_steps * guided
 
 
 def in_words(seconds: float) -> str:

@@ -35,12 +35,14 @@ def configure(
 {parameters}
     run_id: str,
     plan: dsl.Output[dsl.Artifact],
+    second: dsl.Output[dsl.Artifact],
     note: dsl.Output[dsl.Markdown],
-):
-    settings = {{name: value for name, value in locals().items() if name not in ("plan", "note", "run_id")}}
+) -> str:
+    others = ("plan", "second", "note", "run_id")
+    settings = {{name: value for name, value in locals().items() if name not in ("others", *others)}}
     from ddpm.steps import configure as step
 
-    step.in_pipeline({{**settings, "run_name": run_name or run_id}}, run_id, plan.path, note.path)
+    return step.in_pipeline({{**settings, "run_name": run_name or run_id}}, run_id, plan.path, note.path, second.path)
 '''
 
 PAGE = """# The settings

@@ -68,7 +68,8 @@ class Place:
 
 def check(plan: Plan, place: Place) -> None:
     """Raise WrongInput for what would only come to light after the start."""
-    sources.parse(plan.ingest.source).check()
+    for setting, source in plan.sets().items():
+        sources.check(source, setting)
     check_weights(plan.evaluate.weights)
     Run(plan).require_same_plan()
     if place.runner == "docker":
@@ -228,6 +229,9 @@ def finish(plan: Plan, var: Path, anew: str) -> int:
         return 1
     FileStore(var).write("last-run.json", json.dumps(summary, indent=1).encode())
     page = write_page(run, var / "runs" / plan.run_name, [Command(anew, "once more, and meet this champion")])
+    if summary["state"] != "SUCCEEDED":  # a step that kfp's runner has left out, say
+        tell(f"the runner ended well, but the run has not: {summary.get('error', '')}; page: {closing.short(page)}")
+        return 1
     closing.show(summary, plan, anew, page)
     return 0
 

@@ -13,9 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ddpm.summary import STEPS
+from ddpm.attempts import SECOND
+from ddpm.summary import ALL_STEPS, SECOND_STEPS
 
-ORDER = (*STEPS, "summarise")
+ORDER = (*ALL_STEPS, "summarise")
+AGAIN = {f"{step}-2": f"{SECOND}{step}" for step in SECOND_STEPS}  # as KFP calls a second task of the same component
 MOST_ATTEMPTS = 50
 _WORKER = re.compile(r"\((\d+):[^)]*\)")
 _NUMBERED = re.compile(r"\(\d+\)$")
@@ -50,11 +52,13 @@ def steps_of(run: Any, workers: Sequence[int]) -> list[Step]:
     tree = _Tree(tasks)
     found: dict[tuple[int, int], Step] = {}
     for name in tree.names:
-        step = name.rpartition(".")[2]
+        task = name.rpartition(".")[2]
+        step = AGAIN.get(task, task)
         record = tree.record(name) if step in ORDER else None
         if record is None or not record.state:
             continue
-        title, key, place = step.capitalize(), step, 0
+        second = step.startswith(SECOND)
+        title, key, place = step.removeprefix(SECOND).capitalize() + ", second set" * second, step, 0
         if loop := _WORKER.search(name):
             place = int(loop[1])
             worker = workers[place] if place < len(workers) else place

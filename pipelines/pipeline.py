@@ -2,6 +2,7 @@
 
     configure ─ ingest ─┬─ search (worker 0) ─┬─ train ─ evaluate ─ register ─ promote
                         └─ search (worker 1) ─┘
+                ingest ─ train ─ evaluate ─ register ─ promote      of a second set, where there is one
     summarise, whatever happens
 
 1. configure   checks all settings and opens the run
@@ -12,6 +13,8 @@
 6. register    makes the checkpoint and its report a version of the model
 7. promote     gives the version the alias that its figures allow
 8. summarise   gathers the run's facts, also when a step has failed
+
+A second set goes through 2 and 4 to 7 once more, after the first: the same components, handed another pointer.
 
 `python -m pipelines.pipeline` compiles it to `pipelines/ddpm.yaml`, which is what runs, here and on a cluster alike.
 """
@@ -70,6 +73,7 @@ SECRET_ENV = (
 PROMOTER_SECRET = "ddpm-promote"  # of the promote step alone, optional: the account by which MLflow's aliases are set
 HOUR = 3600
 TRAINING_HOURS = 72
+SECOND = ", second set"  # after the name of a step that is gone through once more
 RETRIES = 3  # every step carries on where it was stopped, so a lost node costs minutes
 CACHE = "/var/cache/ddpm"  # $DDPM_CACHE in docker/Containerfile: downloads, and the blobs of the data set
 
@@ -118,7 +122,7 @@ def _place_on_node(task: dsl.PipelineTask, pods: Pods) -> None:
 
 def _ddpm(cluster: Cluster, search_workers: Any, **settings: Any) -> None:
     name, store = settings["run_name"], settings["store"]
-    cpu, gpus, gpu = cluster.cpu, cluster.gpu, cluster.gpu.one_accelerator()
+    cpu, gpus = cluster.cpu, cluster.gpu
     on_nodes = cluster.nodes > 1  # the final training is a TrainJob: its task makes and follows it, and needs no GPU
 
     ended = summarise(run_name=name, store=store, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
@@ -140,24 +144,40 @@ def _ddpm(cluster: Cluster, search_workers: Any, **settings: Any) -> None:
             place_task(found, "Search", 72, gpus)
 
         trained = train(plan=plan, dataset=dataset.output, trials=dsl.Collected(found.output))
-        place_task(trained, "Train", TRAINING_HOURS, cpu if on_nodes else cluster.train)
+        trainings = [place_task(trained, "Train", TRAINING_HOURS, cpu if on_nodes else cluster.train)]
+        decision = _to_promotion(plan, dataset.output, trained.outputs["checkpoint"], cluster)
+
+        # By configure's word: kfp's local runner takes a source with an apostrophe for untrue, and, in a condition, no other
+        # output of a task than its "Output".
+        with dsl.If(configured.outputs["Output"] == "yes", name="transfer"):
+            plan = configured.outputs["second"]
+            dataset = ingest(plan=plan).after(decision)
+            place_task(dataset, f"Ingest{SECOND}", 12, cpu)
+
+            trained = train(plan=plan, dataset=dataset.output)
+            trainings.append(place_task(trained, f"Train{SECOND}", TRAINING_HOURS, cpu if on_nodes else cluster.train))
+            _to_promotion(plan, dataset.output, trained.outputs["checkpoint"], cluster, SECOND)
+
         if on_nodes:
-            for task in (trained, ended):  # the exit task ends what a killed step has left
+            for task in (*trainings, ended):  # the exit task ends what a killed step has left
                 task.set_env_variable(trainjob.VARIABLE, nodes_of(cluster, TRAINING_HOURS * HOUR).to_json())
-        checkpoint = trained.outputs["checkpoint"]
 
-        report = evaluate(plan=plan, dataset=dataset.output, checkpoint=checkpoint)
-        place_task(report, "Evaluate", 12, gpu)
 
-        version = register(plan=plan, dataset=dataset.output, checkpoint=checkpoint, report=report.outputs["report"])
-        place_task(version, "Register", 1, cpu)
+def _to_promotion(plan: Any, dataset: Any, checkpoint: Any, cluster: Cluster, of: str = "") -> dsl.PipelineTask:
+    """The steps by which a checkpoint becomes a version, and perhaps the champion; the last of them."""
+    cpu, gpu = cluster.cpu, cluster.gpu.one_accelerator()
+    report = evaluate(plan=plan, dataset=dataset, checkpoint=checkpoint)
+    place_task(report, f"Evaluate{of}", 12, gpu)
 
-        decision = promote(plan=plan, dataset=dataset.output, version=version.output)
-        # A champion that was measured otherwise is measured again here.
-        place_task(decision, "Promote", 12, gpu)
-        kubernetes.use_secret_as_env(
-            decision, PROMOTER_SECRET, {name: name for name in promoter.VARIABLES}, optional=True
-        )
+    version = register(plan=plan, dataset=dataset, checkpoint=checkpoint, report=report.outputs["report"])
+    place_task(version, f"Register{of}", 1, cpu)
+
+    decision = promote(plan=plan, dataset=dataset, version=version.output)
+    # A champion that was measured otherwise is measured again here.
+    place_task(decision, f"Promote{of}", 12, gpu)
+    return kubernetes.use_secret_as_env(
+        decision, PROMOTER_SECRET, {name: name for name in promoter.VARIABLES}, optional=True
+    )
 
 
 def parameters() -> list[inspect.Parameter]:

@@ -87,6 +87,8 @@ def gather(
         require_place("DATA", data)
         source = source_or_dataset(data, store, Quiet())
         settings.update(_kept_names(_from_data(source), run_name, store))
+    if second := changes.get("transfer_source", ""):
+        changes = {**changes, **_second(second, changes, store)}
     if is_name(other := changes.get("judge_other", "")):
         changes["judge_other"] = find_dataset(other, store, Quiet())
     return Plan.from_parameters({**places, **settings, **changes, "run_name": run_name}), workers
@@ -96,6 +98,15 @@ def _from_data(data: str) -> dict[str, str]:
     """The source, and names for its data set and its model: another source must not go by the preset's names."""
     spec = sources.parse(data)
     return {"source": spec.absolute(), "dataset_name": spec.name, "model_name": f"ddpm-{spec.name}"}
+
+
+def _second(said: str, changes: dict[str, str], store: Store) -> dict[str, str]:
+    """The second set's source as a task reads it, and its name where none is given."""
+    with sources.said_of("transfer_source"):
+        require_place("transfer_source", said)
+        spec = sources.parse(source_or_dataset(said, store, Quiet()))
+    name = changes.get("transfer_dataset_name") or spec.name
+    return {"transfer_source": spec.absolute(), "transfer_dataset_name": name}
 
 
 def _kept_names(derived: dict[str, str], run_name: str, store: Store) -> dict[str, str]:

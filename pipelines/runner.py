@@ -23,6 +23,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any
 
+from ddpm.attempts import SECOND
 from ddpm.errors import WrongInput
 from ddpm.legible import tell
 from ddpm.progress import EVENT_MARK
@@ -31,6 +32,7 @@ from ddpm.tracking import origin
 from pipelines import containers
 
 ATTEMPTS = 2  # a task that was killed, say for its memory, is started once more: every step carries on where it was
+SECOND_PLAN = "second"  # configure's output of that name
 KFP = "2.17.0"  # the version whose handlers `install` replaces, as pyproject.toml pins it
 _stdout = threading.Lock()
 
@@ -87,10 +89,14 @@ def pass_on(step: str, line: str) -> bool:
 
 
 def step_name(command: list[str]) -> str:
-    """The step that a task's command runs: `train`, or `search-1` for the search's worker 1."""
+    """The step that a task's command runs: `train`, or `search-1` for the search's worker 1; `transfer-train` where its plan
+    is the one that configure hands a second set's steps."""
     name = command[command.index("--function_to_execute") + 1]
-    inputs = json.loads(command[command.index("--executor_input") + 1]).get("inputs", {}).get("parameterValues", {})
-    return f"{name}-{int(inputs['worker'])}" if "worker" in inputs else name
+    inputs = json.loads(command[command.index("--executor_input") + 1]).get("inputs", {})
+    parameters, plans = inputs.get("parameterValues", {}), inputs.get("artifacts", {}).get("plan", {})
+    if any(one["uri"].endswith(f"/{SECOND_PLAN}") for one in plans.get("artifacts", ())):
+        return f"{SECOND}{name}"
+    return f"{name}-{int(parameters['worker'])}" if "worker" in parameters else name
 
 
 def thread_variables(step: str, job: Job) -> dict[str, str]:

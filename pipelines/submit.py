@@ -80,12 +80,12 @@ def check_against(spec: dict[str, Any], parameters: dict[str, Any]) -> None:
             raise WrongInput(f"{name}: missing; {PACKAGE.name} has no default for it")
 
 
-def check_source_for_cluster(source: str) -> None:
+def check_source_for_cluster(source: str, setting: str = "source") -> None:
     """Raise WrongInput for a source that only this machine has."""
     # Nothing is looked at: the cluster's tasks have the credentials to read a bucket, this machine may have none.
     if sources.parse(source).local_paths():
         raise WrongInput(
-            f"source: {source} is a folder of this machine, which the cluster's tasks cannot see; name a source, as in flowers102"
+            f"{setting}: {source} is a folder of this machine, which the cluster's tasks cannot see; name a source, as in flowers102"
         )
 
 
@@ -158,7 +158,8 @@ def submit(options: argparse.Namespace) -> int:
     changes = request.parse_changes(options.set, options.changes)
     name = options.run_name or f"{options.preset}-{time.strftime('%Y%m%d-%H%M%S')}"
     plan, workers = request.gather(options.preset, options.data, name, changes, cluster_places(changes))
-    check_source_for_cluster(plan.ingest.source)
+    for setting, source in plan.sets().items():
+        check_source_for_cluster(source, setting)
     for setting, example in request.FILES.items():
         if request.is_here(place := str(plan.parameters()[setting])):
             raise WrongInput(f"{setting}: {place} is a file of this machine; give a URI, as in {example}")

@@ -10,6 +10,7 @@ from ddpm.attempts import KILLED, STOPPED, lost
 from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.plan import Plan
 from ddpm.run import Run, attempts_of
+from ddpm.run_page.close import _never_began
 from ddpm.steps import configure as configure_step
 from ddpm.steps import summarise as exit_task
 from ddpm.steps.task import perform
@@ -157,13 +158,57 @@ def test_the_runner_s_pages_link_the_run_in_mlflow(made, step, monkeypatch):
     assert f"[run {made.tracker.open({})}](https://mlflow.example/{page})" in configure_step.words_for(made)
 
 
+def test_a_run_with_a_second_set_has_ended_when_that_has(made, step, tmp_path):
+    """Its steps are told apart from the first set's by their names, in what failed too."""
+    changes = {"transfer_source": "dalle-dogs", "transfer_dataset_name": "dogs"}
+    run = Run(Plan.from_parameters({**made.plan.parameters(), **changes, "run_name": f"{made.name}-2"}))
+    run.write_plan()
+
+    def do(of, name, ends=None, key=""):
+        def work(run, progress):
+            if ends:
+                raise ends
+            return INGESTED if name == "ingest" else {"done": name}
+
+        try:
+            perform(name, lambda: (of, "s"), work, str(tmp_path / "out.json"), key)
+        except SystemExit as ended:
+            return ended.code
+        return 0
+
+    whole(run, lambda name, session, key="": do(run, name, key=key), "s")
+    assert do(run.second, "ingest", Outage("away")) == 1
+    note = exit_of(run, "s")
+    summary = run.facts("summary")
+    assert (summary["state"], [one["step"] for one in summary["failed"]]) == ("FAILED", ["transfer-ingest"])
+    assert "transfer-ingest, attempt 1" in note and status_of(run) == "FAILED"
+    for name in ("ingest", "promote"):
+        assert do(run.second, name) == 0
+    assert (run.facts("summary")["state"], status_of(run)) == ("SUCCEEDED", "FINISHED"), "closed by the last step"
+    assert run.facts("summary")["transfer"]["dataset"]["name"] == "digits"
+    assert set(run.facts("summary")["seconds"]) >= {"promote", "transfer-ingest", "transfer-promote"}
+
+
+def test_a_second_set_whose_pod_never_came_is_named(made):
+    changes = {"transfer_source": "dalle-dogs", "transfer_dataset_name": "dogs"}
+    run = Run(Plan.from_parameters({**made.plan.parameters(), **changes, "run_name": f"{made.name}-2"}))
+    run.write_plan()
+    for name in STEPS:
+        run.keep("search-0" if name == "search" else name, {"session": "s"})
+    assert [one["step"] for one in _never_began(run, "s")] == ["transfer-ingest"]
+    run.second.keep("ingest", {"session": "s"})
+    assert [one["step"] for one in _never_began(run, "s")] == ["transfer-train"]
+    run.folder.delete("evaluate.json")
+    assert [one["step"] for one in _never_began(run, "s")] == ["evaluate"]
+
+
 def test_who_is_refused_leaves_another_run_s_summary_as_it_is(made, step, capsys, tmp_path):
     whole(made, step, "first")
     exit_of(made, "first")
     before = made.folder.read("summary.json")
     other = {**made.plan.parameters(), "epochs": made.plan.train.epochs + 1}
     with pytest.raises(SystemExit) as ended:
-        configure_step.in_pipeline(other, "second", str(tmp_path / "plan.json"), str(tmp_path / "note.md"))
+        configure_step.in_pipeline(other, "second", str(tmp_path / "plan.json"), str(tmp_path / "note.md"), "")
     assert ended.value.code == 2
     note = exit_of(made, "second", "FAILED")
     assert "refused" in note and "has epochs" in note
@@ -174,7 +219,9 @@ def test_who_is_refused_leaves_another_run_s_summary_as_it_is(made, step, capsys
 def test_what_was_wrong_before_there_was_a_plan_is_kept_as_well(tmp_path, capsys):
     places = {"store": str(tmp_path / "store"), "tracking_uri": f"sqlite:///{tmp_path}/m.db", "study_storage": "j"}
     with pytest.raises(SystemExit):
-        configure_step.in_pipeline({**places, "run_name": "r", "epochs": 0}, "s", str(tmp_path / "plan.json"), "n.md")
+        configure_step.in_pipeline(
+            {**places, "run_name": "r", "epochs": 0}, "s", str(tmp_path / "plan.json"), "n.md", ""
+        )
     (failure,) = attempts_of(places["store"], "r", "s").failures()
     assert (failure["step"], failure["status"]) == ("configure", 2)
     exit_task.in_pipeline("r", places["store"], "FAILED", "", "s", str(tmp_path / "note.md"))

@@ -110,12 +110,30 @@ def test_weights_that_not_every_list_can_begin_with_are_found_there(begins):
     assert any("every trial begins with weights of" in line for line in said)
 
 
+def test_a_winner_whose_network_is_another_one_for_the_second_set_is_found_there(begins, tmp_path):
+    """At 16 px its upper level does not attend, which it does at 8."""
+    parameters, _ = begins
+    second = {
+        **parameters, "attention_resolution": 8, "init_from": "", "transfer_source": "digits", "transfer_dataset_name": "more", "transfer_from": "winner",
+    }  # fmt: skip
+    with pytest.raises(
+        WrongInput, match="^transfer_image_size: at 16 px channel_mults 1-2 is another network than at 8"
+    ):
+        configure({**second, "transfer_image_size": 16}, Quiet())
+    with pytest.raises(WrongInput, match="^transfer_source: there is no folder /no/where"):
+        configure({**second, "transfer_source": "/no/where"}, Quiet())
+    assert not list(open_store(parameters["store"]).list("runs")), "and the name is bound to nothing"
+    assert configure({**second, "attention_resolution": 0, "transfer_image_size": 16}, Quiet()).is_open
+
+
 def test_a_run_of_an_earlier_release_is_carried_on(begins):
     """Its plan knew of no other weights and no finalists, and called some settings otherwise."""
     parameters, _ = begins
     del parameters["init_from"]
     run = configure(parameters, Quiet())
     kept = json.loads(run.folder.read("plan.json"))
+    for name in [name for name in kept if name.startswith("transfer_")]:
+        del kept[name]
     for name in ("init_from", "init_partial", "rung_factor", "rung_score", "finalists", "finalist_n"):
         del kept[name]
     kept["n"], kept["prune_every"] = kept.pop("evaluate_n"), kept.pop("first_rung")

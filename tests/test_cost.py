@@ -152,3 +152,19 @@ def test_a_gpu_s_energy_is_what_its_counter_grew_by(monkeypatch, counter, device
 def test_without_the_package_that_asks_the_driver_it_is_not_measured(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert Meter(torch.device("cuda", 0)).spent()["joules"] is None
+
+
+def test_the_second_set_s_training_counts_whole_and_its_lost_attempts_are_its_own():
+    """It begins with no pictures behind it, on as many devices as it says."""
+    second = {
+        "transfer-ingest": {"seconds": 60.0},
+        "transfer-train": {"seconds": HOUR, "best": 1, "images_seen": 4000, "devices": 2, "spent": {"joules": KWH}},
+        "transfer-evaluate": {"seconds": HOUR},
+    }
+    lost = [{"key": "transfer-train", "seconds": 1800.0}, {"key": "search-0", "seconds": 360.0}]
+    found = costs({**FACTS, **second}, WORKERS, lost, 0.0)["steps"]
+    assert {step: found[step]["device_hours"] for step in second} == {
+        "transfer-ingest": 0, "transfer-train": 3.0, "transfer-evaluate": 1.0,
+    }  # fmt: skip
+    assert (found["transfer-train"]["images"], found["transfer-train"]["energy_kwh"]) == (4000, 1.0)
+    assert found["train"]["lost_seconds"] == 0 and found["search"]["lost_seconds"] == 360

@@ -70,3 +70,25 @@ def test_all_pictures_and_classes_that_are_used_need_no_word(ingested, capsys):
     assert "max_pictures" not in said
     assert "not used" not in said
     assert "taken" not in gather(run, succeeded=False)["dataset"]
+
+
+def test_a_second_set_is_looked_at_before_anything_is_trained(ingested, tmp_path, capsys):
+    """By the first set's ingest: what its network would be told, its measurement would need, and what is no picture."""
+    first = {"held_out": 0.25, "transfer_dataset_name": "other"}
+    (tmp_path / "b").mkdir()
+    for number in range(16):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "b" / f"{number}.png")
+    second = {**first, "transfer_source": str(tmp_path)}
+    for changes, status, says in (
+        ({"transfer_classes": 2}, 2, "transfer_classes: 2, but other has 1; give that, or 0"),
+        ({"extractor": "classifier"}, 3, "extractor: data set other has pictures without a class"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            ingested(f"refused-{status}", **second, **changes)
+        assert ended.value.code == status
+        assert says in capsys.readouterr().out
+    run = ingested("both", **second)
+    assert run.facts("ingest")["second_n"] + 4 >= 12
+    assert run.second.facts("ingest") is None, "its own step leaves that"
+    summary = gather(run, succeeded=False)
+    assert summary["transfer"] == {"begun_from": "scratch"}

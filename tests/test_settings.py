@@ -50,7 +50,7 @@ def test_configure_component_has_every_setting_with_its_type():
         name: p.annotation if isinstance(p.annotation, str) else p.annotation.__name__ for name, p in signature.items()
     }
     assert {name: found[name] for name in types} == types
-    assert set(found) - set(types) == {"run_id", "plan", "note"}
+    assert set(found) - set(types) == {"run_id", "plan", "second", "note"}
 
 
 def test_plan_survives_json():

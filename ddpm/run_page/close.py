@@ -8,7 +8,7 @@ from ddpm.attempts import Failure
 from ddpm.cost import logged
 from ddpm.run import Run
 from ddpm.run_page.render import PAGE, page_of
-from ddpm.summary import STEPS, Summary, gather
+from ddpm.summary import SECOND_STEPS, STEPS, Summary, gather
 from ddpm.tracking import expect
 
 
@@ -17,8 +17,8 @@ def close_run(run: Run, session: str, over: bool, ended_well: bool = True, error
 
     Raises Outage where MLflow is away: the summary and the page are written by then.
 
-    It succeeded when the last step has left its facts in this session, and no attempt at another step is left that
-    failed: earlier sessions of the same run may have left all of it.
+    It succeeded when the last step has left its facts in this session, for the second set too where there is one, and no
+    attempt at another step is left that failed: earlier sessions of the same run may have left all of it.
 
     Args:
         session: the run of the pipeline, by its runner's id; empty: whichever left the facts.
@@ -27,7 +27,7 @@ def close_run(run: Run, session: str, over: bool, ended_well: bool = True, error
         error: the runner's words, where it has some.
     """
     failed = run.attempts(session).failures(over) if session else []
-    left = _left(run, STEPS[-1], session)
+    left = _left(run.second or run, STEPS[-1], session)
     succeeded = ended_well and left and not failed
     if session and over and not succeeded and not failed:
         failed = _never_began(run, session)
@@ -48,6 +48,8 @@ def close_run(run: Run, session: str, over: bool, ended_well: bool = True, error
     with run.tracker.parent() as tracked:
         tracked.file("summary.json", json.dumps(summary, indent=1).encode())
         tracked.file(PAGE, page)
+        if words := summary.get("transfer", {}).get("harder"):
+            tracked.tag("harder", words)
         taken = summary["cost"]["run"]
         if saved := summary["cost"]["saved"]:
             tracked.metrics({"pruning_saved_images": saved["images"], "pruning_saved_share": saved["share"]}, 0)
@@ -72,6 +74,8 @@ def _left(run: Run, step: str, session: str) -> bool:
 
 def _never_began(run: Run, session: str) -> list[Failure]:
     """The first step that left nothing at all, whose pod did not get as far as our program; none where all left something."""
-    missing = [step for step in STEPS if not _left(run, step, session)][:1]
+    missing = [run.key(step) for step in STEPS if not _left(run, step, session)]
+    if second := run.second:
+        missing += [second.key(step) for step in SECOND_STEPS if not _left(second, step, session)]
     words = "it never began: its pod could not be started, or its driver failed; the runner's page of the run says why"
-    return [Failure(step=step, attempt=0, at="", error=words, status=1) for step in missing]
+    return [Failure(step=step, attempt=0, at="", error=words, status=1) for step in missing[:1]]

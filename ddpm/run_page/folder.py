@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ddpm.attempts import SECOND
 from ddpm.errors import WrongInput, did_you_mean
 from ddpm.run import PLAN, STUDY, Run
 from ddpm.run_page.going_on import Command
@@ -16,10 +17,15 @@ SAMPLES, REPORT = "samples.png", "report.html"
 
 
 def write_page(run: Run, folder: Path, more: Sequence[Command] = ()) -> Path:
-    """Write `index.html`, and `study.html`, `samples.png` and `report.html` where the run has come so far; the page's path."""
+    """Write `index.html`, and `study.html`, `samples.png` and `report.html` where the run has come so far, and a second
+    set's `transfer-samples.png` and `transfer-report.html`; the page's path."""
     there, uris = FileStore(folder), run.facts("evaluate") or {}
+    others = (run.second.facts("evaluate") if run.second else None) or {}
     written = {}
-    for name, uri in ((SAMPLES, uris.get("grid")), (REPORT, uris.get("page"))):
+    for name, uri in (
+        (SAMPLES, uris.get("grid")), (REPORT, uris.get("page")),
+        (f"{SECOND}{SAMPLES}", others.get("grid")), (f"{SECOND}{REPORT}", others.get("page")),
+    ):  # fmt: skip
         if uri:
             try:
                 there.write(name, read_object(uri))
@@ -31,7 +37,9 @@ def write_page(run: Run, folder: Path, more: Sequence[Command] = ()) -> Path:
         written[STUDY] = STUDY
     except Missing:  # it has not chosen yet, or is of an earlier release
         pass
-    links = Links(study=written.get(STUDY, ""), report=written.get(REPORT, ""), samples=written.get(SAMPLES, ""))
+    links = Links(
+        *(written.get(name, "") for name in (STUDY, REPORT, SAMPLES, f"{SECOND}{REPORT}", f"{SECOND}{SAMPLES}"))
+    )
     there.write(PAGE, page_of(run, links, more).encode())
     return folder / PAGE
 

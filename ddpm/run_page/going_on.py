@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ddpm.places import default_places
 from ddpm.plan import Plan
-from ddpm.summary import Summary
+from ddpm.summary import Summary, SummedSet, SummedTransfer
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Command:
     meaning: str = ""
 
 
-def reference(summary: Summary) -> str:
-    """The run's version, as other commands take it: by its alias where it has one."""
+def reference(summary: SummedSet) -> str:
+    """A set's version, as other commands take it: by its alias where it has one."""
     model = summary["model"]
     named = f"@{model['aliases'][0]}" if model["aliases"] else f"/{model['version']}"
     return f"models:/{model['name']}{named}"
@@ -30,13 +30,18 @@ def going_on(summary: Summary, plan: Plan) -> list[Command]:
     if "model" not in summary:
         return []
     tracking, store = _flag(plan, "tracking_uri"), _flag(plan, "store")
-    return [
+    found = [
         Command(
             f".venv/bin/ddpm sample --model {reference(summary)} --n 16 --seed 0 --out var/samples{tracking}",
             "sixteen pictures, and a grid of them",
         ),
         Command(f".venv/bin/ddpm history --model-name {summary['model']['name']}{store}", "what was promoted, and why"),
     ]
+    second = summary.get("transfer", SummedTransfer())
+    if "model" in second:
+        line = f".venv/bin/ddpm sample --model {reference(second)} --n 16 --seed 0 --out var/samples-2{tracking}"
+        found.append(Command(line, "the same of the second set"))
+    return found
 
 
 def runs_link(summary: Summary, plan: Plan) -> str:

@@ -23,8 +23,9 @@ from ddpm.evaluation.report import Report
 from ddpm.page.render import data_uri, template
 from ddpm.run import Run
 from ddpm.run_page.going_on import Command, going_on, reference, runs_link
+from ddpm.run_page.sets import both_sets
 from ddpm.store import Missing, read_object
-from ddpm.summary import STEPS, Summary, SummedFinalist, SummedTrial, gather, network, priced
+from ddpm.summary import ALL_STEPS, Summary, SummedFinalist, SummedTrial, gather, network, priced
 
 UNFINISHED = "UNFINISHED"  # the state of a run without a summary
 SERVER = "http://127.0.0.1:8000"  # where `make serve` and `make demo` listen
@@ -43,12 +44,15 @@ class Links:
     study: str = ""
     report: str = ""
     samples: str = ""
+    second_report: str = ""
+    second_samples: str = ""
 
 
 def page_of(run: Run, links: Links | None = None, more: Sequence[Command] = ()) -> str:
     """The page of a run, with `more` commands at its end. Of one that has not ended it shows what there is."""
     summary = cast("Summary | None", run.facts("summary")) or Summary(**{**gather(run, False), "state": UNFINISHED})
     report = cast("Report", run.facts("evaluate") or {})
+    of_second = cast("Report", run.second.facts("evaluate") or {}) if run.second else Report()
     script = files("ddpm.run_page").joinpath("draw.js").read_text(encoding="utf-8")
     return template("ddpm.run_page", "run.html.j2").render(
         name=summary["run_name"],
@@ -61,6 +65,10 @@ def page_of(run: Run, links: Links | None = None, more: Sequence[Command] = ()) 
         plan=run.plan,
         pictures=_pictures(report),
         findings=verdict(report) if report else [],
+        sets=both_sets(summary, run.plan),
+        harder=summary.get("transfer", {}).get("harder", ""),
+        second_pictures=_pictures(of_second),
+        second_findings=verdict(of_second) if of_second else [],
         figures=figure_rows(report) if report else [],
         priced=priced(summary),
         trials=[_trial_cells(row, summary) for row in summary.get("trials", [])],
@@ -130,7 +138,7 @@ def _with_interval(value: float | None, std: float | None) -> str:
 
 def _cost(summary: Summary) -> list[dict[str, object]]:
     """A row a step: its time, its share of the longest one's for the bar, and what else it took, as far as that is known."""
-    seconds = dict(sorted(summary.get("seconds", {}).items(), key=lambda item: STEPS.index(item[0])))
+    seconds = dict(sorted(summary.get("seconds", {}).items(), key=lambda item: ALL_STEPS.index(item[0])))
     longest = max(seconds.values(), default=0) or 1
     steps = summary["cost"]["steps"] if "cost" in summary else {}  # a summary of an earlier release has none
     return [

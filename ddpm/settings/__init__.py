@@ -20,6 +20,7 @@ from ddpm.settings.model import OBJECTIVES, SCHEDULES, ModelSettings, parse_mult
 from ddpm.settings.registry import RegistrySettings
 from ddpm.settings.search import CHOICES, SearchSettings
 from ddpm.settings.train import TrainSettings, require_one_weight
+from ddpm.settings.transfer import TransferSettings
 from ddpm.settings.words import LARGEST_SEED, NAME, NAME_FORM, require_name, require_seeds
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "RegistrySettings",
     "SearchSettings",
     "TrainSettings",
+    "TransferSettings",
     "parse_mults",
     "pick",
     "require_drawable",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from ddpm.plan import Plan, fields
 from ddpm.progress import Progress
 from ddpm.run import Run, attempts_of
 from ddpm.search.study import create_study, open_storage
+from ddpm.settings import ModelSettings
 from ddpm.steps.ranks import require_shared
-from ddpm.steps.task import Facts, perform
+from ddpm.steps.task import Facts, perform, pointer_to
 from ddpm.store import Missing, open_store
 from ddpm.tracking import address, expect, open_client, pipeline_tags
 
@@ -40,7 +41,8 @@ def configure(parameters: dict[str, Any], progress: Progress, session: str = "")
     """
     plan = Plan.from_parameters(parameters)
     require_shared(map(int, plan.search.varied.get("batch_size", [plan.train.batch_size])))
-    sources.parse(plan.ingest.source).check()
+    for setting, source in plan.sets().items():
+        sources.check(source, setting)
     check_weights(plan.evaluate.weights)
     if plan.judge.judge_url:
         from ddpm.judge.controls import check_judge  # it imports torch
@@ -52,6 +54,8 @@ def configure(parameters: dict[str, Any], progress: Progress, session: str = "")
     run = Run(plan)
     run.require_same_plan()
     keep_initial = _initial(run, progress)
+    if plan.transfer.transfer_from == "winner":
+        _require_same_network(plan)
     # Whoever mistyped it should not have to wait; one that this run has been opened with is away for a while.
     open_storage(plan.study_storage, progress, seconds=None if run.is_open else 0)
     if plan.evaluate.extractor == "inception":
@@ -81,12 +85,30 @@ def _initial(run: Run, progress: Progress) -> Callable[[], None]:
     if is_initial(run.initial):
         return lambda: None
     initial = open_initial(plan.train.init_from, plan.tracking_uri)
-    varied = {"channel_mults": plan.search.choices, **plan.search.varied}
-    for values in itertools.product(*varied.values()):
-        model, _ = plan.at(dict(zip(varied, values, strict=True)))
+    for model in _networks(plan):
         agree(initial, model, plan.ingest.image_size, plan.train.init_partial)
     progress.say(f"every trial begins with weights of {initial.origin.reference}, which the run keeps")
     return partial(write_initial, run.initial, initial)
+
+
+def _networks(plan: Plan) -> Iterator[ModelSettings]:
+    """Every network that the search may choose."""
+    varied = {"channel_mults": plan.search.choices, **plan.search.varied}
+    for values in itertools.product(*varied.values()):
+        yield plan.at(dict(zip(varied, values, strict=True)))[0]
+
+
+def _require_same_network(plan: Plan) -> None:
+    """Raise WrongInput where a winner's weights would not be those of its network for the second set: at other sizes of
+    pictures other levels attend."""
+    from ddpm.training.initial import shapes_of  # it imports torch
+
+    first, second = plan.ingest.image_size, plan.second().ingest.image_size
+    for model in _networks(plan) if second != first else ():
+        if shapes_of(model, first) != shapes_of(model, second):
+            raise WrongInput(
+                f"transfer_image_size: at {second} px channel_mults {model.channel_mults} is another network than at {first} px (attention_resolution {model.attention_resolution}), which cannot begin with the winner's weights; give {first}, or transfer_from=scratch"
+            )
 
 
 def kept_store(name: str, store: str) -> str:
@@ -161,10 +183,11 @@ def words_for(run: Run) -> str:
     return f"**{run.name}** is recorded in MLflow as {recorded}, and kept in `{run.folder.root}`.\n"
 
 
-def in_pipeline(parameters: dict[str, Any], session: str, output: str, note: str) -> None:
+def in_pipeline(parameters: dict[str, Any], session: str, output: str, note: str, second: str) -> str:
     """The pipeline's first task: it has no plan yet, and makes one. `session` is the runner's id of this run of it.
 
-    Where the run is recorded stands in the Markdown file `note`, which the runner shows as the task's page.
+    Where the run is recorded stands in the Markdown file `note`, which the runner shows as the task's page; `second` is
+    to a second set's steps what `output` is to the others. Returns "yes" where there is one, else "no".
     """
     filled: dict[str, Any] = {}
 
@@ -183,6 +206,8 @@ def in_pipeline(parameters: dict[str, Any], session: str, output: str, note: str
     def work(run: Run, progress: Progress) -> Facts:
         run = configure(filled, progress, session)
         Path(note).write_text(words_for(run))
-        return {"plan": json.loads(run.plan.to_json()), "session": session}
+        Path(second).write_text(json.dumps(pointer_to(run.second or run, session), indent=1))
+        return pointer_to(run, session)
 
     perform("configure", opened, work, output)
+    return "yes" if filled.get("transfer_source") else "no"

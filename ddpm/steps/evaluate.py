@@ -18,7 +18,7 @@ from ddpm.model.model import Model
 from ddpm.progress import Progress
 from ddpm.registry.catalogue import named_version
 from ddpm.registry.version import resolve, resolve_or_folder
-from ddpm.run import FINAL, Run
+from ddpm.run import Run
 from ddpm.settings import DrawSettings, EvaluateSettings, require_guidance
 from ddpm.steps.task import task
 from ddpm.training.ledger import Trained
@@ -61,7 +61,7 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, trained: Tr
     report["subject"] = {"model": plan.registry.model_name, "version": None, "run": run.name}
     progress.say(_in_words(report))
     run.tracker.open({"n": report["n"]})  # what a list of runs is read by, beside the figures
-    with run.tracker.child(FINAL, {"n": report["n"]}, {}) as tracked:
+    with run.tracker.child(run.training, {"n": report["n"]}, {}) as tracked:
         decisive = {FIGURES[name].key(report["metric"]): number_in(report, name) for name in DECISIVE}
         tracked.metrics(decisive, trained["images_seen"])
         training = {name: tracked.history(name) for name in ("loss", "held_out_loss")}

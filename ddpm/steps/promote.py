@@ -165,7 +165,8 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, version: Re
     with run.tracker.parent() as parent:
         parent.tag("aliases", ", ".join(facts["aliases"]) or "none")
         parent.tag("decision", facts["decision"])
-        parent.finish("FINISHED")  # the last step: after a person's retry on a cluster no exit task comes
+        if not run.second:  # the last step: after a person's retry on a cluster no exit task comes
+            parent.finish("FINISHED")
     place = " and ".join(facts["aliases"]) or "neither champion nor challenger"
     progress.say(f"{facts['name']} version {facts['version']} is {place}: {facts['decision']}")
     return facts

@@ -9,7 +9,7 @@ from ddpm.data.ingest import DatasetFacts
 from ddpm.evaluation.report import Report
 from ddpm.progress import Progress
 from ddpm.registry.version import Registered, register, told
-from ddpm.run import FINAL, Run
+from ddpm.run import Run
 from ddpm.steps.task import task
 from ddpm.training.ledger import Trained
 
@@ -23,7 +23,7 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, trained: Tr
     tags |= run.tracker.pipeline()
     if (trial := cast(Mapping[str, Any], trained).get("best")) is not None:
         tags["trial"] = str(trial)
-    run_id = run.tracker.child(FINAL, {}, {}).run_id
+    run_id = run.tracker.child(run.training, {}, {}).run_id
     facts = register(run.plan.tracking_uri, name, trained["checkpoint"], report, run_id, tags)
     with run.tracker.parent() as parent:
         parent.tag("model_version", f"models:/{name}/{facts['version']}")

@@ -14,7 +14,7 @@ from ddpm.progress import EVENT_MARK
 from ddpm.run import Run, attempts_of
 from ddpm.run_page.close import close_run
 from ddpm.steps.trainjob import end_left_over
-from ddpm.summary import Summary
+from ddpm.summary import Summary, SummedTransfer
 from ddpm.tracking import address
 
 UNSUCCESSFUL = ("FAILED", "CANCELED", "CANCELLED", "CANCELING")
@@ -37,9 +37,12 @@ def words_for(summary: Summary, tracking_uri: str = "") -> list[str]:
     """The summary in a few lines of Markdown, for the runner's own page of the run; with a link into MLflow's pages."""
     lines = [f"**{summary['run_name']}: {summary['state']}**, {summary['ended']}"]
     lines += [f"- {in_words(failure)}" for failure in summary.get("failed", [])]
-    if model := summary.get("model"):
+    second = summary.get("transfer", SummedTransfer())
+    for model in filter(None, (summary.get("model"), second.get("model"))):
         aliases = ", ".join(model["aliases"]) or "no alias"
         lines.append(f"- {model['name']} version {model['version']} ({aliases}) {model['decision']}".rstrip())
+    if harder := second.get("harder"):
+        lines.append(f"- {harder}")
     if (page := summary.get("mlflow_run")) and (link := address(tracking_uri, page)):
         lines.append(f"- [the run in MLflow]({link})")
     return lines
@@ -66,9 +69,9 @@ def _lines(run_name: str, store: str, state: str, error: str, session: str) -> l
         return [f"**{run_name}: refused**", *(f"- {in_words(failure)}" for failure in attempts.failures())]
     try:
         run = Run.named(run_name, store)
-        ended = end_left_over(run)
+        ended = [end_left_over(one) for one in (run, run.second) if one]
         summary = summarise(run_name, store, state, error, session)
-        return [*words_for(summary, run.plan.tracking_uri), *filter(None, [ended])]
+        return [*words_for(summary, run.plan.tracking_uri), *filter(None, ended)]
     except WrongInput as problem:  # it failed before it had a plan
         failures = attempts.failures() if session else []
         return [f"nothing to summarise: {problem}", *(f"- {in_words(failure)}" for failure in failures)]

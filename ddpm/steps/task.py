@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ddpm.training.world import World
 
 Facts = Mapping[str, Any]
+SECOND = "second"  # in the pointer to a run: whether its second set is meant
 # What a clock says of a step: its seconds; those in which all its devices were at work; those of each device that waited.
 TIMES = ("seconds", "at_work", "waited")
 
@@ -40,8 +41,9 @@ def task(
 ) -> Callable[[Callable[..., Facts]], Task]:
     """Make `work(run, progress, *pointers, **more) -> facts` a pipeline's task.
 
-    It is called with paths: `task(plan, *artifacts, output=…, **more)`. The work is given the run of the plan and what
-    the other tasks wrote to the artifacts; its facts go to `output`, and into the run's folder.
+    It is called with paths: `task(plan, *artifacts, output=…, **more)`. The work is given the run of the plan, or what
+    its second set goes through (`pointer_to`), and what the other tasks wrote to the artifacts; its facts go to `output`,
+    and into the run's folder.
 
     Args:
         numbered: of `more`, the one that tells apart several tasks of the same step.
@@ -65,7 +67,7 @@ class Task:
     def __call__(self, plan: str, *artifacts: str, output: str, **more: Any) -> None:
         def opened() -> tuple[Run, str]:
             facts = read_pointer(plan)
-            return _expected(facts["plan"]), facts.get("session", "")
+            return _expected(facts), facts.get("session", "")
 
         rest = {name: value for name, value in more.items() if name not in self._copied}
 
@@ -79,7 +81,7 @@ class Task:
 
         def in_job(nodes: trainjob.Nodes, run: Run, progress: Progress) -> Facts:
             given = [read_pointer(path) for path in artifacts]
-            call = trainjob.call(self._work.__module__, read_pointer(plan)["plan"], given, rest)
+            call = trainjob.call(self._work.__module__, _lasting(read_pointer(plan)), given, rest)
             return copying(run, trainjob.train_in_job(nodes, run, progress, call))
 
         key = f"{self._step}-{more[self._numbered]}" if self._numbered else self._step
@@ -131,11 +133,25 @@ class Task:
         return {**facts, "at_work": round(at_work, 2), "waited": round(idle + waited, 2)}
 
 
-def _expected(plan: Facts) -> Run:
-    """The run of a plan."""
-    run = Run(Plan.from_json(json.dumps(plan)))
+def pointer_to(run: Run, session: str) -> Facts:
+    """What a step's task is handed to know which run it works for, or which run's second set."""
+    whole, which = (run.first, {SECOND: True}) if run.first else (run, {})
+    return {"plan": json.loads(whole.plan.to_json()), "session": session, **which}
+
+
+def _lasting(pointer: Facts) -> Facts:
+    """What of it is the same in every session."""
+    return {name: value for name, value in pointer.items() if name != "session"}
+
+
+def _expected(pointer: Facts) -> Run:
+    """The run that is pointed to."""
+    run = Run(Plan.from_json(json.dumps(pointer["plan"])))
     run.folder.expect()  # it answered when the run was configured
-    return run
+    if not pointer.get(SECOND):
+        return run
+    assert run.second, "a second set is pointed to where there is one"
+    return run.second
 
 
 def perform(
@@ -156,7 +172,7 @@ def perform(
     try:
         load_extensions()
         run, session = opened()
-        attempt = _Attempt(run, session, key)
+        attempt = _Attempt(run, session, run.key(key))
         facts = work(run, progress)
         facts = {**facts, "seconds": round(time.monotonic() - began, 2)}
         if before := run.facts(key):  # it was done already: what counts is how long that took
@@ -193,7 +209,7 @@ class _Attempt:
 
     def succeeded(self) -> None:
         self._kept.succeeded()
-        if self._key == STEPS[-1]:
+        if self._key == (self._run.second or self._run).key(STEPS[-1]):
             self._close()
 
     def failed(self, error: str, status: int) -> None:
@@ -208,10 +224,11 @@ class _Attempt:
             self._kept.failed(STOPPED, 128 + signal.SIGTERM, self._run.hasty_folder)
 
     def _close(self) -> None:
-        if self._session and (self._run.facts("summary") or {}).get("session") == self._session:
+        whole = self._run.first or self._run
+        if self._session and (whole.facts("summary") or {}).get("session") == self._session:
             from ddpm.run_page.close import close_run  # it imports torch
 
-            close_run(self._run, self._session, over=False)
+            close_run(whole, self._session, over=False)
 
 
 def read_pointer(path: str) -> dict[str, Any]:

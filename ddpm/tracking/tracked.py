@@ -41,13 +41,15 @@ class TrackedRun:
         training: nothing that is recorded here raises: a training goes on without MLflow, what could not be sent waits
             until it is back, and how the machine is doing is recorded too. Otherwise an outage is waited out, and raised
             where it lasts.
+        prefix: before the name of every figure, file and tag.
     """
 
     def __init__(
-        self, client: Client, run_id: str, resumed: bool = False, parent: str = "", ends: bool = True, training: bool = False
+        self, client: Client, run_id: str, resumed: bool = False, parent: str = "", ends: bool = True,
+        training: bool = False, prefix: str = "",
     ) -> None:  # fmt: skip
         self.client, self.run_id, self._resumed, self._parent, self._ends = client, run_id, resumed, parent, ends
-        self._training = training
+        self._training, self._prefix = training, prefix
         self._steps: dict[str, set[int]] = {}  # of a resumed run, by metric: those that were there
         self._pictures: list[str] | None = None  # of a resumed run: the files of its series that were there
         self._figures: list[Figure] = []  # that wait
@@ -68,7 +70,7 @@ class TrackedRun:
         """
         now, at = int(time.time() * 1000), fit.step(step)
         for given, value in values.items():
-            name, number = fit.name(given), fit.figure(value)
+            name, number = fit.name(f"{self._prefix}{given}"), fit.figure(value)
             if number is not None:
                 self._figures.append(Figure(name, number, now, at))
             elif value is not None and name not in self._odd:
@@ -138,13 +140,14 @@ class TrackedRun:
 
     def history(self, name: str) -> list[tuple[int, float]]:
         """A metric's (step, value), in the order of the steps."""
-        found = self.client.get_metric_history(self.run_id, fit.name(name))
+        found = self.client.get_metric_history(self.run_id, fit.name(f"{self._prefix}{name}"))
         return sorted({metric.step: metric.value for metric in found}.items())
 
     # -- everything else -----------------------------------------------------------------------------------------------
 
     def picture(self, name: str, picture: np.ndarray, step: int | None = None) -> None:
         """uint8 [h,w,3]. With a step it is one of a series, which the UI shows with a slider."""
+        name = f"{self._prefix}{name}"
         if step is None:
             self._do(lambda client: client.log_image(self.run_id, picture, artifact_file=f"{name}.png"))
             return
@@ -159,7 +162,7 @@ class TrackedRun:
     def has_picture(self, name: str, step: int) -> bool:
         """Whether a series has a picture at this step already; false where that cannot be known just now."""
         try:
-            return self._has_picture(self.client.at_once, fit.image_name(name), fit.step(step))
+            return self._has_picture(self.client.at_once, fit.image_name(f"{self._prefix}{name}"), fit.step(step))
         except Exception as problem:
             self._say(f"MLflow cannot be asked for pictures: {' '.join(str(problem).split())[:200]}")
             return False
@@ -176,14 +179,14 @@ class TrackedRun:
 
         def log(client: Client) -> None:
             with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder, name)
+                path = Path(folder, f"{self._prefix}{name}")
                 path.write_bytes(data)
                 client.log_artifact(self.run_id, str(path))
 
         self._do(log)
 
     def tag(self, name: str, value: str) -> None:
-        self._do(lambda client: client.set_tag(self.run_id, fit.name(name), fit.tag(value)))
+        self._do(lambda client: client.set_tag(self.run_id, fit.name(f"{self._prefix}{name}"), fit.tag(value)))
 
     def dataset(self, facts: Mapping[str, Any], context: str = "training") -> None:
         """The data set as the run's input: name, digest, URI and numbers of pictures (what `ddpm ingest` returns)."""

@@ -31,13 +31,19 @@ class Tracker:
     Args:
         experiment: the name of the one in which a run that is new is begun, unless the environment says otherwise.
         known: the parent run's id, where that is known.
+        prefix: before the names of all that is recorded of the whole: a second set's stand beside the first's.
     """
 
-    def __init__(self, tracking_uri: str, run_name: str, experiment: str, known: str = "") -> None:
+    def __init__(self, tracking_uri: str, run_name: str, experiment: str, known: str = "", prefix: str = "") -> None:
         self.tracking_uri, self.run_name, self.experiment, self._known = tracking_uri, run_name, experiment, known
+        self._prefix = prefix
         self._client: Client | None = None
         self._experiment_id = ""
         self._begun: Any = None  # the run that somebody else has begun for this one
+
+    def beside(self, prefix: str) -> Tracker:
+        """The same place, for a second set: what is recorded of the whole has this before its name."""
+        return Tracker(self.tracking_uri, self.run_name, self.experiment, self._known, f"{prefix}_")
 
     def _open(self) -> Client:
         if self._client is None:
@@ -70,7 +76,12 @@ class Tracker:
             "python": platform.python_version(), **package_versions(),
         }  # fmt: skip
         self._adopt(tags)
-        run, _ = self._resume(self.run_name, {RUN_NAME: self.run_name, CHILD: ""}, tags, params)
+        run, _ = self._resume(
+            self.run_name,
+            {RUN_NAME: self.run_name, CHILD: ""},
+            tags,
+            {f"{self._prefix}{name}": value for name, value in params.items()},
+        )
         if params:
             self._claim(run, session_name())
         for name, value in (pipeline or {}).items():
@@ -107,7 +118,7 @@ class Tracker:
 
     def parent(self) -> TrackedRun:
         """The run of the whole; leaving its context does not end it, `finish` does."""
-        return TrackedRun(self._open(), self.open({}), resumed=True, ends=False)
+        return TrackedRun(self._open(), self.open({}), resumed=True, ends=False, prefix=self._prefix)
 
     def child(
         self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], training: bool = False

@@ -10,9 +10,9 @@ from ddpm.steps.trainjob import Nodes
 from pipelines import pipeline
 from pipelines.cluster import cluster_names, load_cluster
 
-TRAINING, MEASURING = {"search", "train"}, {"evaluate", "promote"}
+TRAINING, MEASURING = {"search", "train", "train-2"}, {"evaluate", "promote", "evaluate-2", "promote-2"}
 GPU = TRAINING | MEASURING
-CPU = {"configure", "ingest", "register", "summarise"}
+CPU = {"configure", "ingest", "register", "ingest-2", "register-2", "summarise"}
 MINE = {
     "cpu": {"cpu_request": "500m", "cpu_limit": 2, "memory_request": "2Gi", "memory_limit": "6Gi", "cache": "20Gi",
             "node_selector": {"pool": "cpu"}, "image_pull_secrets": ["registry", "mirror"]},
@@ -139,12 +139,13 @@ def test_the_final_training_may_ask_for_something_else(tmp_path, default):
     """On one node, its task has that; search keeps what gpu says."""
     found = parts(pipeline.compiled(cluster=file_of(tmp_path, {"train": {"accelerators": 4, "memory_limit": "64Gi"}})))
     container, placed = found.pop("train")
+    assert found.pop("train-2") == (container, placed), "on a second set as on the first"
     assert container["resources"]["accelerator"]["resourceCount"] == "4"
     assert resources(container) == ("4", "8", "16Gi", "64Gi"), "the rest is as gpu says"
     assert variables(container) == {"DDPM_PROCESSES": "4"}
     assert variables(found["configure"][0]) == {"DDPM_TRAINING_PROCESSES": "4"}
     found["configure"][0]["env"] = default["configure"][0]["env"]
-    assert found == {step: facts for step, facts in default.items() if step != "train"}
+    assert found == {step: facts for step, facts in default.items() if step not in ("train", "train-2")}
     assert placed == default["train"][1]
 
 
@@ -156,10 +157,10 @@ def test_on_several_nodes_its_task_only_makes_a_trainjob_and_needs_no_gpu(defaul
     own = {"activeDeadlineSeconds": placed["activeDeadlineSeconds"]}
     assert placed == one["summarise"][1] | own, "as a small step's, but for its time"
     told = {step: variables(container) for step, (container, _) in several.items()}
-    assert set(told["train"]) == set(told["summarise"]) == {"DDPM_TRAINJOB"}
+    assert set(told["train"]) == set(told["summarise"]) == {"DDPM_TRAINJOB"} and several["train-2"] == several["train"]
     assert told.pop("configure") == {"DDPM_TRAINING_PROCESSES": "16"}, "which looks whether they can share a batch"
     assert variables(one["configure"][0]) == {"DDPM_SEARCH_PROCESSES": "4", "DDPM_TRAINING_PROCESSES": "4"}
-    assert not [step for step, env in told.items() if env and step not in ("train", "summarise")]
+    assert not [step for step, env in told.items() if env and step not in ("train", "train-2", "summarise")]
     nodes = Nodes(**json.loads(told["train"]["DDPM_TRAINJOB"]))
     assert told["train"] == told["summarise"]
     assert (nodes.count, nodes.processes, nodes.threads, nodes.runtime) == (2, 8, 8, "ddpm")

@@ -1,6 +1,7 @@
 """A run on a cluster, followed and tried again: against a stub that answers as a real server of KFP 2.17 did."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ from kfp_stub import KubeflowStub, recorded
 from ddpm.run import attempts_of
 from pipelines import following, resume
 from pipelines.following import Followed
-from pipelines.nodes import steps_of
+from pipelines.nodes import _hash, steps_of
 from pipelines.server import open_client
 
 
@@ -76,6 +77,25 @@ def test_argos_nodes_are_read_as_our_steps_each_attempt_by_its_number():
     deleted = {step.key: step for step in steps_of(run_of("succeeded-after-a-deleted-pod"), [4, 9])}
     assert [one.state for one in deleted["search-4"].attempts] == ["FAILED", "SUCCEEDED"]
     assert [one.state for one in deleted["search-9"].attempts] == ["SUCCEEDED"]
+
+
+def test_a_second_set_s_steps_are_told_from_the_first_s():
+    """As KFP calls them, in the condition's own graph. No run with one was recorded: names and ids are as of the others."""
+    whole = ["w", ".root", ".exit-handler-1", ".condition-3", ".train-2", ".executor", "(0)"]
+    names = ["".join(whole[:end]) for end in range(1, len(whole) + 1)]
+    began = datetime(2026, 11, 26, tzinfo=UTC)
+
+    def node(name, child):
+        shown = name.rpartition(".")[2] if "." in name else name
+        child_tasks = [SimpleNamespace(pod_name=f"w-{_hash(child)}")] if child else []
+        return SimpleNamespace(
+            display_name=shown, state="SUCCEEDED", start_time=began, end_time=began + timedelta(seconds=9), child_tasks=child_tasks
+        )  # fmt: skip
+
+    tasks = [node(name, child) for name, child in zip(names, [*names[1:], None], strict=True)]
+    (step,) = steps_of(SimpleNamespace(run_details=SimpleNamespace(task_details=tasks)), [0, 1])
+    assert (step.key, step.title, step.state) == ("transfer-train", "Train, second set", "SUCCEEDED")
+    assert [(one.number, one.seconds) for one in step.attempts] == [(1, 9.0)]
 
 
 @pytest.mark.parametrize(

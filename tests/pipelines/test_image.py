@@ -11,6 +11,7 @@ from test_local import TINY
 
 import components
 from ddpm.store import open_store
+from ddpm.summary import SECOND_STEPS
 from pipelines.request import gather, parse_changes
 
 USER = "10001:10001"
@@ -23,6 +24,7 @@ STEPS = {  # its outputs last, in the order of the component's arguments
     "register": ("plan", "dataset", "checkpoint", "report", "version"),
     "promote": ("plan", "dataset", "version", "decision"),
 }
+SECOND = ["transfer_source=digits", "transfer_dataset_name=more", "transfer_epochs=1", "transfer_from=winner"]
 
 
 def program(step, call):
@@ -67,17 +69,19 @@ def run_step(engine, moto, tmp_path, monkeypatch):  # noqa: F811
             "tracking_uri": "sqlite:////shared/mlflow/mlflow.db",
             "study_storage": "/shared/optuna/journal.log",
         }
-        plan, _ = gather("digits", "", name, parse_changes("", TINY), places)
+        plan, _ = gather("digits", "", name, parse_changes("", [*TINY, *SECOND]), places)
         return plan
 
     return run, configure
 
 
-def call_of(step):
+def call_of(step, second=False):
+    """Of a second set, its own artifacts, by the pointer that configure hands its steps; it has no trials."""
     arguments = (
         "worker=0" if name == "worker" and step == "search"
-        else "trials=[]" if name == "trials" and step == "train"
-        else f"{name}=Artifact('/shared/{name}.json')"
+        else f"trials={None if second else []}" if name == "trials" and step == "train"
+        else "plan=Artifact('/shared/second.json')" if name == "plan" and second
+        else f"{name}=Artifact('/shared/{name}{'-2' * second}.json')"
         for name in STEPS[step]
     )  # fmt: skip
     return ", ".join(arguments)
@@ -85,7 +89,7 @@ def call_of(step):
 
 def configure_call(plan):
     settings = ", ".join(f"{name}={value!r}" for name, value in plan.parameters().items())
-    return f"{settings}, run_id='unused', plan=Artifact('/shared/plan.json'), note=Artifact('/shared/configured.md')"
+    return f"{settings}, run_id='unused', plan=Artifact('/shared/plan.json'), second=Artifact('/shared/second.json'), note=Artifact('/shared/configured.md')"
 
 
 @pytest.mark.docker
@@ -95,6 +99,8 @@ def test_every_step_runs_as_the_images_user_with_its_data_in_s3(run_step):
     run(program("configure", configure_call(plan)))
     for step in STEPS:
         run(program(step, call_of(step)))
+    for step in SECOND_STEPS:
+        run(program(step, call_of(step, second=True)))
     status = "type('Status', (), {'state': 'SUCCEEDED', 'error_message': ''})()"
     run(
         program(
@@ -104,7 +110,8 @@ def test_every_step_runs_as_the_images_user_with_its_data_in_s3(run_step):
     )
     summary = json.loads(open_store(plan.store).read(f"runs/{plan.run_name}/summary.json"))
     assert summary["state"] == "SUCCEEDED"
-    assert summary["model"]["aliases"] == ["champion"]
+    assert summary["model"]["aliases"] == summary["transfer"]["model"]["aliases"] == ["champion"]
+    assert summary["transfer"]["model"]["name"] == "ddpm-more"
     drawn = run(
         "import sys; from ddpm.cli import main; sys.exit(main(['sample', '--model', "
         f"'models:/{summary['model']['name']}@champion', '--n', '2', '--sampling-steps', '4', '--out', '/tmp/drawn', "

@@ -11,17 +11,24 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from ddpm.cli import main
 from ddpm.data.dataset import open_dataset
+from ddpm.places import default_places
 from ddpm.registry.log import entries
+from ddpm.run import Run
 from ddpm.search.ranking import Candidate, rank
 from ddpm.steps.summarise import summarise
 from ddpm.store import open_store
 from ddpm.tracking import open_client
 from ddpm.training.checkpoint import read_facts
+from pipelines.local import finish
+from pipelines.request import gather
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = [
@@ -288,9 +295,22 @@ def test_a_finished_run_is_done_again_at_once_and_changes_nothing(finished):
     assert len(entries(open_store(str(var / "store")), "ddpm-digits")) == 1
 
 
-def test_a_second_run_recognises_the_data_set_and_challenges(finished):
+@pytest.fixture(scope="module")
+def second_run(finished, tmp_path_factory):
+    """Another run on the same data set, and with a second one, the digits below five, that begins with the winner's weights."""
     var, _ = finished
-    again = run(var, "--run-name", "two", *TINY)
+    raw, pictures = load_digits(), tmp_path_factory.mktemp("pictures")
+    for number, (picture, digit) in enumerate(zip(raw.images, raw.target, strict=True)):
+        if digit < 5:
+            (pictures / str(digit)).mkdir(exist_ok=True)
+            grey = np.round(picture * 255 / 16).astype(np.uint8)
+            Image.fromarray(grey).save(pictures / str(digit) / f"{number}.png")
+    second = [f"transfer_source={pictures}", "transfer_dataset_name=five", "transfer_epochs=1", "transfer_from=winner"]
+    return var, run(var, "--run-name", "two", *TINY, *second)
+
+
+def test_a_second_run_recognises_the_data_set_and_challenges(second_run):
+    var, again = second_run
     assert again.returncode == 0, again.stdout + again.stderr
     assert "found published, not ingested again" in again.stderr
     summary = json.loads((var / "last-run.json").read_text())
@@ -301,6 +321,47 @@ def test_a_second_run_recognises_the_data_set_and_challenges(finished):
     assert summary["model"]["decision"] == log[1]["why"]
     if log[1]["action"] == "challenge":
         assert summary["model"]["aliases"] == ["challenger"]
+
+
+def test_a_second_set_goes_through_the_same_steps_and_stands_beside_the_first(second_run):
+    var, again = second_run
+    summary = json.loads((var / "last-run.json").read_text())
+    second = summary["transfer"]
+    assert (second["dataset"]["name"], second["dataset"]["n"], second["begun_from"]) == ("five", 811, "winner")
+    facts = read_facts(second["final"]["checkpoint"])
+    best = summary["trials"][summary["best"]]
+    assert [facts["settings"][name] for name in ("channel_mults", "lr")] == [best["channel_mults"], best["lr"]]
+    assert facts["dataset_digest"] == second["dataset"]["digest"] != summary["dataset"]["digest"]
+    (start,) = second["final"]["lineage"]
+    assert (start["how"], start["reference"], start["anew"]) == ("init_from", summary["final"]["checkpoint"], [])
+    assert second["images_seen"] == summary["cost"]["steps"]["transfer-train"]["images"] == 768, "an epoch of 811"
+    assert second["final"]["fid"] > second["final"]["noise_floor"]["fid"] > 0
+    assert second["protocol"]["measurement"]["n"] == 64
+    name, version, aliases = (second["model"][key] for key in ("name", "version", "aliases"))
+    assert (name, version, aliases) == ("ddpm-five", 1, ["champion"]), "a gate of its own"
+    assert second["harder"] == (
+        "How much harder five is than digits cannot be said: each set was measured by a classifier of its own; extractor=inception measures both alike."
+    )
+    steps = [line.split()[1] for line in again.stderr.splitlines() if line.startswith("✓")]
+    assert steps[-6:] == [
+        "transfer-ingest", "transfer-train", "transfer-evaluate", "transfer-register", "transfer-promote", "summarise",
+    ]  # fmt: skip
+    for words in ("both sets", "the winner's weights", "ddpm-five 1 (champion)", f"harder     {second['harder']}"):
+        assert words in again.stdout, words
+    folder = var / "runs" / "two"
+    page = (folder / "index.html").read_text()
+    assert "Both sets" in page and second["harder"] in page and page.count('src="data:image/png;base64,') == 6
+    assert 'href="transfer-report.html"' in page and 'href="report.html"' in page
+    assert (folder / "transfer-report.html").read_bytes() == Path(second["page"]).read_bytes()
+    client = open_client(f"sqlite:///{var}/mlflow/mlflow.db")
+    whole = client.get_run(summary["mlflow_run"].rpartition("/")[2])
+    shown = [whole.data.metrics[f"{prefix}fid_classifier"] for prefix in ("", "transfer_")]
+    assert shown == [summary["final"]["fid"], second["final"]["fid"]] and whole.info.status == "FINISHED"
+    assert [whole.data.tags[key] for key in ("transfer_model_version", "transfer_aliases", "harder")] == [
+        "models:/ddpm-five/1", "champion", second["harder"],
+    ]  # fmt: skip
+    made = client.get_model_version("ddpm-five", "1")
+    assert client.get_run(made.run_id).data.tags["mlflow.parentRunId"] == whole.info.run_id
 
 
 def test_ctrl_c_ends_everything_at_once(tmp_path):
@@ -358,6 +419,11 @@ def test_one_run_name_runs_once_at_a_time(tmp_path):
         (["epochs=1", "epochs=2"], "given twice"),
         (["search_workers=0"], "search_workers"),
         (["trial_epochs=100"], "trial_epochs: 100 will not do"),
+        (["transfer_source=/no/such"], "transfer_source: there is no folder /no/such"),
+        (
+            ["transfer_source=digits"],
+            "transfer_dataset_name: 'digits' will not do; it must be another than the first set's",
+        ),
     ],
 )
 def test_wrong_input_is_one_line_before_anything_starts(arguments, words, tmp_path):
@@ -376,3 +442,14 @@ def test_the_same_name_with_other_settings_is_refused(finished):
     found = run(var, "--run-name", "one", *others, "base_channels=12")
     assert found.returncode == 2
     assert "run_name: run one has base_channels 8, not 12; give another run_name, or the same settings" in found.stderr
+
+
+def test_a_run_that_has_not_succeeded_is_no_success_whatever_the_runner_says(tmp_path, capsys):
+    """kfp's local runner leaves out, without a word, a condition's steps where it cannot read the condition."""
+    plan, _ = gather("digits", "", "left-out", {}, default_places(tmp_path))
+    Run(plan).keep(
+        "summary", {"run_name": "left-out", "state": "FAILED", "error": "promote: it never began", "seconds": {}}
+    )
+    assert finish(plan, tmp_path, "make run") == 1
+    said = capsys.readouterr()
+    assert said.out == "" and "the run has not: promote: it never began; page: " in said.err

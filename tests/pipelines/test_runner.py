@@ -1,5 +1,7 @@
 """The process that runs the compiled pipeline: that it knows the kfp which it changes."""
 
+import inspect
+import json
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,9 +10,10 @@ import kfp
 import pytest
 from kfp.local import docker_task_handler, subprocess_task_handler
 
+from components.configure import configure
 from ddpm.progress import EVENT_MARK
 from pipelines import runner
-from pipelines.runner import KFP, Job, run_pipeline
+from pipelines.runner import KFP, SECOND_PLAN, Job, run_pipeline
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +29,21 @@ def test_another_kfp_is_refused_in_one_line(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert said.count("\n") == 1 and said.startswith(EVENT_MARK)
     assert '"status": 2' in said and f"version 9.9.9 is installed, and its tasks are started as in {KFP}" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "step"),
+    [
+        ("train", {"artifacts": {"plan": {"artifacts": [{"uri": "/root/configure/plan"}]}}}, "train"),
+        ("train", {"artifacts": {"plan": {"artifacts": [{"uri": "/root/configure/second"}]}}}, "transfer-train"),
+        ("search", {"parameterValues": {"worker": 3.0}, "artifacts": {}}, "search-3"),
+        ("configure", {"parameterValues": {}}, "configure"),
+    ],
+)
+def test_a_step_is_called_by_what_it_works_for(name, inputs, step):
+    assert SECOND_PLAN in inspect.signature(configure.python_func).parameters
+    command = ["sh", "--executor_input", json.dumps({"inputs": inputs}), "--function_to_execute", name]
+    assert runner.step_name(command) == step
 
 
 @pytest.mark.parametrize("runs", ["subprocess", "docker"])

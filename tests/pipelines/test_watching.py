@@ -9,7 +9,7 @@ import pytest
 from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Quiet
 from pipelines import log as log_room
-from pipelines.estimate import DRAWING, FINAL, TASK, Estimate, in_words, work_of
+from pipelines.estimate import DRAWING, FINAL, SECOND_DRAWING, SECOND_TRAINING, TASK, Estimate, in_words, work_of
 from pipelines.log import Log
 from pipelines.watching import watch
 
@@ -172,6 +172,10 @@ def test_the_work_of_a_run(tmp_path):
     assert work_of(plan(tmp_path), 1000) == {
         "trial 0": 6000, "score 0": 1000, "trial 1": 6000, "score 1": 1000, FINAL: 6000, DRAWING: 6000,
     }  # fmt: skip
+    second = plan(tmp_path, transfer_source="dalle-dogs", transfer_dataset_name="dogs", transfer_epochs=5)
+    both = work_of(second, 1000, 500)
+    assert list(both)[-3:] == [DRAWING, SECOND_TRAINING, SECOND_DRAWING]
+    assert (both[SECOND_TRAINING], both[SECOND_DRAWING]) == (7500, 6000), "5 epochs of 500, whole, and 100 pictures"
     assert work_of(plan(tmp_path, finalists=3), 1000)["finalists"] == 8000, "there are but two, of 400 pictures each"
 
 
@@ -188,6 +192,28 @@ def test_what_is_left_follows_from_the_speed_so_far(heard):
     assert share == pytest.approx(14 / 26), "trials that were never heard of are over, and it goes on from one's end"
     share, left = heard(360, step="evaluate", task=DRAWING, done=1, total=2)
     assert share == pytest.approx(23 / 26) and left == "about 1 min left", "3,000 at 88 a second"
+
+
+def test_a_second_set_is_part_of_the_whole(tmp_path):
+    """39,500 in all, of which 26,000 are the first set's; its pictures are known from the first ingest on."""
+    from ddpm.run import Run
+
+    settings = plan(tmp_path, transfer_source="dalle-dogs", transfer_dataset_name="dogs", transfer_epochs=5)
+    Run(settings).keep("ingest", {"n": 1000, "second_n": 500, "seconds": 1.0})
+    clock, seen = Clock(), Seen()
+    estimate = Estimate(settings, clock)
+    told = []
+    for at, facts in enumerate([
+        {"step": "ingest", "state": "done"}, {"step": "search-0", "task": "trial 0 (1 of 2)", "done": 0, "total": 4},
+        {"step": "evaluate", "task": DRAWING, "done": 2, "total": 2},
+        {"step": "transfer-train", "task": "transfer training", "done": 1, "total": 3},
+        {"step": "transfer-train", "task": DRAWING, "done": 1, "total": 2},
+        {"step": "transfer-evaluate", "task": DRAWING, "done": 1, "total": 2},
+    ]):  # fmt: skip
+        clock.now = 100.0 * at
+        estimate.hear(facts, seen)
+        told.append(seen.under_way.get(TASK, (0,))[0] * 39_500)
+    assert told == pytest.approx([0, 0, 26_000, 28_500, 28_500, 36_500])
 
 
 def test_finalists_are_part_of_the_whole(tmp_path):

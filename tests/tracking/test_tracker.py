@@ -137,3 +137,26 @@ def test_a_place_that_cannot_be_used_is_one_line(uri, monkeypatch):
     with pytest.raises(kind, match="tracking_uri: ") as problem:
         open_client(uri)
     assert "\n" not in str(problem.value)
+
+
+def test_a_second_set_s_records_of_the_whole_stand_beside_the_first_s(place):
+    tracker = Tracker(place, "r", "beside")
+    other = tracker.beside("transfer")
+    for one, fid in ((tracker, 1.0), (other, 2.0)):
+        one.open({"lr": fid})
+        with one.parent() as run:
+            run.metrics({"fid": fid}, 0)
+            run.tag("aliases", str(fid))
+            run.file("report.json", b"{}")
+            run.flush()
+            assert run.history("fid") == [(0, fid)]
+        with one.child("transfer" if one is other else "final", {"lr": fid}, {}) as child:
+            child.metrics({"fid": fid}, 0)
+    assert other.open({}) == tracker.open({})
+    found = open_client(tracker.tracking_uri)
+    whole = found.get_run(tracker.open({})).data
+    assert whole.metrics == {"fid": 1.0, "transfer_fid": 2.0}
+    assert (whole.params["lr"], whole.params["transfer_lr"]) == ("1.0", "2.0")
+    assert (whole.tags["aliases"], whole.tags["transfer_aliases"]) == ("1.0", "2.0")
+    assert {file.path for file in found.list_artifacts(tracker.open({}))} == {"report.json", "transfer_report.json"}
+    assert found.get_run(child.run_id).data.metrics == {"fid": 2.0}, "a nested run has its own name for that"

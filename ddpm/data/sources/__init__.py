@@ -16,9 +16,9 @@ and one row of KINDS (kinds.py).
 
 from __future__ import annotations
 
-from ddpm.data.sources.kinds import KINDS, parse, recognise
+from ddpm.data.sources.kinds import KINDS, check, parse, recognise, said_of
 from ddpm.data.sources.named import NAMED
 from ddpm.data.sources.source import Picture, Source
 from ddpm.data.sources.spec import Spec
 
-__all__ = ["KINDS", "NAMED", "Picture", "Source", "Spec", "parse", "recognise"]
+__all__ = ["KINDS", "NAMED", "Picture", "Source", "Spec", "check", "parse", "recognise", "said_of"]

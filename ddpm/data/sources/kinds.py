@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from ddpm.data.sources.archives import Archive
 from ddpm.data.sources.buckets import Bucket
 from ddpm.data.sources.folders import Folder
@@ -31,3 +34,19 @@ def parse(source: str) -> Spec:
     raise WrongInput(
         f"source: there is none named '{source}'; there are {', '.join(NAMED)}, or give a folder, folder:DIR, or a data set that is published, NAME@latest"
     )
+
+
+@contextmanager
+def said_of(setting: str) -> Iterator[None]:
+    """What is wrong with a source is said by the name of the setting that gives it."""
+    try:
+        yield
+    except WrongInput as problem:
+        words = str(problem)
+        raise type(problem)(setting + words.removeprefix("source") if words.startswith("source:") else words) from None
+
+
+def check(source: str, setting: str = "source") -> None:
+    """Raise WrongInput for a source that is missing or holds no pictures."""
+    with said_of(setting):
+        parse(source).check()
