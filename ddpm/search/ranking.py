@@ -8,13 +8,17 @@ within the interval of the best one's, the result says that it is a tie, of whic
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from scipy.stats import rankdata
 
 from ddpm.errors import WrongInput
 from ddpm.evaluation.figures.numbers import Z, plus_minus
+
+MOST_NAMED = 3  # in a sentence, of thousands
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,9 @@ def rank(candidates: Sequence[Candidate]) -> list[Ranked]:
     """All candidates, the best first. Raises WrongInput for none at all, a name given twice, or a score that is no number."""
     if not candidates:
         raise WrongInput("nothing to rank: give at least one model with an FID and a KID")
-    names = [candidate.model for candidate in candidates]
+    names = Counter(candidate.model for candidate in candidates)
     for candidate in candidates:
-        if names.count(candidate.model) > 1:
+        if names[candidate.model] > 1:
             raise WrongInput(f"model '{candidate.model}' is there more than once; names must differ")
         if not (math.isfinite(candidate.fid) and math.isfinite(candidate.kid)):
             raise WrongInput(
@@ -56,7 +60,35 @@ def rank(candidates: Sequence[Candidate]) -> list[Ranked]:
             )
     fid_ranks, kid_ranks = (rankdata([getattr(c, score) for c in candidates]).tolist() for score in ("fid", "kid"))
     ranked = [Ranked(*row) for row in zip(candidates, fid_ranks, kid_ranks, strict=True)]
-    return sorted(ranked, key=lambda r: (r.mean_rank, r.candidate.fid, r.candidate.parameters, r.candidate.model))
+    return sorted(ranked, key=lambda r: (r.mean_rank, *_before(r)))
+
+
+def _before(ranked: Ranked) -> tuple[float, int, str]:
+    """Which of equal ranks comes first."""
+    return ranked.candidate.fid, ranked.candidate.parameters, ranked.candidate.model
+
+
+def deciding(ranked: Sequence[Ranked]) -> list[tuple[Candidate, Candidate]]:
+    """The losers without whom another would be the best, each with that other. Takes the square of how many are ranked.
+
+    Whoever is left out lifts those behind it, by FID and by KID, by a rank, and its equals by half of one: nobody's mean
+    by more than one rank.
+    """
+    best = ranked[0]
+    near = sorted((one for one in ranked if one.mean_rank <= best.mean_rank + 1), key=_before)
+    means = np.array([one.mean_rank for one in near])
+    scores = np.array([[one.candidate.fid, one.candidate.kid] for one in near])
+    place = {id(one): number for number, one in enumerate(near)}
+    found = []
+    for left_out in ranked[1:]:
+        own = np.array([left_out.candidate.fid, left_out.candidate.kid])
+        without = means - ((scores > own).sum(1) + 0.5 * (scores == own).sum(1)) / 2
+        if id(left_out) in place:
+            without[place[id(left_out)]] = np.inf
+        first = near[int(without.argmin())]  # of equal ones the first, by the order of `near`
+        if first is not best:
+            found.append((left_out.candidate, first.candidate))
+    return found
 
 
 def ties(ranked: Sequence[Ranked]) -> list[Candidate]:
@@ -81,11 +113,14 @@ def explain(ranked: Sequence[Ranked]) -> str:
     equal = [other for other in others if other.mean_rank == best.mean_rank]
     if equal:
         by = "a lower FID" if equal[0].candidate.fid > best.candidate.fid else "fewer parameters"
-        text = f"{best.candidate.model} shares the best mean rank, {best.mean_rank:g}, with {', '.join(t.candidate.model for t in equal)} and has {by}"
-    for left_out in others:
-        rest = rank([r.candidate for r in ranked if r is not left_out])
-        if rest[0].candidate != best.candidate:
-            text += f"; without {left_out.candidate.model} it would be {rest[0].candidate.model}"
+        names = ", ".join(other.candidate.model for other in equal)
+        whom = names if len(equal) <= MOST_NAMED else f"{len(equal)} others"
+        text = f"{best.candidate.model} shares the best mean rank, {best.mean_rank:g}, with {whom} and has {by}"
+    decide = deciding(ranked)
+    for left_out, first in decide[:MOST_NAMED]:
+        text += f"; without {left_out.model} it would be {first.model}"
+    if more := len(decide[MOST_NAMED:]):
+        text += f"; leaving out {'one other' if more == 1 else f'any one of {more} others'} would change it too"
     text += "."
     if tied := ties(ranked):
         names = " and ".join(other.model for other in tied) if len(tied) < 3 else f"{len(tied)} others"

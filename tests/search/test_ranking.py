@@ -1,9 +1,11 @@
 """The choice among models."""
 
+import random
+
 import pytest
 
 from ddpm.errors import WrongInput
-from ddpm.search.ranking import Candidate, explain, rank, ties
+from ddpm.search.ranking import Candidate, deciding, explain, rank, ties
 
 FOUNDING = [
     Candidate("1-2-4-8", 24.92, 0.334),
@@ -44,6 +46,35 @@ def test_says_when_a_loser_decides():
     ranked = rank(candidates)
     assert ranked[0].candidate.model == "b"
     assert "without c it would be a" in explain(ranked)
+
+
+def test_who_decides_is_who_changes_the_ranks_when_left_out():
+    """Of small tables with many equal figures each loser is really left out, and the others ranked anew."""
+    draw, seen = random.Random(0), 0
+    for _ in range(300):
+        ranked = rank([Candidate(f"t{i}", *(draw.randint(1, 6) for _ in range(3))) for i in range(draw.randint(1, 9))])
+        expected = []
+        for loser in ranked[1:]:
+            first = rank([other.candidate for other in ranked if other is not loser])[0].candidate
+            if first != ranked[0].candidate:
+                expected.append((loser.candidate, first))
+        assert deciding(ranked) == expected
+        seen += len(expected)
+    assert seen > 30, "there is something to tell"
+
+
+def test_of_thousands_few_are_named():
+    """In the time of a few rankings, and in a sentence that can be read."""
+    equal = [Candidate(f"m{i}", 1.0 + i, 4000.0 - i) for i in range(4000)]  # by their mean rank
+    assert explain(rank(equal)).startswith("m0 shares the best mean rank, 2000.5, with 3999 others and has a lower FID")
+    # Any one of the c left out, a is as good as b; they lie between the two by KID, the d by FID.
+    crowd = [Candidate(f"c{i}", 50.0 + i, 25.0) for i in range(2000)]
+    crowd += [Candidate(f"d{i}", 5.0, 60.0 + i) for i in range(1999)]
+    said = explain(rank([Candidate("a", 1.0, 30.0), Candidate("b", 10.0, 20.0), *crowd]))
+    assert said.startswith(
+        "b has the best mean rank, 1001 (FID rank 2001, KID rank 1 of 4001); without c0 it would be a;"
+    )
+    assert said.endswith("; leaving out any one of 1997 others would change it too.") and len(said) < 300
 
 
 CLOSE = [
