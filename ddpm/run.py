@@ -5,6 +5,7 @@ STORE/runs/RUN_NAME/plan.json       its settings, written once
                     STEP.json       each step's facts, with its seconds; search-WORKER.json of each worker,
                                     transfer-STEP.json of each step that the second set has gone through
                     finalists.json  what the best trials scored when they were scored anew, written once
+                    finalists/      of each of them, as soon as it was scored
                     study.html      the page of its study, made when the best trial was chosen
                     attempts/       what is under way, and how what failed has ended (attempts.py)
                     lost/           how attempts ended that others came after

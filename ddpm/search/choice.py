@@ -15,7 +15,7 @@ from ddpm.evaluation.reference import open_reference
 from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.run import Run
-from ddpm.search.finalists import Finalist, score_finalists
+from ddpm.search.finalists import Finalist, LeftOut, score_finalists
 from ddpm.search.ranking import Candidate, Ranked, explain, rank, ties
 from ddpm.search.study import open_study
 from ddpm.search.trial import TRIAL, TrialRow, point_settings, quick_scores, trial_name, trial_row
@@ -65,7 +65,10 @@ def choose(run: Run, dataset_uri: str, progress: Progress) -> Choice:
         )
     rows = [trial_row(trial) for trial in trials]
     best = [rows[_number(one.candidate)] for one in rank_trials(rows)][: run.plan.search.finalists]
-    return choose_among(rows, score_finalists(run, best, dataset_uri, progress) if len(best) > 1 else [])
+    if len(best) == 1:
+        return choose_among(rows)
+    scored = score_finalists(run, best, dataset_uri, progress)
+    return choose_among(rows, scored["finalists"], scored["left_out"])
 
 
 def rank_trials(rows: Sequence[TrialRow]) -> list[Ranked]:
@@ -83,8 +86,12 @@ def rank_trials(rows: Sequence[TrialRow]) -> list[Ranked]:
     return rank(completed)
 
 
-def choose_among(rows: list[TrialRow], finalists: Sequence[Finalist] = ()) -> Choice:
-    """The best of a study's trials, all of them finished: of the finalists, by their figures, where there are any."""
+def choose_among(rows: list[TrialRow], finalists: Sequence[Finalist] = (), left_out: Sequence[LeftOut] = ()) -> Choice:
+    """The best of a study's trials, all of them finished: of the finalists, by their figures, where there are any.
+
+    Args:
+        left_out: those that have none.
+    """
     own = rank_trials(rows)
     ranked, why = own, explain(own)
     if finalists:
@@ -94,7 +101,10 @@ def choose_among(rows: list[TrialRow], finalists: Sequence[Finalist] = ()) -> Ch
         ])  # fmt: skip
         first = own[0].candidate.model
         otherwise = "" if first == ranked[0].candidate.model else f"; by their own scores it would be {first}"
-        why = f"{explain(ranked)} Ranked are the {len(finalists)} best trials, scored anew by {finalists[0]['n']:,} pictures of other seeds{otherwise}."
+        best = f"the {len(finalists) + len(left_out)} best trials"
+        whom = f"Ranked are {best}" if not left_out else f"Ranked {_are(len(finalists))} of {best}"
+        why = f"{explain(ranked)} {whom}, scored anew by {finalists[0]['n']:,} pictures of other seeds{otherwise}."
+        why += "".join(f" Left out is {trial_name(one['trial'])}: {one['problem']}." for one in left_out)
     of_trial = {one["trial"]: one for one in finalists}
     return {
         "trials": rows,
@@ -104,6 +114,10 @@ def choose_among(rows: list[TrialRow], finalists: Sequence[Finalist] = ()) -> Ch
         "ranking": [{"trial": one.candidate.model, **_ranks(one)} for one in own],
         "finalists": [{**of_trial[_number(one.candidate)], **_ranks(one)} for one in ranked] if finalists else [],
     }
+
+
+def _are(count: int) -> str:
+    return "is 1" if count == 1 else f"are {count}"
 
 
 def _ranks(ranked: Ranked) -> Ranks:

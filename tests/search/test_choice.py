@@ -162,7 +162,9 @@ def scored(monkeypatch, std, figures):
 
     def quick_scores(plan, reference, model, progress, task, first_seed, n):
         asked.append((model, first_seed, n))
-        fid, kid = left.pop(0)
+        if isinstance(figures := left.pop(0), BaseException):
+            raise figures
+        fid, kid = figures
         return Scores("fid_768", fid, std, kid, std / 10, n)
 
     monkeypatch.setattr(room, "quick_scores", quick_scores)
@@ -204,6 +206,61 @@ def test_finalists_are_scored_once(scored_run, monkeypatch):
     first = choose(scored_run, "/data", Quiet())
     scored(monkeypatch, 0.01, [])
     assert choose(scored_run, "/data", Quiet()) == first
+
+
+def test_a_finalist_that_was_scored_is_not_scored_again(scored_run, monkeypatch):
+    """Killed at the second of three, the run carries on there, and what MLflow was told it is told once more."""
+    scored(monkeypatch, 0.01, [FIGURES[0], KeyboardInterrupt()])
+    with pytest.raises(KeyboardInterrupt):
+        choose(scored_run, "/data", Quiet())
+    assert scored_run.facts("finalists") is None
+    scored_run.tracker.told.clear()
+    asked = scored(monkeypatch, 0.01, FIGURES[1:])
+    choice = choose(scored_run, "/data", Quiet())
+    assert len(asked) == 2 and sorted(scored_run.tracker.told) == ["trial 0", "trial 2", "trial 3"]
+    assert [(one["trial"], one["fid"]) for one in choice["finalists"]] == [(2, 18.0), (0, 24.0), (3, 24.6)]
+
+
+NO_NUMBER = Refused("fid_768: fid of 2048 pictures is nan, not a number; look at the pictures")
+
+
+def test_a_finalist_without_figures_is_left_out_and_the_others_are_chosen_among(scored_run, monkeypatch):
+    heard = []
+    progress = Quiet()
+    progress.say = heard.append
+    scored(monkeypatch, 0.01, [NO_NUMBER, *FIGURES[1:]])
+    choice = choose(scored_run, "/data", progress)
+    assert choice["best"] == 2 and [one["trial"] for one in choice["finalists"]] == [2, 0]
+    assert choice["best_why"].endswith(
+        "Ranked are 2 of the 3 best trials, scored anew by 2,048 pictures of other seeds; by their own scores it would be "
+        f"trial 3. Left out is trial 3: {NO_NUMBER}."
+    )
+    assert heard[0] == f"finalist trial 3 is left out: {NO_NUMBER}"
+    scored(monkeypatch, 0.01, [])
+    assert choose(scored_run, "/data", Quiet()) == choice, "it stays so"
+
+
+def test_one_finalist_that_has_figures_is_chosen_and_without_any_there_is_no_choice(scored_run, tmp_path, monkeypatch):
+    scored(monkeypatch, 0.01, [NO_NUMBER, FIGURES[1], NO_NUMBER])
+    choice = choose(scored_run, "/data", Quiet())
+    assert choice["best"] == 2 and "Ranked is 1 of the 3 best trials, scored anew by" in choice["best_why"]
+    run = run_named("two", tmp_path, finalists=3, score_n=512)
+    end_trials(run, *[TrialState.COMPLETE] * 4)
+    scored(monkeypatch, 0.01, [NO_NUMBER] * 3)
+    with pytest.raises(
+        Refused, match="none of the 3 best trials can be chosen: fid_768: fid of 2048 .*; lower lr_high"
+    ):
+        choose(run, "/data", Quiet())
+
+
+def test_finalists_that_an_earlier_release_scored_are_kept(scored_run, monkeypatch):
+    """It kept all of them at once, and left none out."""
+    scored(monkeypatch, 0.01, FIGURES)
+    choice = choose(scored_run, "/data", Quiet())
+    kept = scored_run.facts("finalists")
+    del kept["left_out"]
+    scored_run.keep("finalists", kept)
+    assert choose(scored_run, "/data", Quiet()) == choice
 
 
 def test_a_single_completed_trial_needs_no_finalists(tmp_path, monkeypatch):
