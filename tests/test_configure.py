@@ -45,6 +45,26 @@ def test_inceptions_weights_are_looked_at_before_anything_is_ingested(parameters
     configure({**parameters, "weights": weights, "layer": 768}, Quiet())
 
 
+@pytest.mark.parametrize("first_rung", [6, 12])
+def test_a_rung_that_no_trial_comes_to_is_refused_before_anything_is_there(parameters, tmp_path, first_rung):
+    given = {**parameters, "extractor": "classifier", "trial_epochs": 6, "held_out_every": 6, "first_rung": first_rung}
+    with pytest.raises(WrongInput) as refused:
+        configure(given, Quiet())
+    assert str(refused.value) == (
+        f"first_rung: {first_rung} will not do; it must be 0 (no trial ends early) or less than trial_epochs (6)"
+    )
+    assert not list(open_store(parameters["store"]).list("runs")) and not (tmp_path / "j").exists()
+
+
+def test_a_run_that_an_earlier_release_opened_with_such_a_rung_goes_on(parameters, tmp_path, empty_database):
+    shutil.copy(empty_database, tmp_path / "m.db")
+    given = {**parameters, "extractor": "classifier", "trial_epochs": 6, "held_out_every": 6}
+    run = configure({**given, "first_rung": 0}, Quiet())
+    kept = json.loads(run.folder.read("plan.json"))
+    run.folder.write("plan.json", json.dumps({**kept, "first_rung": 6}).encode())
+    assert configure({**given, "first_rung": 6}, Quiet()).plan.search.rungs == []
+
+
 def test_weights_that_cannot_be_downloaded_are_found_there_too(parameters, monkeypatch):
     def unreachable(*arguments, **options):
         raise OSError("Name or service not known")

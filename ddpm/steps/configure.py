@@ -15,13 +15,13 @@ from ddpm.data import sources
 from ddpm.data.manifest import store_of
 from ddpm.errors import WrongInput
 from ddpm.evaluation.extractors.weights import check_weights
-from ddpm.fields import renamed
+from ddpm.fields import renamed, require
 from ddpm.places import fill_places, local_path
 from ddpm.plan import Plan, fields
 from ddpm.progress import Progress
 from ddpm.run import Run, attempts_of
 from ddpm.search.study import create_study, open_storage
-from ddpm.settings import ModelSettings
+from ddpm.settings import ModelSettings, SearchSettings
 from ddpm.steps.ranks import require_shared
 from ddpm.steps.task import Facts, perform, pointer_to
 from ddpm.store import Missing, open_store
@@ -53,6 +53,8 @@ def configure(parameters: dict[str, Any], progress: Progress, session: str = "")
     open_client(plan.tracking_uri)  # the places first: a run is bound to its plan once that is written
     run = Run(plan)
     run.require_same_plan()
+    if not run.is_open:  # one that an earlier release opened goes on as it is
+        _require_rungs(plan.search)
     keep_initial = _initial(run, progress)
     if plan.transfer.transfer_from == "winner":
         _require_same_network(plan)
@@ -69,6 +71,16 @@ def configure(parameters: dict[str, Any], progress: Progress, session: str = "")
     create_study(plan.study_storage, run.name, plan.search, progress)
     run.mark_open()
     return run
+
+
+def _require_rungs(settings: SearchSettings) -> None:
+    """Raise WrongInput where trials are to end early, and none could."""
+    require(
+        not settings.first_rung or settings.first_rung < settings.trial_epochs,
+        "first_rung",
+        settings.first_rung,
+        f"0 (no trial ends early) or less than trial_epochs ({settings.trial_epochs})",
+    )
 
 
 def _initial(run: Run, progress: Progress) -> Callable[[], None]:

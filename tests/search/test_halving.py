@@ -185,28 +185,34 @@ def test_a_trial_killed_within_a_rung_is_judged_by_the_score_that_it_has(study, 
 
 
 def test_a_pruned_trial_has_stopped_early(tmp_path, digits, monkeypatch):
-    """Of two real trainings the second, far worse at its rung, ends there, and its study knows both."""
+    """Of real trainings the second, far worse at its rung, ends there, and its study knows both; the third, whose score at
+    its rung is no number, fails for that, and the search goes on."""
     plan = Plan.from_parameters({
         "run_name": "s", "store": str(tmp_path / "store"), "tracking_uri": "sqlite:////none",
-        "study_storage": str(tmp_path / "journal"), "trials": 3, "trial_epochs": 4, "epochs": 4, "first_rung": 1,
+        "study_storage": str(tmp_path / "journal"), "trials": 4, "trial_epochs": 4, "epochs": 4, "first_rung": 1,
         "held_out_every": 1, "base_channels": 8, "blocks": 1, "attention_resolution": 4, "image_size": 8,
         "mults_choices": "1-2", "founding_lr": 1e-3, "score_n": 16, "score_steps": 2, "batch_size": 64, "price_per_hour": 2.0,
     })  # fmt: skip
     create_study(plan.study_storage, "s", plan.search)
     run = Run(plan)
     run.__dict__["tracker"] = SimpleNamespace(child=lambda *_, **__: NoTrackedRun())
-    fids = scoring(10.0, 9.0, 8.0, 50.0, std=0.1)
+    fids = scoring(10.0, 9.0, 8.0, 50.0, float("nan"), std=0.1)
     monkeypatch.setattr(room, "quick_scores", lambda *_: fids(None))
     study = open_study(plan.study_storage, "s", plan.search)
     taken = take_trials(study, run.folder, 0, Quiet())
-    for _ in range(2):
+    for _ in range(3):
         trial, lease = next(taken)
         with lease:
             room.run_trial(run, trial, SimpleNamespace(data=digits), World(torch.device("cpu")), Quiet(), lease.require)
-    whole, pruned, waiting = map(trial_row, study.trials)
+    whole, pruned, failed, waiting = map(trial_row, study.trials)
     assert (whole["state"], whole["images_seen"], whole["budget_images"]) == ("COMPLETE", 1024, 1024)
     assert (pruned["state"], pruned["images_seen"], pruned["budget_images"]) == ("PRUNED", 256, 1024)
     assert (
         pruned["rungs"] == {"1": {"score": 50.0, "std": 0.1, "parts": [], "hopeless": True}} and pruned["fid"] is None
+    )
+    assert (failed["state"], failed["problem"], failed["rungs"]) == (
+        "FAIL",
+        "the FID at a rung is not finite; lower lr_high",
+        {},
     )
     assert waiting["state"] == "WAITING"

@@ -123,7 +123,7 @@ def searched(tmp_path_factory, empty_database):
         "study_storage": str(folder / "journal"), "source": "digits", "dataset_name": "digits", "image_size": 8,
         "extractor": "classifier", "base_channels": 8, "blocks": 1, "attention_resolution": 4, "batch_size": 64,
         "mults_choices": "1-2", "founding_lr": 1e-3, "trials": 1, "trial_epochs": 1, "epochs": 2, "held_out_every": 1,
-        "first_rung": 1, "score_n": 64, "score_steps": 2, "ema_half_lives": "500", "sampling_steps": 2,
+        "score_n": 64, "score_steps": 2, "ema_half_lives": "500", "sampling_steps": 2,
     })  # fmt: skip
     run = configure(plan.parameters(), Quiet(), "session")
     paths = {name: str(folder / f"{name}.json") for name in ("plan", "dataset", "trials", "checkpoint")}
