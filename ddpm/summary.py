@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypedDict, cast
@@ -12,6 +14,7 @@ from ddpm.evaluation.report import NoiseFloor, Protocol, Recognisable, Report
 from ddpm.run import Run
 from ddpm.training.lineage import Ancestor
 
+MOST_ROWS = 200  # of a table of trials: a study may have thousands
 STEPS = ("configure", "ingest", "search", "train", "evaluate", "register", "promote")
 SECOND_STEPS = ("ingest", "train", "evaluate", "register", "promote")  # those that a second set goes through
 ALL_STEPS = (*STEPS, *(f"{SECOND}{step}" for step in SECOND_STEPS))  # as their facts are kept
@@ -198,6 +201,22 @@ def network(trial: SummedTrial) -> str:
     return ", ".join([
         trial["channel_mults"] or "–", *(f"{name} {value}" for name, value in trial.get("point", {}).items())
     ])  # fmt: skip
+
+
+def most_telling(trials: Sequence[SummedTrial], best: int | None = None) -> list[SummedTrial]:
+    """Those that a table has room for, by number: the chosen one, and the others by their FID, completed ones first."""
+    if len(trials) <= MOST_ROWS:
+        return [*trials]
+    order = sorted(trials, key=lambda row: (row["number"] != best, math.inf if row["fid"] is None else row["fid"]))
+    return sorted(order[:MOST_ROWS], key=lambda row: row["number"])
+
+
+def not_shown(trials: Sequence[Mapping[str, Any]], shown: Sequence[Mapping[str, Any]]) -> str:
+    """What became of the trials that a table has no room for, in a sentence; empty where it shows them all."""
+    numbers = {row["number"] for row in shown}
+    left = Counter(row["state"].lower() for row in trials if row["number"] not in numbers)
+    words = ", ".join(f"{count:,} {state}" for state, count in left.most_common())
+    return f"{left.total():,} more trials are not shown ({words}); MLflow has them." if left else ""
 
 
 def priced(summary: Summary) -> bool:

@@ -18,7 +18,7 @@ from ddpm.legible import legible
 from ddpm.plan import Plan
 from ddpm.run_page.going_on import going_on, runs_link
 from ddpm.run_page.sets import Row, both_sets
-from ddpm.summary import Summary, SummedFinalist, SummedTrial, network, priced
+from ddpm.summary import Summary, SummedFinalist, SummedTrial, most_telling, network, not_shown, priced
 
 
 def short(path: str | Path) -> str:
@@ -53,7 +53,12 @@ def trials_table(summary: Summary, score_n: int) -> Table:
     fid, kid = (distance_name(name, summary["final"].get("metric"), score_n) for name in ("fid", "kid"))
     title = f"{len(summary['trials'])} trials of run {summary['run_name']}, by {fid} and {kid}"
     table = Table(
-        title=escape(legible(title)), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        title=escape(legible(title)),
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption_justify="left",
     )
     table.add_column("")
     table.add_column("trial", justify="right", no_wrap=True)
@@ -63,7 +68,9 @@ def trials_table(summary: Summary, score_n: int) -> Table:
     if with_price := priced(summary):
         table.add_column("cost", justify="right", no_wrap=True)
     table.add_column("state")
-    for trial in summary["trials"]:
+    shown = most_telling(summary["trials"], summary["best"])
+    table.caption = not_shown(summary["trials"], shown) or None
+    for trial in shown:
         best, tied = trial["number"] == summary["best"], trial["number"] in summary.get("tied", ())
         table.add_row(
             "★" if best else "≈" if tied else "", str(trial["number"]), escape(legible(network(trial))), number(trial["lr"], 3),

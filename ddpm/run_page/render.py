@@ -25,7 +25,17 @@ from ddpm.run import Run
 from ddpm.run_page.going_on import Command, going_on, reference, runs_link
 from ddpm.run_page.sets import both_sets
 from ddpm.store import Missing, read_object
-from ddpm.summary import ALL_STEPS, Summary, SummedFinalist, SummedTrial, gather, network, priced
+from ddpm.summary import (
+    ALL_STEPS,
+    Summary,
+    SummedFinalist,
+    SummedTrial,
+    gather,
+    most_telling,
+    network,
+    not_shown,
+    priced,
+)
 
 UNFINISHED = "UNFINISHED"  # the state of a run without a summary
 SERVER = "http://127.0.0.1:8000"  # where `make serve` and `make demo` listen
@@ -53,6 +63,7 @@ def page_of(run: Run, links: Links | None = None, more: Sequence[Command] = ()) 
     summary = cast("Summary | None", run.facts("summary")) or Summary(**{**gather(run, False), "state": UNFINISHED})
     report = cast("Report", run.facts("evaluate") or {})
     of_second = cast("Report", run.second.facts("evaluate") or {}) if run.second else Report()
+    shown = most_telling(summary.get("trials", []), summary.get("best"))
     script = files("ddpm.run_page").joinpath("draw.js").read_text(encoding="utf-8")
     return template("ddpm.run_page", "run.html.j2").render(
         name=summary["run_name"],
@@ -71,7 +82,8 @@ def page_of(run: Run, links: Links | None = None, more: Sequence[Command] = ()) 
         second_findings=verdict(of_second) if of_second else [],
         figures=figure_rows(report) if report else [],
         priced=priced(summary),
-        trials=[_trial_cells(row, summary) for row in summary.get("trials", [])],
+        trials=[_trial_cells(row, summary) for row in shown],
+        not_shown=not_shown(summary.get("trials", []), shown),
         scored=[
             distance_name(name, summary.get("final", {}).get("metric"), run.plan.search.score_n) for name in DECISIVE
         ],

@@ -5,6 +5,7 @@ It holds all of itself, is made when the choice is made, and stays as it was.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
@@ -26,9 +27,13 @@ from ddpm.search.trial import TRIAL, TrialRow, trial_name, tried
 from ddpm.store import Missing
 from ddpm.study_page.coordinates import parallel_coordinates
 from ddpm.study_page.network import network_figure
+from ddpm.summary import MOST_ROWS, not_shown
 from ddpm.training import checkpoint
 
 MOST_CURVES = 8
+MOST_GRIDS = 40  # of the best trials; and of bytes
+MOST_LINES = 200  # of parallel coordinates
+MOST_WORDS = 300  # characters of why a trial failed, in a cell
 LOSSES = {"held_out_loss": "held-out loss", "loss": "training loss"}  # by MLflow's names
 FEWEST_LOOKS = 3  # points of a curve
 MOST_BYTES = 3_000_000  # of grids, as PNG files: with all else the page stays below 5 MB
@@ -48,7 +53,9 @@ def _render(run: Run, choice: Choice, progress: Progress) -> str:
     price, winner = plan.cost.price_per_hour, rows[choice["best"]]
     model, _ = winner_settings(plan, winner)
     order = [int(one["trial"].removeprefix(TRIAL)) for one in choice["ranking"]]
-    grids = _grids([rows[trial] for trial in order], plan.search.score_steps, progress)
+    leaders = _leaders(choice)
+    shown, lines = leaders[:MOST_ROWS], order[:MOST_LINES]
+    grids = _grids([rows[trial] for trial in order[:MOST_GRIDS]], plan.search.score_steps, progress)
     metric = next((one["metric"] for one in choice["finalists"]), None)
     spared = saved(rows, price)
     learning_name, learning = _learning(run, order[:MOST_CURVES])
@@ -59,7 +66,9 @@ def _render(run: Run, choice: Choice, progress: Progress) -> str:
         why=choice["best_why"],
         scored=[distance_name(name, metric, plan.search.score_n) for name in ("fid", "kid")],
         anew=[distance_name(name, metric, plan.search.final_n) for name in ("fid", "kid")],
-        leaderboard=_leaderboard(choice, price),
+        trials=len(rows),
+        leaderboard=_leaderboard(shown, choice, price),
+        not_shown=not_shown(rows, shown),
         finalists=[
             {
                 "mark": _mark(one["trial"], choice),
@@ -75,7 +84,9 @@ def _render(run: Run, choice: Choice, progress: Progress) -> str:
         learning_name=learning_name,
         shown=min(len(order), MOST_CURVES),
         history=curves(_history(rows), "trial", "FID", "FID of each trial, and the best so far"),
-        coordinates=parallel_coordinates([_point(rows[trial]) for trial in order], order.index(choice["best"])),
+        coordinates=parallel_coordinates([_point(rows[trial]) for trial in lines], lines.index(choice["best"])),
+        lines=len(lines),
+        completed=len(order),
         importances=[{"name": name, "share": f"{share:.0%}", "wide": round(100 * share, 1)} for name, share in importances(run).items()],
         priced=price > 0,
         taken=_taken(rows, price),
@@ -92,16 +103,19 @@ def _mark(trial: int, choice: Choice) -> str:
     return "★" if trial == choice["best"] else "≈" if trial in choice["tied"] else ""
 
 
-def _leaderboard(choice: Choice, price: float) -> list[dict[str, object]]:
+def _leaders(choice: Choice) -> list[TrialRow]:
     """Completed trials by their mean ranks, then the others by how far they came."""
-    rows, ranks = choice["trials"], {one["trial"]: one for one in choice["ranking"]}
-    places = list(ranks)
-    ordered = sorted(
-        rows,
-        key=lambda row: (places.index(trial_name(row["number"])) if trial_name(row["number"]) in ranks else len(places), -(row["images_seen"] or 0)),
-    )  # fmt: skip
+    places = {one["trial"]: place for place, one in enumerate(choice["ranking"])}
+    return sorted(
+        choice["trials"],
+        key=lambda row: (places.get(trial_name(row["number"]), len(places)), -(row["images_seen"] or 0)),
+    )
+
+
+def _leaderboard(leaders: Sequence[TrialRow], choice: Choice, price: float) -> list[dict[str, object]]:
+    ranks = {one["trial"]: one for one in choice["ranking"]}
     found: list[dict[str, object]] = []
-    for row in ordered:
+    for row in leaders:
         rank, took = ranks.get(trial_name(row["number"])), trial_cost(row, price)
         seen, budget = row["images_seen"], row["budget_images"]
         found.append({
@@ -114,10 +128,14 @@ def _leaderboard(choice: Choice, price: float) -> list[dict[str, object]]:
                 "–" if seen is None else f"{seen:,}" + (f" ({seen / budget:.0%})" if budget and seen < budget else ""),
                 "–" if row["seconds"] is None else duration(row["seconds"]),
                 *([number(took["money"]) if took else "–"] if price else []),
-                row["state"].lower() + (f": {row['problem']}" if row["problem"] else ""),
+                row["state"].lower() + (f": {_short(row['problem'])}" if row["problem"] else ""),
             ],
         })  # fmt: skip
     return found
+
+
+def _short(words: str) -> str:
+    return words if len(words) <= MOST_WORDS else f"{words[: MOST_WORDS - 1]}…"
 
 
 def _figure(value: float | None, std: float | None) -> str:
@@ -192,8 +210,11 @@ def _taken(rows: Sequence[TrialRow], price: float) -> str:
 
 def _history(rows: Sequence[TrialRow]) -> list[Line]:
     done = [(float(row["number"]), row["fid"]) for row in rows if row["fid"] is not None]
-    best = [(trial, min(fid for other, fid in done if other <= trial)) for trial, _ in done]
-    return [Line("FID", done), Line("the best so far", best)]
+    best = itertools.accumulate((fid for _, fid in done), min)
+    return [
+        Line("FID", done),
+        Line("the best so far", [(trial, fid) for (trial, _), fid in zip(done, best, strict=True)]),
+    ]
 
 
 def _point(row: TrialRow) -> Mapping[str, str | float]:

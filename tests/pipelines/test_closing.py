@@ -34,6 +34,26 @@ def test_a_summary_from_before_intervals_were_kept_is_shown():
     assert row == ["★", "0", "1-2-4-8", "0.00123", "2.296", "0.0101", "1234567", "3"]
 
 
+def test_of_thousands_of_trials_the_best_have_a_row_and_the_others_are_counted():
+    states = ["COMPLETE"] * 900 + ["PRUNED"] * 1100
+    trials = [
+        {
+            **TRIAL,
+            "number": number,
+            "state": state,
+            "fid": 9.0 - number / 1e4 if state == "COMPLETE" else None,
+            "kid": 0.01,
+        }
+        for number, state in enumerate(states)
+    ]
+    summary = {"run_name": "one", "trials": trials, "best": 3}
+    shown = [int(row[1] if row[0] == "★" else row[0]) for row in printed(summary)]
+    assert shown == [3, *range(701, 900)], "the chosen one, and the lowest FIDs"
+    caption = trials_table({"final": {}, **summary}, 64).caption
+    assert caption == "1,800 more trials are not shown (1,100 pruned, 700 complete); MLflow has them."
+    assert trials_table({"final": {}, **summary, "trials": trials[:200]}, 64).caption is None
+
+
 def test_finalists_have_a_line():
     found = {"n": 2048, "fid": 2.296, "fid_std": 0.045, "kid": 0.0101, "kid_std": 0.0011, "mean_rank": 1.0}
     assert finalists_line([]) == []

@@ -146,6 +146,13 @@ def test_trials_have_their_protocol_and_their_intervals_and_a_tie_is_shown(ended
     assert "≈ chance may have put it behind the chosen one" in page
 
 
+def test_trials_that_have_no_room_are_counted(ended, tmp_path, monkeypatch):
+    monkeypatch.setattr("ddpm.summary.MOST_ROWS", 4)
+    page = write_page(ended, tmp_path / "page").read_text()
+    assert page.count("<td>1-2-4-8-16-32-64-64</td>") == 4
+    assert "2 more trials are not shown (2 complete); MLflow has them." in page
+
+
 def test_a_page_links_the_run_in_mlflow_and_says_when_that_answers(ended, tmp_path):
     link = ended.facts("summary")["runs_page"]
     page = write_page(ended, tmp_path / "page").read_text()

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from ddpm.plan import Plan
 from ddpm.progress import Quiet
 from ddpm.run import Run
-from ddpm.search.choice import choose
+from ddpm.search.choice import choose, choose_among
 from ddpm.search.space import suggest
 from ddpm.search.study import create_study, open_study
 from ddpm.settings import ModelSettings
@@ -123,6 +123,39 @@ def test_grids_stop_before_the_page_is_too_large(run, monkeypatch):
     monkeypatch.setattr(render, "MOST_BYTES", 1)
     page = page_of(run)
     assert page.count('src="data:image/png;base64,') == 1 and "5 more trials are not shown here" in page
+
+
+def test_a_study_of_thousands_shows_the_best_and_counts_the_others(run, monkeypatch):
+    """5,000 trials with large pictures, two varied settings and long words."""
+
+    class Large(Painter):
+        def draw(self, seeds, drawing):
+            return torch.randint(0, 256, (len(seeds), 3, 64, 64), dtype=torch.uint8)
+
+    plain = dict.fromkeys(["kid_std", "joules", "devices", "checkpoint", "problem"])
+    rows = [
+        {
+            **plain, "number": number, "channel_mults": "1-2-4-8", "lr": 1e-4 + number * 1e-8, "rungs": {}, "seconds": 90.0,
+            "point": {"dropout": "0.1"}, "state": "COMPLETE", "fid": 20.0 + number % 97, "kid": 0.1 + number % 89, "fid_std": 0.1,
+            "images_seen": 1000, "budget_images": 1000, "parameters": 1000, "checkpoint": f"/trials/{number}",
+        }
+        for number in range(5000)
+    ]  # fmt: skip
+    for row in rows[4000:4500]:
+        row |= {"state": "PRUNED", "fid": None, "kid": None, "images_seen": 250}
+    for row in rows[4500:]:
+        row |= {"state": "FAIL", "fid": None, "kid": None, "problem": "it blew up, " * 500}
+    monkeypatch.setattr(render.checkpoint, "load_model", lambda uri: Large())
+    monkeypatch.setattr(render, "importances", lambda run: {})
+    page = render._render(run, choose_among(rows), Quiet())
+    assert len(page.encode()) < 5_000_000
+    assert "flowers at 64×64, 5,000 trials" in page and "Parallel coordinates of the 200 best" in page
+    assert "4,800 more trials are not shown (3,800 complete, 500 pruned, 500 fail); MLflow has them." in page
+    assert page.count('<polyline class="curve trial') == 200
+    assert 1 <= page.count('src="data:image/png;base64,') <= 40
+    left = [{**row, "number": place} for place, row in enumerate(rows[3950:4600])]
+    page = render._render(run, choose_among(left), Quiet())
+    assert page.count("fail: it blew up, it blew up") == 100 and len(page.encode()) < 5_000_000, "few were completed"
 
 
 def test_large_pictures_are_halved_until_the_page_has_room(monkeypatch):
