@@ -60,7 +60,7 @@ $(foreach name,$(READ_BY_SHELL),$(foreach sign,; & | < > ` $(HASH),$(if $(findst
 export $(WRITTEN)
 OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME" --set="$$SET"
 
-.PHONY: help run ui models-picture serve demo page test bench lock lint format types check-compiled compile image images sbom submit resume doctor secrets pin clean
+.PHONY: help run ui models-picture dashboard-picture serve demo page dashboard test bench lock lint format types check-compiled compile image images sbom submit resume doctor secrets pin clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ ui: $(VENV) ## MLflow's pages, with all runs: make ui [PORT=5000]
 models-picture: $(DEV) ## MLflow's page of an experiment's models, as docs/pictures/models.png: make models-picture EXPERIMENT=digits
 	@exec .venv/bin/python -m docs.pictures.models "$$EXPERIMENT"
 
+dashboard-picture: $(DEV) ## Optuna's dashboard of a run's study, as docs/pictures/dashboard.png: make dashboard-picture RUN_NAME=…
+	@exec .venv/bin/python -m docs.pictures.dashboard "$$RUN_NAME"
+
 serve: $(VENV) ## pictures by number, a page and an API: make serve [MODEL=models:/NAME@champion] [PORT=8000] [SERVE='--canary 0.1']
 	@exec .venv/bin/ddpm serve --model "$$MODEL" --port "$${PORT:-8000}" $(SERVE)
 
@@ -82,6 +85,9 @@ demo: $(VENV) ## the same, opened in a browser where there is one
 
 page: $(VENV) ## a run's page, made anew: make page [RUN_NAME=…] (otherwise the last run's)
 	@exec .venv/bin/ddpm page --run-name="$$RUN_NAME"
+
+dashboard: $(VENV) ## Optuna's dashboard of a run's study, with its trials' pictures: make dashboard [RUN_NAME=…] [PORT=8080]
+	@exec .venv/bin/ddpm dashboard --run-name="$$RUN_NAME" --port "$${PORT:-8080}" --browse
 
 secrets: ## passwords for a cluster's servers, drawn at random: make secrets [OVERLAY=aws]; then kubectl apply -k deploy/overlays/dev
 	@$(PYTHON) deploy/passwords.py "$$OVERLAY"
@@ -96,9 +102,9 @@ bench: $(DEV) ## against the peers, in one run, into var/bench.json: make bench 
 	@exec .venv/bin/python -m bench $(BENCH) --set="$$SET"
 
 lock: uv ## the exact versions anew, from pyproject.toml
-	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline --extra serve pyproject.toml -o requirements.lock
+	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline --extra serve --extra dashboard pyproject.toml -o requirements.lock
 	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header -c requirements.lock --group mlflow -o requirements-mlflow.lock
-	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline --extra serve --extra bench --extra dev -c requirements.lock -c requirements-mlflow.lock pyproject.toml -o requirements-dev.lock
+	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --extra pipeline --extra serve --extra dashboard --extra bench --extra dev -c requirements.lock -c requirements-mlflow.lock pyproject.toml -o requirements-dev.lock
 
 lint: $(DEV) ## ruff, whether all is formatted, and whether imports point down (pyproject.toml, importlinter)
 	@.venv/bin/ruff check .

@@ -6,6 +6,7 @@ STORE/runs/RUN_NAME/plan.json       its settings, written once
                                     transfer-STEP.json of each step that the second set has gone through
                     finalists.json  what the best trials scored when they were scored anew, written once
                     finalists/      of each of them, as soon as it was scored
+                    grids/NNN.png   pictures of a trial as it was last looked at, of the same seeds for all
                     study.html      the page of its study, made when the best trial was chosen
                     attempts/       what is under way, and how what failed has ended (attempts.py)
                     lost/           how attempts ended that others came after
@@ -44,6 +45,7 @@ FINAL = "final"  # the name, in MLflow too, of the final training
 TRANSFER = "transfer"  # that of the training on the second set
 PLAN, OPENED = "plan.json", "opened.json"
 STUDY = "study.html"
+GRIDS = "grids"
 ANEW = "give another run_name"
 
 
@@ -102,6 +104,11 @@ class Run:
     def trial(self, number: int) -> str:
         """Where a trial's checkpoints go."""
         return f"{_root(self.plan.store, self.name)}/trials/{number:03d}"
+
+    @staticmethod
+    def grid(number: int) -> str:
+        """The key, in its folder, of the pictures of a trial."""
+        return f"{GRIDS}/{number:03d}.png"
 
     @property
     def initial(self) -> str:

@@ -184,6 +184,12 @@ def test_a_python_that_is_too_old_is_one_line(tree):
     assert "Python 3.11 or later is needed; say which with PYTHON=…" in found.stderr
 
 
+def test_the_dashboard_is_of_the_run_that_is_named(installed):
+    found = make(installed, *OLD, "dashboard", "RUN_NAME=it's")
+    assert found.returncode == 2
+    assert "run_name: there is no run it's in" in found.stderr
+
+
 def test_the_pages_need_runs_and_a_free_port(installed):
     nothing = make(installed, *OLD, "ui", MLFLOW_TRACKING_URI="")
     assert nothing.returncode == 2

@@ -65,9 +65,8 @@ def imported(folder: str) -> dict[str, str]:
 def test_what_is_imported_is_declared(folder):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    lines = (
-        project["dependencies"] + extras["pipeline"] + extras["serve"] + (extras["bench"] if folder == "bench" else [])
-    )
+    lines = project["dependencies"] + extras["pipeline"] + extras["serve"] + extras["dashboard"]
+    lines += extras["bench"] if folder == "bench" else []
     declared = {re.split(r"[\[<>=~! ;]", line)[0] for line in lines}
     makers = packages_distributions()
     third = {

@@ -3,7 +3,7 @@
 table.py     what a command is, and the flags that several of them have
 data.py      ingest, datasets, verify, gc
 models.py    train, search, sample, export, serve
-figures.py   evaluate, judge, compare, rank, page
+figures.py   evaluate, judge, compare, rank, page, dashboard
 registry.py  register, promote, rollback, history
 """
 

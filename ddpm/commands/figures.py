@@ -16,6 +16,7 @@ from ddpm.commands.table import (
     dataset_of,
     flag,
     judging,
+    number,
     output,
     place,
     places,
@@ -125,3 +126,18 @@ def page(arguments: argparse.Namespace, place: Workplace) -> Facts:
 
     run = find_run(arguments.run_name, arguments.store)
     return {"run": run.name, "page": str(write_page(run, Path(arguments.out or f"var/runs/{run.name}")))}
+
+
+@command(
+    "Optuna's dashboard of a run's study, with each trial's pictures; it changes nothing",
+    flag("--run-name", default="", metavar="NAME", help="the run (default: the one that ended last)"),
+    number("--port", "int", 8080, "the port of this machine to listen at", low=0, high=65535, zero="a free one"),
+    flag("--browse", action="store_true", help="open it in the browser, where there is one"),
+    places("store"),
+)
+def dashboard(arguments: argparse.Namespace, place: Workplace) -> Facts:
+    from ddpm.run_page.folder import find_run
+    from ddpm.search.dashboard import serve_dashboard
+
+    run = find_run(arguments.run_name, arguments.store)
+    return {"run": run.name, "page": serve_dashboard(run, arguments.port, arguments.browse, place.progress)}

@@ -2,7 +2,8 @@
 
 All asked trials are queued when the study is made, the founding ones with fixed parameters, the others empty, to be
 filled by the sampler. Workers take them one by one, each under a lease in the run's folder. So the study ends with the
-asked number of trials, whoever comes, is killed, and never comes back. Only this file touches what Optuna keeps to itself.
+asked number of trials, whoever comes, is killed, and never comes back. Only this file, and dashboard.py, touch what Optuna
+keeps to itself.
 """
 
 from __future__ import annotations

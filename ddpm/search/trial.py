@@ -159,7 +159,7 @@ def run_trial(
             world.broadcast({"settings": params, "out": out, "initial": run.initial})
             trainer = Trainer(model, settings, data, out, world, initial=partial(read_initial, run.initial))
             spent_before = trainer.spent_before
-            recorder = Recorder(tracked, run.plan.search.score_steps)
+            recorder = Recorder(tracked, run.plan.search.score_steps, partial(run.folder.write, Run.grid(trial.number)))
             recorder.begins(trainer.averaged)
             if lineage := trainer.ledger.lineage:
                 tracked.tag("lineage", "; ".join(map(in_words, lineage)))
