@@ -4,11 +4,14 @@ import json
 
 import pytest
 
+from bench import search
 from bench.__main__ import main
-from bench.search import Trial, correlations, replayed
+from bench.rungs import Trial, correlations, replayed
 from bench.table import Row, in_turns, rate_row, table, write
 from ddpm.evaluation.measure import Scores
 from ddpm.search.halving import rung_of_scores
+from ddpm.search.space import suggest
+from ddpm.search.study import create_study, open_study
 
 
 def test_each_is_called_once_a_round_in_turns():
@@ -50,3 +53,40 @@ def test_quick_scores_are_judged_by_the_final_ones():
     good, kept, bad, lost = (row.ours for row in replayed(trials, {"budget": 2, "orders": 10}))
     assert kept == 1 and lost < 0.5, "one keeps the best, the other only where it comes first"
     assert 0.5 < good < 1 and 0.5 < bad < 1
+
+
+def test_the_grid_is_a_study_of_every_list_at_every_rate(tmp_path):
+    """Queued once, however often the benchmark is carried on, and as a run finds it."""
+    settings = {"folder": str(tmp_path)}
+    plan = search._plan(settings, {"mults_choices": "1-2 1-2-4", "trials": 4, "lr_low": 1e-4, "lr_high": 1e-3}, "grid")
+    points = [{"channel_mults": mults, "lr": lr} for lr in (1e-4, 1e-3) for mults in ("1-2", "1-2-4")]
+    search._queue(plan, points)
+    search._queue(plan, points)
+    create_study(plan.study_storage, "grid", plan.search)
+    study = open_study(plan.study_storage, "grid", plan.search)
+    assert len(study.trials) == 4
+    assert [suggest(study.ask(), plan.search) for _ in points] == points
+
+
+def test_a_search_is_judged_by_what_it_chose_and_by_what_it_trained_on():
+    """Differences are weighed by those between trainings of the same settings: here each has the deviation √2/10."""
+    points = {"grid": "1-2-4", "good-0": "1-2-4-8", "bad-0": "1-2-3"}
+    grid, good, bad = (
+        search.Studied(name, {"channel_mults": mults, "lr": 1e-3}, images, 60.0)
+        for (name, mults), images in zip(points.items(), (1000, 300, 500), strict=True)
+    )
+    figures = {"grid": [5.0, 5.2], "good-0": [5.3, 5.5], "bad-0": [5.6, 5.8]}
+    found = {row.metric: row for row in search.rows(grid, [good, bad], figures)}
+    assert (found["good-0: images trained"].ours, found["bad-0: images trained"].ours) == (0.3, 0.5)
+    chosen = found["good-0: its choice, 1-2-4-8 at 0.001"]
+    assert (chosen.ours, chosen.peers) == (pytest.approx(5.4), {"1-2-4 at 0.001": pytest.approx(5.1)})
+    assert chosen.ratio == pytest.approx(5.1 / 5.4)
+    half = found["half the 95% interval of such a difference, by other training seeds"].ours
+    assert half == pytest.approx(3.182 * 0.1414, rel=1e-3), "of two means of two trainings, with 3 degrees of freedom"
+    assert found["as good as the grid's choice, or within that"].ours == 0.5
+
+
+def test_a_choice_of_the_same_settings_is_judged_once(tmp_path):
+    """Its figures are the grid's own, and count once in the noise."""
+    noise, freedom = search._noise([[1.0, 1.2], [1.0, 1.2], [3.0, 3.4]])
+    assert freedom == 2 and noise == pytest.approx(((0.02 + 0.08) / 2) ** 0.5)
