@@ -92,7 +92,7 @@ def _server(app: Callable[..., Iterable[bytes]], port: int) -> WSGIServer:
     try:
         return make_server(HOST, port, app, _Server, _Silent)
     except OSError as problem:
-        raise WrongInput(f"port: {port} cannot be had ({problem.strerror}); say another: PORT={port + 1}") from None
+        raise WrongInput(f"port: {port} cannot be had ({problem.strerror}); say another, as in PORT=8081") from None
 
 
 class Grids:

@@ -142,7 +142,7 @@ def test_what_is_shown_is_the_study_as_it_is_now(tmp_path):
 
 def test_what_cannot_be_shown_is_one_line(tmp_path, monkeypatch):
     run = run_in(tmp_path, str(tmp_path / "journal"))
-    with served(run) as server, pytest.raises(WrongInput, match=r"port: .* cannot be had .*; say another: PORT="):
+    with served(run) as server, pytest.raises(WrongInput, match=r"port: .* cannot be had .*; say another, as in PORT="):
         dashboard.serve_dashboard(run, int(server.rpartition(":")[2]), False, Quiet())
     (tmp_path / "journal").unlink()
     with pytest.raises(WrongInput, match="study_storage: there is no .*journal"):
