@@ -96,7 +96,7 @@ pin: ## images by digest into an overlay: make pin [OVERLAY=aws] IMAGES='registr
 	@$(PYTHON) deploy/pin.py "$$OVERLAY" $(IMAGES)
 
 test: $(DEV) ## the tests, on two cores: make test [TESTS='tests/pipelines -k local']
-	@.venv/bin/python -m pytest -n 2 $(TESTS)
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 $(TESTS) # a thread each: more would wait for each other's cores
 
 bench: $(DEV) ## against the peers, in one run, into var/bench.json: make bench [BENCH='training ingest'] [SET='rounds=5']
 	@exec .venv/bin/python -m bench $(BENCH) --set="$$SET"

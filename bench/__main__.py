@@ -14,7 +14,8 @@ from ddpm.errors import WrongInput
 from ddpm.places import require_output
 
 BENCHES: tuple[str, ...] = ("training", "sampling", "ingest", "evaluation", "serving")  # in the order in which they run
-NAMED = ("search", "rungs", "workers", "recipes", "drawing", "spikes")  # they train for long, and run when they are named
+# They train for long, and run when they are named.
+NAMED = ("search", "rungs", "workers", "recipes", "drawing", "spikes")
 
 
 def _read_settings(texts: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
