@@ -108,7 +108,11 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
-        q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unflatten(2, (3, c)).unbind(2)  # each [b, hw, c]
+        qkv = self.qkv(self.norm(x))
+        if torch.compiler.is_compiling():  # a gradient with channels last
+            q, k, v = qkv.flatten(2).transpose(1, 2).unflatten(2, (3, c)).unbind(2)  # each [b, hw, c]
+        else:
+            q, k, v = qkv.reshape(b, 3, c, h * w).transpose(2, 3).unbind(1)
         a = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
         return x + self.out(a.transpose(1, 2).reshape(b, c, h, w))
 

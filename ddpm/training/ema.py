@@ -18,14 +18,14 @@ def ema_decay(batch: int, images_seen: int, half_life: float, ramp: float = 0.05
 
 
 @torch.no_grad()
-def update_ema(ema: Sequence[Tensor], weights: Sequence[Tensor], decay: float | Tensor) -> None:
-    """ema <- decay * ema + (1 - decay) * weights, in place; sequences of tensors of equal shapes.
+def update_ema(ema: Sequence[Tensor], weights: Sequence[Tensor], share: float | Tensor) -> None:
+    """ema <- (1 - share) * ema + share * weights, in place; sequences of tensors of equal shapes. `share` is 1 - decay.
 
-    A decay that is a scalar tensor on their device is never waited for.
+    One that is a scalar tensor on their device is never waited for.
     """
-    if isinstance(decay, float):
-        torch._foreach_lerp_(list(ema), list(weights), 1 - decay)
+    if isinstance(share, float):
+        torch._foreach_lerp_(list(ema), list(weights), share)
     else:
         away = torch._foreach_sub(list(weights), list(ema))
-        torch._foreach_mul_(away, 1 - decay)
+        torch._foreach_mul_(away, share)
         torch._foreach_add_(list(ema), away)

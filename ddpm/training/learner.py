@@ -44,11 +44,11 @@ class Learner:
             self.weights, lr=settings.lr, betas=(0.9, settings.adam_beta2), fused=True, capturable=on_gpu
         )
         self.lr: float | Tensor = settings.lr
-        self.decays: Sequence[float | Tensor] = [0.0 for _ in self.averages]
+        self.shares: Sequence[float | Tensor] = [0.0 for _ in self.averages]  # of the weights, in each average's step
         self.numbers: Sequence[Tensor] = []  # both, where a recorded step finds them
         if on_gpu:
             self.numbers = torch.zeros(1 + len(self.averages), device=device).unbind()
-            self.lr, *self.decays = self.numbers
+            self.lr, *self.shares = self.numbers
         for weight in self.weights:  # as Adam would at its first step: the guard must have a state to turn back to
             zeros = {slot: torch.zeros_like(weight, memory_format=torch.preserve_format) for slot in MOMENTS}
             self.optimizer.state[weight] = {"step": torch.zeros((), device=device), **zeros}
@@ -64,11 +64,11 @@ class Learner:
         return sum(weight.numel() for weight in self.weights)
 
     def pace(self, lr: float, images_seen: int) -> None:
-        """The rate of the next update, and how much of them its averages keep. `images_seen` includes that step's."""
-        decays = [ema_decay(self.recipe.schedule.batch, images_seen, half_life) for half_life in self.averages]
+        """The rate of the next update, and how far it moves the averages. `images_seen` includes that step's."""
+        shares = [1 - ema_decay(self.recipe.schedule.batch, images_seen, half_life) for half_life in self.averages]
         if not self.numbers:
-            self.lr, self.decays = lr, decays
-        for there, number in zip(self.numbers, (lr, *decays), strict=False):
+            self.lr, self.shares = lr, shares
+        for there, number in zip(self.numbers, (lr, *shares), strict=False):
             there.fill_(number)
 
     def update(self) -> tuple[Tensor, Tensor]:
@@ -88,8 +88,8 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
         self.optimizer.step()
-        for decay, net in zip(self.decays, self.averages.values(), strict=True):
-            update_ema(list(net.parameters()), self.weights, decay)
+        for share, net in zip(self.shares, self.averages.values(), strict=True):
+            update_ema(list(net.parameters()), self.weights, share)
         return norm, skip
 
     def state(self) -> list[Tensor]:

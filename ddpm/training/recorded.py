@@ -2,7 +2,7 @@
 
 A small network's kernels take microseconds each, and a GPU that is handed them one by one waits for the CPU most of the
 time. A replay does what the recorded calls did, on what now lies in the same memory; random numbers go on from where
-their generators are now.
+their generators are now. The graph keeps the memory of all that is in between as long as it lives.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ddpm.errors import WrongInput
+
 WARM = 3  # calls before the recording: compilation, and the choice of algorithms, are none of a graph's business
 
 Work = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Recorded:
-    """`work`, recorded at its third call. It must neither wait for the device nor take another way from call to call.
+    """`work`, recorded after its third call. It must neither wait for the device nor take another way from call to call.
 
     `random` is a generator that it draws from, beside the device's own; `notify` is told where memory does not suffice.
     A recording serves until another is made in the process, after which its replays were seen to come to other numbers;
-    its work is then done as before it.
+    its work is then done as before it. Raises WrongInput where the work cannot be recorded.
     """
 
     newest: ClassVar[Callable[[], Recorded | None]] = lambda: None
@@ -36,7 +38,9 @@ class Recorded:
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, images: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        if self.graph is not None and Recorded.newest() is self:
+        if Recorded.newest() is not self:
+            self.graph = None
+        if self.graph is not None:
             self.images.copy_(images)
             self.classes.copy_(classes)
             self.graph.replay()
@@ -56,10 +60,16 @@ class Recorded:
         self.images, self.classes = images.clone(), classes.clone()
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.random)
+        before = torch.cuda.current_stream()
         try:
-            with torch.cuda.graph(graph, stream=self.stream):
+            # Meanwhile other threads may ask for memory: batches are fetched ahead.
+            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
                 self.loss, self.norm = self.work(self.images, self.classes)
-        except torch.OutOfMemoryError:
+        except RuntimeError as problem:
+            torch.cuda.set_stream(before)
+            if not isinstance(problem, torch.OutOfMemoryError) and "out of memory" not in str(problem):
+                why = str(problem).partition("\n")[0]
+                raise WrongInput(f"compile: a step cannot be recorded as a CUDA graph ({why}); give never") from problem
             self.notify("no memory for a CUDA graph: the GPU is handed its work one kernel at a time")
             return
         self.graph = graph

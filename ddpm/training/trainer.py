@@ -37,7 +37,7 @@ from ddpm.training.ledger import Ledger, Trained, ancestors_of, require_fits
 from ddpm.training.lineage import in_words, kept_folders
 from ddpm.training.observer import Observer
 from ddpm.training.recipe import Recipe
-from ddpm.training.recorded import Recorded
+from ddpm.training.recorded import Recorded, Work
 from ddpm.training.schedule import Schedule
 from ddpm.training.world import World
 
@@ -76,7 +76,7 @@ class Trainer:
         self.batches = Batches(data.train, self.recipe)
         self.gradients = Gradients(self.learner.net, self.recipe, self.notices.append)
         recorded = self.gradients.compiled and world.device.type == "cuda" and world.size == 1
-        self.work = Recorded(self._work, self.batches.random, self.notices.append) if recorded else self._work
+        self.work: Work = Recorded(self._work, self.batches.random, self.notices.append) if recorded else self._work
         self.steps_done = 0
         self.best = Best(math.inf, 0)
         self.last_loss = math.nan
@@ -129,6 +129,7 @@ class Trainer:
                 self._train(observer, progress, task)
         finally:
             self.batches.feed.close()
+            self.work = self._work  # what was recorded gives back its memory
         return self._finish(progress, task)
 
     def _train(self, observer: Observer, progress: Progress, task: str) -> None:
@@ -157,7 +158,7 @@ class Trainer:
             improved = False
             if schedule.is_look(self.steps_done):
                 progress.update(task, self.steps_done, schedule.total_steps + 1, "looking at held-out pictures")
-                improved = self._look(observer)
+                improved = self._look_with_room(observer)
             note = f"epoch {math.ceil(epochs)}/{self.settings.epochs}  {self._losses()}  {speed:,.0f} img/s"
             progress.update(task, self.steps_done, schedule.total_steps + 1, note)
             due = time.monotonic() - saved > self.settings.checkpoint_seconds
@@ -240,6 +241,17 @@ class Trainer:
     def held_out_losses(self) -> list[float]:
         """The averaged network's loss on each of the fixed triples; empty without pictures."""
         return held_out_losses(self.learner.ema_net, self.data.held_out, self.recipe, self.gradients.micro)
+
+    def _look_with_room(self, observer: Observer) -> bool:
+        """A look; where there is no memory for it beside a recorded step, without that from now on."""
+        try:
+            return self._look(observer)
+        except torch.OutOfMemoryError:
+            if self.work == self._work:
+                raise
+        self.work = self._work
+        self.notices.append("memory ran out at a look: the GPU is handed its work one kernel at a time from now on")
+        return self._look(observer)
 
     def _look(self, observer: Observer) -> bool:
         """Take the held-out loss, and ask the observer whether to go on: rank 0 does, and the others are told.

@@ -46,6 +46,24 @@ def test_a_recorded_training_resumes_as_it_would_have_gone_on(digits, tmp_path):
     assert losses(first, 5) == losses(again, 5), "though another was recorded since"
 
 
+def test_looks_and_a_cleared_cache_between_replays_change_nothing(digits, tmp_path):
+    whole, looked = trainer(digits, tmp_path / "a"), trainer(digits, tmp_path / "b", recorded=False)
+    alone = losses(whole, 40)
+    whole = trainer(digits, tmp_path / "c")
+    found = []
+    for _ in range(4):
+        found += losses(whole, 10)
+        whole.held_out_losses()
+        whole.averaged.draw(range(4))
+        torch.cuda.empty_cache()
+    assert found == alone == losses(looked, 40)
+
+
+def test_pictures_that_are_fetched_ahead_meanwhile(digits, tmp_path):
+    fetched, there = trainer(digits, tmp_path / "a", resident="never"), trainer(digits, tmp_path / "b")
+    assert losses(fetched, 30) == losses(there, 30)
+
+
 def test_the_guard_skips_inside_a_recording(digits, tmp_path):
     """So low a factor skips about every second step."""
     found = trainer(digits, tmp_path, guard_factor=1.01)

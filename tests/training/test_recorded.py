@@ -5,7 +5,11 @@ from contextlib import contextmanager, nullcontext
 import pytest
 import torch
 
+from ddpm.errors import WrongInput
+from ddpm.settings import ModelSettings, TrainSettings
 from ddpm.training.recorded import WARM, Recorded
+from ddpm.training.trainer import Trainer
+from ddpm.training.world import World
 
 
 class Graph:
@@ -30,9 +34,10 @@ class Stream:
 def cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: None)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream, capture_error_mode: nullcontext())
     monkeypatch.setattr(Recorded, "newest", lambda: None)
 
 
@@ -81,13 +86,13 @@ def test_another_recording_ends_its_use(cuda):
     for number in range(WARM):
         first(*given(number))
     assert Recorded.newest() is first
-    second.graph.replay = None  # would fail
     assert float(second(*given(5))[0]) == 30
+    assert second.graph is None, "its memory is free"
 
 
 def test_no_memory_for_it_is_said_and_the_training_goes_on(cuda, monkeypatch):
     @contextmanager
-    def full(graph, stream):
+    def full(graph, stream, capture_error_mode):
         raise torch.OutOfMemoryError
         yield
 
@@ -96,3 +101,42 @@ def test_no_memory_for_it_is_said_and_the_training_goes_on(cuda, monkeypatch):
     made = recorded(work, told)
     assert [float(made(*given(number))[0]) for number in range(WARM + 2)] == [0.0, 6.0, 12.0, 18.0, 24.0]
     assert told == ["no memory for a CUDA graph: the GPU is handed its work one kernel at a time"]
+
+
+def test_what_cannot_be_recorded_is_one_line(cuda, monkeypatch):
+    @contextmanager
+    def refused(graph, stream, capture_error_mode):
+        raise RuntimeError("operation not permitted when stream is capturing\nand more of it")
+        yield
+
+    monkeypatch.setattr(torch.cuda, "graph", refused)
+    made = recorded(Work())
+    with pytest.raises(WrongInput, match=r"^compile: a step .* \(operation not .* is capturing\); give never$"):
+        for number in range(WARM):
+            made(*given(number))
+
+
+def test_a_look_without_memory_is_taken_without_the_recording(digits, tmp_path, monkeypatch):
+    settings = TrainSettings(epochs=1, batch_size=64)
+    trainer = Trainer(
+        ModelSettings(channel_mults="1", base_channels=8, blocks=1), settings, digits, str(tmp_path), World(torch.device("cpu"))
+    )  # fmt: skip
+    looked = []
+
+    def look(observer):
+        if trainer.work != trainer._work:
+            raise torch.OutOfMemoryError
+        looked.append(observer)
+        return True
+
+    monkeypatch.setattr(trainer, "_look", look)
+    trainer.work = lambda images, classes: None
+    assert trainer._look_with_room("me") and looked == ["me"]
+    assert trainer.notices == ["memory ran out at a look: the GPU is handed its work one kernel at a time from now on"]
+
+    def full(observer):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(trainer, "_look", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer._look_with_room("me")
