@@ -19,6 +19,7 @@ OTHERS = {
     ("sample", "n"),
     ("export", "weights"),
     ("page", "run_name"),
+    ("dashboard", "run_name"),
 }  # flags that share their name with a setting, and are none
 
 
@@ -68,9 +69,7 @@ def test_a_settings_flag_says_meaning_unit_range_and_default():
                 if fields is SETTINGS and not action.required:
                     assert own or f"default: {plain(field.default)}]" in text, says
                 assert own == (command == "sample" and fields is SETTINGS), says
-    of_runs = {
-        field.name for field in dataclasses.fields(TransferSettings)
-    }  # a second set is a run's: no command has one
+    of_runs = {field.name for field in dataclasses.fields(TransferSettings)}  # no command has a second set
     assert found == {*SETTINGS, *PLACES} - {"source"} - of_runs  # the source is given by its place
 
 

@@ -132,7 +132,8 @@ def test_a_report_that_is_none_is_said_to_be_none(tmp_path, data, what):
     (tmp_path / "report.json").write_bytes(data)
     found = ddpm("compare", "report.json", "report.json", cwd=tmp_path)
     assert found.returncode == 2
-    assert found.stderr == f"ddpm: report.json is damaged: {what}; give a report that `ddpm evaluate --json` printed\n"
+    right = "give a report that `ddpm evaluate --json` printed, or - for standard input"
+    assert found.stderr == f"ddpm: report.json is damaged: {what}; {right}\n"
 
 
 @pytest.mark.parametrize("path", ["report.json/below", ".", "nowhere.json"])
