@@ -16,7 +16,7 @@ _PASSWORD = re.compile(
 )
 _TOKEN = re.compile(r"(?P<begin>(?i:https?)://)[^\s:/?#@]+@")  # http has no use for a user but to let somebody in
 _QUERY = re.compile(
-    r"(?P<begin>[?&#;](?:[a-z_-]*(?:password|passwd|pwd|pass|token|secret|signature|credential|(?:api|secret|access|private|subscription)[_-]?key)|auth|sig|key|odbc_connect)=)[^&\s'\"]+",
+    r"(?P<begin>(?:[?&#;](?:[a-z_-]*(?:pass_?word|passwd|pwd|pass|token|secret|signature|credential|(?:api|secret|access|private|subscription)[_-]?key)|auth|sig|hmac|jwt|key|odbc_connect)|\bpassword)=)[^&\s'\"]+",
     re.IGNORECASE,
 )
 _DATABASES = ("postgresql", "mysql", "mariadb", "mssql", "oracle")

@@ -48,6 +48,8 @@ def read_named(path: str | Path) -> bytes:
     """What a person names on the command line: a plain file, or `-`, standard input. Raises OSError as `read_plain` does."""
     if str(path) != STANDARD_INPUT:
         return read_plain(Path(path).expanduser())
+    if sys.stdin is None:
+        raise NoPlainFile(errno.EBADF, "standard input is closed")
     data = sys.stdin.buffer.read(NAMED_BYTES + 1)
     if len(data) > NAMED_BYTES:
         raise NoPlainFile(errno.EFBIG, f"it has more than {NAMED_BYTES:,} bytes, which are the most that are read")

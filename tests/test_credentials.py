@@ -59,10 +59,17 @@ def test_a_wrong_value_shows_no_password_that_its_end_would_have_told():
     assert SECRET not in shown(f"https://u:{SECRET}{'x' * 200}@h")
 
 
-@pytest.mark.parametrize("name", ["secret_key", "aws_secret_access_key", "private-key", "pass", "subscription-key"])
+@pytest.mark.parametrize(
+    "name",
+    ["secret_key", "aws_secret_access_key", "private-key", "pass", "pass_word", "jwt", "hmac", "subscription-key"],
+)
 @pytest.mark.parametrize("sign", "?&;#")
 def test_a_password_has_many_names(name, sign):
     assert masked(f"mysql://h/d?x=1{sign}{name}={SECRET}") == f"mysql://h/d?x=1{sign}{name}=…"
+
+
+def test_a_drivers_own_words_are_masked_too():
+    assert masked(f"host=h user=u password={SECRET} dbname=d") == "host=h user=u password=… dbname=d"
 
 
 @pytest.mark.parametrize(

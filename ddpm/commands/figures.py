@@ -101,7 +101,7 @@ def rank(arguments: argparse.Namespace, place: Workplace) -> Facts:
     from ddpm.search.candidates import read_candidates
     from ddpm.search.ranking import explain, rank
 
-    table = read_candidates(Path(arguments.file))
+    table = read_candidates(arguments.file)
     ranked = rank(table.models)
     rows = [
         {"model": r.candidate.model, "fid_rank": r.fid_rank, "kid_rank": r.kid_rank, "mean_rank": r.mean_rank}

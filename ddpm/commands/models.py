@@ -106,8 +106,10 @@ def search(arguments: argparse.Namespace, place: Workplace) -> Facts | None:
         ran = search(run, uri, arguments.worker, place.progress, world)
     # All workers end together. One scores the finalists, and the others, who wait for it, have the same choice.
     choosing = Lease(run.folder, "choice", f"the choice of run {run.name}", place.progress.say)
-    while not choosing.take():
-        time.sleep(LOOK_SECONDS)
+    if not choosing.take():
+        place.progress.say("another worker scores the finalists: its choice is waited for")
+        while not choosing.take():
+            time.sleep(LOOK_SECONDS)
     with choosing:
         try:
             return choose(run, uri, place.progress)

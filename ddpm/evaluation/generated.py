@@ -25,6 +25,7 @@ from ddpm.model.model import Model
 from ddpm.plain_files import read_plain
 from ddpm.progress import Progress
 from ddpm.settings import DrawSettings, EvaluateSettings, require_drawable, require_seeds
+from ddpm.store.tree import walk
 
 GRID = re.compile(r"grid(-\d+-\d+)?\.png")  # as `ddpm sample` calls them
 READ = 64  # files of a folder that are open at once
@@ -143,7 +144,9 @@ def look_into(folder: Path) -> Contents:
     endings = frozenset(ending for ending, form in Image.registered_extensions().items() if form in FORMATS)
     for path in sorted(folder.iterdir()):
         if path.is_dir():
-            if inside := sum(_is_picture(file, endings) for file in path.rglob("*") if file.is_file()):
+            # What cannot be listed is not counted: it is a count for a notice, of what is not taken anyway.
+            files = (Path(name) for _, _, names in walk(str(path), lambda problem: None) for name in names)
+            if inside := sum(_is_picture(file, endings) for file in files):
                 below[f"in {path.name}/"] = inside
         elif _is_picture(path, endings):
             if not GRID.fullmatch(path.name):

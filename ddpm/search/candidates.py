@@ -44,7 +44,7 @@ class Candidates:
     kid: str
 
 
-def read_candidates(path: Path) -> Candidates:
+def read_candidates(path: str | Path) -> Candidates:
     """The models of a table.
 
     Raises WrongInput, with the row, for a file that is no such table; Refused for figures that do not compare.
@@ -112,7 +112,7 @@ def _separator(line: str) -> str:
     return max(SEPARATORS, key=fits)
 
 
-def _text(path: Path) -> str:
+def _text(path: str | Path) -> str:
     try:
         data = read_named(path)
         return data.decode("utf-16" if data.startswith(UTF16) else "utf-8-sig")
@@ -124,7 +124,7 @@ def _text(path: Path) -> str:
         raise _no_table(path) from None
 
 
-def _no_table(path: Path) -> WrongInput:
+def _no_table(path: str | Path) -> WrongInput:
     return WrongInput(
         f"{path} is no CSV file in UTF-8; give one with the columns model, fid, kid and, if you like, parameters"
     )

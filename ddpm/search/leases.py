@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -31,6 +32,8 @@ from ddpm.store.reading import read_json
 
 RENEWED_EVERY = 10.0  # seconds
 EXPIRES_AFTER = 45.0  # seconds without a renewal
+UNLISTED = 10  # times that one meets an object that is there by `create`, and not by `list`
+NUMBERED = re.compile(r"[0-9]{6,}\.json")
 
 
 def this_machine() -> str:
@@ -71,6 +74,8 @@ class Holder:
     @property
     def lives(self) -> bool:
         """Of a process of this machine: whether it does."""
+        if self.process < 1:
+            return False
         try:
             process = psutil.Process(self.process)
             return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - self.began) < 1
@@ -103,6 +108,7 @@ class Lease:
     def __init__(self, store: Store, name: str, whose: str, say: Callable[[str], None]) -> None:
         self._store, self._folder, self._whose, self._say = store, f"leases/{name}", whose, say
         self._key = ""
+        self._lost = ("", 0)  # the number that could not be created, and how often in a row
         self._ended = threading.Event()
         self._renewing = threading.Thread(target=self._renew, daemon=True)
 
@@ -141,7 +147,8 @@ class Lease:
             raise Outage(f"{self._whose} was taken over{by}, since this process was not heard of for a while")
 
     def _entries(self) -> list[Entry]:
-        return sorted(self._store.entries(self._folder), key=lambda entry: entry.key)
+        found = (entry for entry in self._store.entries(self._folder) if NUMBERED.fullmatch(Path(entry.key).name))
+        return sorted(found, key=lambda entry: entry.key)
 
     def _holder(self) -> Holder | None:
         """Of the highest number; None where there is none yet."""
@@ -177,7 +184,10 @@ class Lease:
         return False
 
     def _succeed(self, holder: Holder | None) -> None:
-        """Create the next number, unless somebody else is first; clear away those before it."""
+        """Create the next number, unless somebody else is first; clear away those before it.
+
+        Raises Damaged where that number is there and is never listed.
+        """
         number = 1 + (int(Path(holder.key).stem) if holder else 0)
         key = f"{self._folder}/{number:06d}.json"
         mine = {
@@ -189,6 +199,11 @@ class Lease:
             for entry in self._entries():
                 if entry.key < key:
                     self._store.delete(entry.key)
+            return
+        self._lost = (key, self._lost[1] + 1 if self._lost[0] == key else 1)
+        if self._lost[1] == UNLISTED:
+            raise Damaged(f"{self._store.uri(key)} is there, and the store does not list it; look at the store")
+        time.sleep(0.01 * 2 ** self._lost[1])  # somebody else's is listed by then
 
     def _renew(self) -> None:
         while not self._ended.wait(RENEWED_EVERY):

@@ -36,7 +36,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 AWAY = ("Max retries exceeded", "timeout exception", "Connection aborted", "RemoteDisconnected")
 BROKEN = ("Connection aborted", "RemoteDisconnected", "error code 400")  # what comes of http:// where TLS is spoken
-AWAY_STATUS = ("error code 429", "error code 502", "error code 503", "error code 504")
+AWAY_STATUS = ("error code 429", "error code 500", "error code 502", "error code 503", "error code 504")
 UNREACHED = (
     "ConnectionError", "ConnectTimeout", "ReadTimeout", "RetryError", "ChunkedEncodingError", "ProxyError", "SSLError",
 )  # fmt: skip

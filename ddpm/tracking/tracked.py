@@ -135,8 +135,20 @@ class TrackedRun:
         if not self._resumed:
             return False
         if figure.name not in self._steps:
-            self._steps[figure.name] = {one.step for one in client.get_metric_history(self.run_id, figure.name)}
+            self._steps[figure.name] = self._known_steps(client, figure.name)
         return figure.step in self._steps[figure.name]
+
+    def _known_steps(self, client: Client, name: str) -> set[int]:
+        """The steps at which a metric was logged; in a training none, where that cannot be known."""
+        try:
+            return {one.step for one in client.get_metric_history(self.run_id, name)}
+        except Outage:
+            raise
+        except Exception as problem:
+            if not self._training:
+                raise
+            self._failed(f"question about {name}", problem)
+            return set()
 
     def history(self, name: str) -> list[tuple[int, float]]:
         """A metric's (step, value), in the order of the steps."""
@@ -248,6 +260,10 @@ class TrackedRun:
             if not self._training:
                 raise
             announce(f"{problem}. The run's end is not recorded")
+        except Exception as problem:
+            if not self._training:
+                raise
+            self._failed("run's end", problem)
         if self._calls or self._figures:
             lost = len(self._calls) + len(self._figures)
             announce(f"{lost} records of run {self.run_id} never reached MLflow; what was trained is safe in the store")

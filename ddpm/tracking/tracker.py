@@ -6,6 +6,7 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
+from ddpm.errors import Outage
 from ddpm.progress import announce
 from ddpm.tracking import begun, fit
 from ddpm.tracking.client import Client, open_client, open_experiment
@@ -123,7 +124,21 @@ class Tracker:
     def child(
         self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], training: bool = False
     ) -> TrackedRun:
-        """A nested run. The same name again continues it. In a `training` nothing that it records raises."""
+        """A nested run. The same name again continues it. In a `training` nothing that it records raises.
+
+        Raises Outage where MLflow does not take the run itself, which has nothing to do with what is recorded in it.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._child(name, params, tags, training)
+        except MlflowException as problem:
+            words = " ".join(str(problem).split())[:200]
+            raise Outage(
+                f"MLflow does not take {name} of run {self.run_name} ({words}); mend that, and go on"
+            ) from problem
+
+    def _child(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], training: bool) -> TrackedRun:
         client, parent = self._open(), self.open({})
         whole = client.get_run(parent)
         if whole.info.status != "RUNNING":

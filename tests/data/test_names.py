@@ -17,6 +17,7 @@ from ddpm.data.ingest import ingest
 from ddpm.data.sources import parse
 from ddpm.data.sources.folders import walk
 from ddpm.errors import WrongInput
+from ddpm.evaluation.generated import look_into
 from ddpm.progress import Quiet
 from ddpm.settings import IngestSettings
 from ddpm.store import open_store
@@ -210,6 +211,20 @@ def test_the_parts_of_a_data_set_are_no_classes(tmp_path, parts):
     assert re.match(r"the folders .* are taken for parts of one data set, not for classes", found.notes[-1])
 
 
+@pytest.mark.parametrize(
+    ("names", "classes", "said"),
+    [
+        (["train/imgs/cat/0.png", "train/imgs/dog/1.png", "test/imgs/cat/2.png"], ["cat", "dog"], "the folder imgs in each part holds all the others: it is no class"),
+        (["train/a/b/cat/0.png", "val/a/b/dog/1.png"], ["cat", "dog"], "the folder b in each part holds all the others: it is no class"),
+        (["train/images/0.png", "val/images/1.png"], [], "the folder images in each part holds all the others: it is no class"),
+        (["train/cat/0.png", "val/cat/1.png"], ["cat"], "all their pictures are taken"),
+    ],
+)  # fmt: skip
+def test_what_wraps_the_classes_in_each_part_is_no_class(tmp_path, names, classes, said):
+    _, found = understood(folder(tmp_path / "in", names))
+    assert found.classes == classes and said in " ".join(found.notes)
+
+
 @pytest.mark.parametrize("more", ["1", "datasets", "images_", "data_set"])
 def test_a_long_name_is_read_as_quickly_as_it_is_long(more):
     """In a program of its own, which is stopped: a pattern that tries every way to read it would take years."""
@@ -284,6 +299,8 @@ def test_folders_deeper_than_pythons_stack_are_walked(tmp_path):
                 file.write(png())
         assert list(walk(tmp_path)) == ["0.png", "d/" * 1199 + "0.png"]
         assert len(list(open_store(str(tmp_path)).list(""))) == 2
+        assert look_into(tmp_path).below == {"in d/": 1}
+        assert len(parse(f"dalle-dogs:{tmp_path}").open().pictures) == 2
     finally:  # what removes such folders afterwards is recursive itself
         os.unlink(f"{deep[-1]}/0.png")
         for path in reversed(deep[1:]):

@@ -1,5 +1,7 @@
 """A table of models as people's programs save it."""
 
+import sys
+
 import pytest
 
 from ddpm.errors import Refused, WrongInput
@@ -15,6 +17,18 @@ TABS = PLAIN.replace(",", "\t")
 def table(folder, data):
     (folder / "table.csv").write_bytes(data if isinstance(data, bytes) else data.encode())
     return read_candidates(folder / "table.csv").models
+
+
+def test_a_file_that_is_called_like_standard_input_is_a_file(tmp_path, monkeypatch):
+    (tmp_path / "-").write_text(PLAIN)
+    monkeypatch.chdir(tmp_path)
+    assert read_candidates("./-").models == FOUND
+
+
+def test_standard_input_that_is_closed_is_one_line(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(WrongInput, match="^- cannot be read: standard input is closed; name a CSV file"):
+        read_candidates("-")
 
 
 @pytest.mark.parametrize(

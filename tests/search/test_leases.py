@@ -16,7 +16,7 @@ from ddpm.run import Run
 from ddpm.search import leases
 from ddpm.search.leases import Lease
 from ddpm.search.worker import search
-from ddpm.store import open_store
+from ddpm.store import Damaged, open_store
 from ddpm.training.world import World
 
 HOLDER = """
@@ -182,3 +182,32 @@ def test_one_whose_note_is_damaged_ends_by_its_time(tmp_path, data):
     os.utime(path, (modified, modified))
     with lease(tmp_path):
         assert names(tmp_path) == ["000005.json"]
+
+
+def test_a_number_that_is_there_and_never_listed_ends_the_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases.time, "sleep", lambda seconds: None)
+    folder = tmp_path / "leases" / "worker-1"
+    folder.mkdir(parents=True)
+    (folder / "000001.json").symlink_to("nowhere")
+    with pytest.raises(Damaged, match="000001.json is there, and the store does not list it; look at the store"):
+        lease(tmp_path).__enter__()
+    waiting = lease(tmp_path)
+    with pytest.raises(Damaged):
+        for _ in range(leases.UNLISTED):
+            assert not waiting.take()
+
+
+def test_what_else_lies_among_leases_is_none(tmp_path):
+    folder = tmp_path / "leases" / "worker-1"
+    folder.mkdir(parents=True)
+    (folder / "notes.json").write_text("{}")
+    (folder / ".DS_Store").write_text("x")
+    with lease(tmp_path):
+        assert {"000001.json", "notes.json"} <= {*names(tmp_path)}
+
+
+def test_a_process_that_cannot_be_is_dead(tmp_path):
+    path = elsewhere(tmp_path)
+    path.write_text(json.dumps({"machine": leases.this_machine(), "host": "h", "process": -1, "began": 1.0}))
+    with lease(tmp_path):
+        assert "000005.json" in names(tmp_path)

@@ -160,3 +160,50 @@ def test_a_second_set_s_records_of_the_whole_stand_beside_the_first_s(place):
     assert (whole.tags["aliases"], whole.tags["transfer_aliases"]) == ("1.0", "2.0")
     assert {file.path for file in found.list_artifacts(tracker.open({}))} == {"report.json", "transfer_report.json"}
     assert found.get_run(child.run_id).data.metrics == {"fid": 2.0}, "a nested run has its own name for that"
+
+
+def test_a_training_whose_run_is_deleted_meanwhile_goes_on_to_its_end(place, capsys):
+    """As somebody does in MLflow's UI."""
+    with Tracker(place, "run-1", "digits").child("trial 0", {}, {}) as run:
+        run.metrics({"loss": 1.0}, 0)
+    with Tracker(place, "run-1", "digits").child("trial 0", {}, {}, training=True) as run:
+        open_client(place).delete_run(run.run_id)
+        run.metrics({"loss": 0.5}, 1)
+        run.flush()
+    said = capsys.readouterr()
+    assert "MLflow did not take a run's end" in said.out + said.err
+
+
+def test_a_server_that_fails_ends_no_training(place, monkeypatch, capsys):
+    from mlflow.exceptions import MlflowException
+
+    monkeypatch.setenv("DDPM_PATIENCE", "0")
+    with Tracker(place, "run-1", "digits").child("trial 0", {}, {}) as run:
+        run.metrics({"loss": 1.0}, 0)
+
+    def broken(*arguments, **named):
+        raise MlflowException("API request to endpoint /api failed with error code 500 != 200")
+
+    with Tracker(place, "run-1", "digits").child("trial 0", {}, {}, training=True) as run:
+        for name in ("get_metric_history", "log_batch", "set_terminated"):
+            monkeypatch.setattr(run.client._inner, name, broken)
+        run.metrics({"loss": 0.5}, 1)
+        run.flush()
+    said = capsys.readouterr()
+    assert "the training goes on" in said.out + said.err
+    assert "records of run" in said.out + said.err, "and what was lost is said"
+
+
+def test_a_run_that_mlflow_does_not_take_is_no_fault_of_what_is_recorded_in_it(place, monkeypatch):
+    """An Outage: a trial is carried on, and not failed."""
+    from mlflow.exceptions import MlflowException
+
+    tracker = Tracker(place, "run-1", "digits")
+    tracker.open({})
+
+    def refused(*arguments, **named):
+        raise MlflowException("PERMISSION_DENIED: no experiment of yours")
+
+    monkeypatch.setattr(tracker._open()._inner, "create_run", refused)
+    with pytest.raises(Outage, match=r"MLflow does not take trial 0 of run run-1 \(PERMISSION_DENIED: .*\); mend that"):
+        tracker.child("trial 0", {}, {}, training=True)

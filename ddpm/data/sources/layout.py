@@ -23,6 +23,7 @@ PART = re.compile(
     rf"(?:[0-9]{{1,2}}[ _.-]?)?(?:{'|'.join(f'(?P<{kind}>{words})' for kind, words in PARTS.items())})(?:[ _.-]?(?:{MORE}))*",
     re.IGNORECASE,
 )
+PICTURES = re.compile(rf"(?:[ _.-]?(?:{MORE}))+", re.IGNORECASE)  # a folder of them, by its name
 TOKENS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")  # of a name: DIV2K_trainA is DIV, 2, K, train, A
 WORDS = {kind: re.compile(words, re.IGNORECASE) for kind, words in PARTS.items()}
 SHOWN = 12  # folders that a note names
@@ -41,7 +42,8 @@ def by_folders(
     folders = {name: _folders(name) for name in contents}
     are_parts, said = _parts(folders)
     if are_parts:
-        folders = {name: found[1:] for name, found in folders.items()}
+        folders, inside = _without_common({name: found[1:] for name, found in folders.items()})
+        said += inside
     called, spelt = one_spelling(found[0] for found in folders.values() if found)
     classes = sorted({*called.values()})
     number = {name: classes.index(spelling) for name, spelling in called.items()}
@@ -79,6 +81,21 @@ def _without_wrapping(contents: Mapping[str, Content]) -> tuple[Mapping[str, Con
             return contents, notes
         notes.append(f"the folder {folders[0][0]} holds all the others: it is no class")
         contents = inside
+
+
+def _without_common(folders: dict[str, list[str]]) -> tuple[dict[str, list[str]], list[str]]:
+    """The folders inside a data set's parts, without those that hold everything in each part; and a note of each.
+
+    The last one is a class, unless it is called like pictures and nothing else: train/images, val/images.
+    """
+    notes: list[str] = []
+    while len({found[0] if found else "" for found in folders.values()}) == 1:
+        fewest, first = min(map(len, folders.values())), next(iter(folders.values()), [""])[:1]
+        if not fewest or (fewest == 1 and not PICTURES.fullmatch(first[0])):
+            break
+        notes.append(f"the folder {first[0]} in each part holds all the others: it is no class")
+        folders = {name: found[1:] for name, found in folders.items()}
+    return folders, notes
 
 
 def _beside_a_wrapping(contents: Mapping[str, Content]) -> list[str]:

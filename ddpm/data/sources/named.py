@@ -165,7 +165,7 @@ def _dalle_dogs(path: Path | None, revision: str) -> Source:
     """DALL-E-Dogs: 1,104 generated pictures in a parquet file; from disk, such files, or plain pictures."""
     facts: dict[str, Any] = {"origin": f"huggingface.co/datasets/{DOGS}", "licence": "other, as its page says"}
     if path is not None:
-        files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path] if path.suffix == ".parquet" else []
+        files = _parquet_in(path) if path.is_dir() else [path] if path.suffix == ".parquet" else []
         return from_parquet(files, "dalle-dogs", facts) if files else _from_disk(path, "dalle-dogs", facts)
     from huggingface_hub import hf_hub_download, snapshot_download
 
@@ -175,10 +175,7 @@ def _dalle_dogs(path: Path | None, revision: str) -> Source:
         folder = Path(
             said("dalle-dogs", [asked], lambda: snapshot_download(DOGS, revision=revision, allow_patterns="*.parquet", **place))
         )  # fmt: skip
-        files, facts["revision"] = (
-            sorted(folder.rglob("*.parquet")),
-            folder.name,
-        )  # the hub's cache names it by its commit
+        files, facts["revision"] = _parquet_in(folder), folder.name  # the hub's cache names it by its commit
         if not files:
             raise WrongInput(f"source: revision {revision} of {DOGS} holds no parquet file; name another, or none")
     else:
@@ -189,6 +186,10 @@ def _dalle_dogs(path: Path | None, revision: str) -> Source:
         facts |= {"revision": DOGS_REVISION, "sha256": {DOGS_FILE: DOGS_SHA256}}
         require_digest(files[0], DOGS_PINNED)
     return from_parquet(files, "dalle-dogs", facts)
+
+
+def _parquet_in(folder: Path) -> list[Path]:
+    return sorted(folder / name for name in walk(folder) if name.endswith(".parquet"))
 
 
 NAMED: dict[str, Callable[[Path | None, str], Source]] = {
