@@ -218,6 +218,7 @@ def test_the_parts_of_a_data_set_are_no_classes(tmp_path, parts):
         (["train/a/b/cat/0.png", "val/a/b/dog/1.png"], ["cat", "dog"], "the folder b in each part holds all the others: it is no class"),
         (["train/images/0.png", "val/images/1.png"], [], "the folder images in each part holds all the others: it is no class"),
         (["train/cat/0.png", "val/cat/1.png"], ["cat"], "all their pictures are taken"),
+        (["a_train/0.png", "a_test/1.png", "b_train/2.png", "b_test/3.png"], ["a_test", "a_train", "b_test", "b_train"], "are taken for classes"),
     ],
 )  # fmt: skip
 def test_what_wraps_the_classes_in_each_part_is_no_class(tmp_path, names, classes, said):

@@ -129,19 +129,20 @@ def _parts(folders: Mapping[str, list[str]]) -> tuple[bool, list[str]]:
     """Whether the outermost folders are parts of one data set, and a note where they are, or are only called so.
 
     They are where all are called so, and are of two kinds, or have folders below them; names of more words, as in
-    DIV2K_train_HR and DIV2K_valid_HR, must be of two kinds, and the same but for that.
+    DIV2K_train_HR and DIV2K_valid_HR, must be of two kinds, and the same but for that; cats_train and dogs_train with nothing below them are classes.
     """
     first = {found[0] for found in folders.values() if found}
     kinds = {name: fits.lastgroup for name in sorted(first) if (fits := PART.fullmatch(name))}
     speaking = {name: part for name in sorted(first) if (part := _part_in(name))}
     others = {kind: {rest for other, rest in speaking.values() if other == kind} for kind, _ in speaking.values()}
-    alike = len(others) > 1 and all(rests == next(iter(others.values())) for rests in others.values())
+    rests = {frozenset(found) for found in others.values()}
+    nested = any(len(found) > 1 for found in folders.values())
+    alike = len(others) > 1 and len(rests) == 1 and (nested or len(next(iter(rests))) == 1)
     if len(kinds) < len(first) and 2 * len(speaking) >= len(first):  # one `bullet_train` among many is a class
         kinds = {**kinds, **{name: kind for name, (kind, _) in speaking.items()}}
     if not kinds:
         return False, []
     names = ", ".join([*kinds][:SHOWN]) + (" …" if len(kinds) > SHOWN else "")
-    nested = any(len(found) > 1 for found in folders.values())
     are_so_called = all(PART.fullmatch(name) for name in first) and (nested or len({*kinds.values()}) > 1)
     if are_so_called or (alike and len(speaking) == len(first)):
         return True, [
