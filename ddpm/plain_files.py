@@ -22,6 +22,8 @@ class NoPlainFile(OSError):
 
 def require_plain(path: str | Path) -> None:
     """Raise NoPlainFile for what is neither a plain file nor a folder; OSError where there is nothing."""
+    if "\0" in str(path):
+        raise NoPlainFile(errno.EINVAL, "no file's name holds a NUL")
     if found := KINDS.get(stat.S_IFMT(os.stat(path).st_mode)):
         raise NoPlainFile(errno.EINVAL, f"it is {found}, and no plain file")
 

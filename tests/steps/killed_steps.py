@@ -49,7 +49,7 @@ def main(parameters, folder):
     )
     given = json.loads(parameters)
     steps = {
-        "configure": lambda: configure.in_pipeline(given, "session", plan, path("note")),
+        "configure": lambda: configure.in_pipeline(given, "session", plan, path("note"), path("second")),
         "ingest": lambda: ingest.in_pipeline(plan, output=dataset),
         "search-0": lambda: search.in_pipeline(plan, dataset, worker=0, output=trials),
         "train": lambda: train.in_pipeline(plan, dataset, study=path("study.html"), output=checkpoint),
