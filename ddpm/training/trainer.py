@@ -11,7 +11,6 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from safetensors.torch import save as save_tensors
@@ -30,11 +29,11 @@ from ddpm.training import checkpoint
 from ddpm.training.batches import Batches
 from ddpm.training.gradients import Gradients
 from ddpm.training.guard import MOST_ROLLBACKS, Snapshot
-from ddpm.training.held_out import by_band, held_out_losses
 from ddpm.training.initial import Initial, agree, ancestor_of, of_checkpoint
 from ddpm.training.learner import Learner
 from ddpm.training.ledger import Ledger, Trained, ancestors_of, require_fits
 from ddpm.training.lineage import in_words, kept_folders
+from ddpm.training.looks import Best, Looks
 from ddpm.training.observer import Observer
 from ddpm.training.recipe import Recipe
 from ddpm.training.recorded import Recorded, Work
@@ -42,13 +41,6 @@ from ddpm.training.schedule import Schedule
 from ddpm.training.world import World
 
 CHECK_EVERY = {"cpu": 10, "cuda": 50}  # steps between checks, about: each waits for the device
-
-
-class Best(NamedTuple):
-    """The best look so far. Without one, or without held-out pictures, its loss is infinite."""
-
-    loss: float
-    epoch: int
 
 
 class Trainer:
@@ -78,15 +70,13 @@ class Trainer:
         recorded = self.gradients.compiled and world.device.type == "cuda" and world.size == 1
         self.work: Work = Recorded(self._work, self.batches.random, self.notices.append) if recorded else self._work
         self.steps_done = 0
-        self.best = Best(math.inf, 0)
         self.last_loss = math.nan
-        self.last_look = math.nan  # the held-out loss, at the last look
-        self.stopped = ""  # why it ended before its budget was spent
         self.untold: list[Tensor] = []  # losses of the steps since the last check
         self.meter = Meter(world.device, world.size)
         self.spent_before = self.spent = NOTHING  # by earlier processes; by all of them, up to the last checkpoint
         self.saved: str | None = None  # the last checkpoint that is known to be whole
         self.ledger = Ledger(self.out, model, settings, data.digest, start)
+        self.looks = Looks(self.recipe, self.learner, self.gradients, self.ledger, data.held_out)
         self._restore(initial or (lambda: of_checkpoint(settings.init_from)))
         if world.broadcast(self.steps_done) != self.steps_done:
             raise WrongInput(f"out: {self.out.root} is not the same place for all ranks; name one that all can read")
@@ -118,7 +108,7 @@ class Trainer:
         """
         finished: Trained | None = self.world.broadcast(self.ledger.finished())
         if finished is not None:
-            if self.schedule.ends_run(self.steps_done) or self.stopped or self.saved is None:
+            if self.schedule.ends_run(self.steps_done) or self.looks.stopped or self.saved is None:
                 progress.update(task, 1, 1, "done before")
                 return finished
             self.notices.append("its last steps are taken again")  # they were in the checkpoint that is damaged
@@ -138,7 +128,7 @@ class Trainer:
         timed, note = 0, "the first steps"
         if schedule.ends_run(self.steps_done) and checkpoint.pointed(self.out, "last") is None:
             self._save(best=True)  # the start has the whole budget behind it: it is the result
-        while not schedule.ends_run(self.steps_done) and not self.stopped:
+        while not schedule.ends_run(self.steps_done) and not self.looks.stopped:
             self._tell(progress, task)
             # +1: not done before its checkpoint is
             progress.update(task, self.steps_done, schedule.total_steps + 1, note)
@@ -158,11 +148,11 @@ class Trainer:
             improved = False
             if schedule.is_look(self.steps_done):
                 progress.update(task, self.steps_done, schedule.total_steps + 1, "looking at held-out pictures")
-                improved = self._look_with_room(observer)
+                improved = self._look(observer)
             note = f"epoch {math.ceil(epochs)}/{self.settings.epochs}  {self._losses()}  {speed:,.0f} img/s"
             progress.update(task, self.steps_done, schedule.total_steps + 1, note)
             due = time.monotonic() - saved > self.settings.checkpoint_seconds
-            ends = schedule.ends_run(self.steps_done) or bool(self.stopped)
+            ends = schedule.ends_run(self.steps_done) or bool(self.looks.stopped)
             if self.world.broadcast(improved or ends or due):
                 observer.saving()
                 self._save(best=improved)
@@ -170,7 +160,7 @@ class Trainer:
             timed, clock = 0, time.monotonic()  # neither a look nor a save is part of the training's speed
 
     def _losses(self) -> str:
-        held_out = "" if math.isnan(self.last_look) else f"held-out {self.last_look:.4f}  "
+        held_out = "" if math.isnan(self.looks.last) else f"held-out {self.looks.last:.4f}  "
         return f"{held_out}loss {self.last_loss:.4f}"
 
     def _tell(self, progress: Progress, task: str) -> None:
@@ -240,50 +230,18 @@ class Trainer:
 
     def held_out_losses(self) -> list[float]:
         """The averaged network's loss on each of the fixed triples; empty without pictures."""
-        return held_out_losses(self.learner.ema_net, self.data.held_out, self.recipe, self.gradients.micro)
+        return self.looks.losses()
 
-    def _look_with_room(self, observer: Observer) -> bool:
-        """A look; where there is no memory for it beside a recorded step, without that from now on."""
+    def _look(self, observer: Observer) -> bool:
+        """Whether a look is the best so far. Without memory for it beside a recorded step, there is none from now on."""
         try:
-            return self._look(observer)
+            return self.looks.take(observer, self.steps_done, self.averaged)
         except torch.OutOfMemoryError:
             if self.work == self._work:
                 raise
         self.work = self._work
         self.notices.append("memory ran out at a look: the GPU is handed its work one kernel at a time from now on")
-        return self._look(observer)
-
-    def _look(self, observer: Observer) -> bool:
-        """Take the held-out loss, and ask the observer whether to go on: rank 0 does, and the others are told.
-
-        True where the loss is the best so far (or where there is none to go by).
-        """
-        epoch = self.steps_done // self.schedule.epoch_steps
-
-        def look() -> tuple[bool, Best, str]:
-            best, stopped = self.best, ""
-            losses = self.held_out_losses()
-            mean = sum(losses) / len(losses) if losses else math.inf
-            self.last_look = mean if losses else math.nan
-            improved = not losses or mean < best.loss
-            if losses:
-                observer.metrics({"held_out_loss": mean, **by_band(losses, self.recipe.diffusion)}, self.images_seen)
-            if improved:
-                best = Best(mean, epoch)
-            if observer.looked(epoch, self.images_seen, self.averaged):
-                stopped = "ended by its observer"
-            elif losses and 0 < self.settings.patience <= epoch - max(best.epoch, self._given_more):
-                stopped = f"no better held-out loss for {self.settings.patience} epochs"
-            return improved, best, stopped
-
-        improved, self.best, self.stopped = self.world.decide(look)
-        return improved
-
-    @property
-    def _given_more(self) -> int:
-        """The epoch after which it was last given more of them. The rate rose then, and the loss with it."""
-        ends = [one["images_seen"] for one in self.ledger.lineage if one["how"] == "epochs"]
-        return max(ends, default=0) // (self.schedule.batch * self.schedule.epoch_steps)
+        return self.looks.take(observer, self.steps_done, self.averaged)
 
     # -- checkpoints -----------------------------------------------------------------------------------------------
 
@@ -298,11 +256,11 @@ class Trainer:
             "step": self.steps_done,
             "epoch": self.schedule.epochs(self.steps_done),
             "loss": _finite(self.last_loss),
-            "best": {"loss": _finite(self.best.loss), "epoch": self.best.epoch},
+            "best": {"loss": _finite(self.looks.best.loss), "epoch": self.looks.best.epoch},
             "skipped_steps": self.learner.guard.skipped(),
             "guard": self.learner.guard.facts(),
             "micro_batch": self.gradients.micro,
-            "stopped": self.stopped,
+            "stopped": self.looks.stopped,
             "spent": self.meter.spent(self.spent_before),
         }
         self.spent = facts["spent"]
@@ -334,8 +292,8 @@ class Trainer:
         facts = read.facts
         if resumes:
             best = facts["best"]
-            self.best = Best(math.inf if best["loss"] is None else best["loss"], best["epoch"])
-            self.stopped = facts["stopped"]
+            self.looks.best = Best(math.inf if best["loss"] is None else best["loss"], best["epoch"])
+            self.looks.stopped = facts["stopped"]
             self._mend_best()
             self.gradients.micro = min(facts["micro_batch"], self.gradients.micro)
             self.saved = read.uri
@@ -372,7 +330,7 @@ class Trainer:
         except WrongInput as problem:
             self.notices.append(f"{problem}. It is mended")
             if self.world.leads:
-                steps = round(self.best.epoch * self.schedule.epoch_steps)
+                steps = round(self.looks.best.epoch * self.schedule.epoch_steps)
                 checkpoint.point(self.out, "best", checkpoint.folder_at(self.schedule.images_seen(steps)))
 
     def _finish(self, progress: Progress, task: str) -> Trained:
@@ -399,12 +357,12 @@ class Trainer:
             "images_seen": self.images_seen,
             "epochs": self.schedule.epochs(self.steps_done),
             "loss": _finite(self.last_loss),
-            "held_out_loss": _finite(self.best.loss),
+            "held_out_loss": _finite(self.looks.best.loss),
             "skipped_steps": self.learner.guard.skipped(),
             "rollbacks": self.learner.guard.rollbacks,
             "parameters": self.learner.parameters,
             "spent_budget": self.schedule.ends_run(self.steps_done),
-            "stopped": self.stopped or "all epochs done",
+            "stopped": self.looks.stopped or "all epochs done",
             "spent": self.spent,
         }
         if self.ledger.lineage:

@@ -140,7 +140,7 @@ def test_patience_counts_from_where_it_was_given_more(digits, tmp_path):
     """The rate rises there, and the loss with it: what was best before must not end it at its first look."""
     trainer(digits, tmp_path, patience=2).run(NoObserver(), Quiet())
     run = trainer(digits, tmp_path, epochs=9, patience=2)
-    run.best = run.best._replace(loss=-1.0, epoch=1)
+    run.looks.best = run.looks.best._replace(loss=-1.0, epoch=1)
     kept = Kept()
     assert "no better held-out loss for 2 epochs" in run.run(kept, Quiet())["stopped"]
     assert kept.looks == [3, 4]

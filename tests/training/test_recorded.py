@@ -123,20 +123,20 @@ def test_a_look_without_memory_is_taken_without_the_recording(digits, tmp_path, 
     )  # fmt: skip
     looked = []
 
-    def look(observer):
+    def look(observer, step, averaged):
         if trainer.work != trainer._work:
             raise torch.OutOfMemoryError
         looked.append(observer)
         return True
 
-    monkeypatch.setattr(trainer, "_look", look)
+    monkeypatch.setattr(trainer.looks, "take", look)
     trainer.work = lambda images, classes: None
-    assert trainer._look_with_room("me") and looked == ["me"]
+    assert trainer._look("me") and looked == ["me"]
     assert trainer.notices == ["memory ran out at a look: the GPU is handed its work one kernel at a time from now on"]
 
-    def full(observer):
+    def full(*told):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(trainer, "_look", full)
+    monkeypatch.setattr(trainer.looks, "take", full)
     with pytest.raises(torch.OutOfMemoryError):
-        trainer._look_with_room("me")
+        trainer._look("me")
