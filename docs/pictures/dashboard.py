@@ -9,35 +9,27 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 
-from bench.servers import free_port, running
 from ddpm.errors import WrongInput
 from ddpm.legible import tell
 from ddpm.run_page.folder import find_run
 from ddpm.search.choice import rank_trials
 from ddpm.search.study import open_study
 from ddpm.search.trial import TRIAL, trial_row
-from docs.pictures.models import ARGUMENTS, CHROMIUM
+from docs.pictures.chromium import served, window
 
 WIDE, HIGH = 1280, 800  # pixels of the window
 
 
 def picture(trial: str, output: Path) -> None:
     """The page of a trial."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": WIDE, "height": HIGH})
-        page.set_default_timeout(120_000)
+    with window(WIDE, HIGH) as page:
         page.goto(trial)
         picture = page.locator("img[src*='/artifacts/']").first
         picture.wait_for()
         picture.scroll_into_view_if_needed()
         page.screenshot(path=output)
-        browser.close()
 
 
 def main(run_name: str = "", output: str = "docs/pictures/dashboard.png") -> int:
@@ -49,12 +41,19 @@ def main(run_name: str = "", output: str = "docs/pictures/dashboard.png") -> int
     except WrongInput as problem:
         tell(problem)
         return 2
-    port = free_port()
-    server = f"http://127.0.0.1:{port}"
     command = [
-        sys.executable, "-m", "ddpm.cli", "dashboard", "--run-name", run.name, "--store", store, "--port", str(port),
-    ]  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder, running(command, f"{server}/api/studies", "", folder, 1):
+        sys.executable,
+        "-m",
+        "ddpm.cli",
+        "dashboard",
+        "--run-name",
+        run.name,
+        "--store",
+        store,
+        "--port",
+        "PORT",
+    ]
+    with served(command, "/api/studies") as server:
         picture(f"{server}/dashboard/studies/{study._study_id}/trials?numbers={best}", Path(output))
     tell(output, sys.stdout)
     return 0

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 
-from bench.servers import free_port, running
 from ddpm.errors import WrongInput
 from ddpm.legible import tell
 from ddpm.tracking import open_client
+from docs.pictures.chromium import served, window
 
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 WIDE, HIGH, SHOWN = 1600, 900, 360  # pixels of the window, and of its height those that the picture shows
 HIDDEN = ("Status", "Logged from", "Source run", "Dataset", "Parameters")  # columns that would push the figures off it
 QUIET = """
@@ -29,14 +26,7 @@ localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false')
 
 def picture(server: str, experiment_id: str, output: Path) -> None:
     """The page of an experiment's models, the latest first, as MLflow has them."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        context = browser.new_context(viewport={"width": WIDE, "height": HIGH})
-        context.add_init_script(QUIET)
-        page = context.new_page()
-        page.set_default_timeout(120_000)
+    with window(WIDE, HIGH, QUIET) as page:
         page.goto(f"{server}/#/experiments/{experiment_id}/models?workflowType=machine_learning")
         page.get_by_role("button", name="Columns").click()
         for column in HIDDEN:
@@ -46,7 +36,6 @@ def picture(server: str, experiment_id: str, output: Path) -> None:
         page.get_by_role("columnheader").filter(has_text="kid_").last.wait_for()
         page.set_viewport_size({"width": WIDE, "height": SHOWN})  # the list of columns had no room in so low a window
         page.screenshot(path=output)
-        browser.close()
 
 
 def main(experiment: str, output: str = "docs/pictures/models.png") -> int:
@@ -60,14 +49,12 @@ def main(experiment: str, output: str = "docs/pictures/models.png") -> int:
     except WrongInput as problem:
         tell(problem)
         return 2
-    port = free_port()
-    server = f"http://127.0.0.1:{port}"
     command = [
         sys.executable, "-m", "mlflow", "server", "--backend-store-uri", place, "--registry-store-uri", place,
-        "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--host", "127.0.0.1", "--port", "PORT", "--workers", "1",
     ]  # fmt: skip
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    with tempfile.TemporaryDirectory() as folder, running(command, f"{server}/health", place, folder, 1):
+    with served(command, "/health", place) as server:
         picture(server, found.experiment_id, Path(output))
     tell(output, sys.stdout)
     return 0
