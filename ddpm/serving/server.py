@@ -16,7 +16,7 @@ from torch import Tensor
 from ddpm.device import device_name
 from ddpm.errors import WrongInput
 from ddpm.model.sampling import Between
-from ddpm.serving.batching import Full, Job, Queue
+from ddpm.serving.batching import Full, Job, Queue, TooLong
 from ddpm.serving.limits import Tokens
 from ddpm.serving.metrics import Metrics
 from ddpm.serving.problems import LEFT, Problem
@@ -92,11 +92,27 @@ class Server:
         return [whose[place] for place in range(len(seeds))]
 
     async def draw(self, request: Request, *jobs: Job) -> list[list[Tensor]]:
-        """The pictures of each job, when their turn has come. Raises Problem where there is no room for them, or no time."""
+        """The pictures of each job, when their turn has come. Raises Problem where there is no room for them, or no time,
+        and WrongInput where they would take longer than a request may if nobody else waited."""
         caller, pictures = getattr(request.state, "caller", ""), sum(len(job.seeds) for job in jobs)
         self.tokens.spend(caller, pictures)
+        most = self.settings.most_seconds
         try:
             self.queue.put(*jobs)
+        except TooLong as long:
+            self.tokens.give_back(caller, pictures)
+            right = [
+                *(["fewer pictures"] if pictures > 1 else []),
+                *([f"steps up to {long.steps}"] if long.steps else []),
+            ]
+            raise WrongInput(
+                f"steps: this takes about {long.seconds:.4g} s here with nobody before it, and a request has {most:g} s; "
+                + (
+                    f"ask for {', or '.join(right)}"
+                    if right
+                    else "this server's --most-seconds is too short for a picture"
+                )
+            ) from None
         except Full as full:
             self.tokens.give_back(caller, pictures)
             raise Problem(429, "the server has enough to draw; ask again when Retry-After says", full.again) from None
@@ -105,15 +121,13 @@ class Server:
         leaves = asyncio.ensure_future(_leaves(request))
         either: set[asyncio.Future[Any]] = {done, leaves}
         try:
-            await asyncio.wait(either, timeout=self.settings.most_seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, timeout=most, return_when=asyncio.FIRST_COMPLETED)
             if done.done():
                 return done.result()
             if leaves.done():
                 self.metrics.left.inc()
                 raise Problem(LEFT, "the caller left")
-            raise Problem(
-                503, f"it took more than {self.settings.most_seconds:g} s; ask for fewer pictures or steps", 1
-            )
+            raise Problem(503, f"it took more than {most:g} s; ask for fewer pictures or steps", 1)
         finally:
             leaves.cancel()
             done.cancel()

@@ -55,7 +55,11 @@ class ServeSettings(Typed):
         512, "pictures that wait; a request beyond is told when to come again", low=1, high=10**9
     )
     most_seconds: float = setting(
-        60.0, "time for one request, waiting included", unit="seconds", above=0, high=1_000_000
+        60.0,
+        "time for one request, waiting included; one that takes longer by itself is refused",
+        unit="seconds",
+        above=0,
+        high=1_000_000,
     )
     tokens_file: str = setting(
         "",

@@ -2,19 +2,26 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import hashlib
 import json
+import math
 import socket
 import threading
+import time
+import types
 
 import pytest
 from malformed import MALFORMED
 from sites import process, until
 
 from ddpm.errors import WrongInput
+from ddpm.serving.batching import Full, Job, Queue, TooLong
 from ddpm.serving.limits import Tokens
 from ddpm.serving.problems import Problem
 from ddpm.serving.settings import ServeSettings
+from ddpm.serving.shapes import Shape
+from ddpm.settings import DrawSettings
 
 TOKEN = "a-long-random-token"
 LINE = f"ann sha256:{hashlib.sha256(TOKEN.encode()).hexdigest()}"
@@ -308,6 +315,82 @@ def test_callers_take_turns_so_that_one_picture_does_not_wait_behind_sixty(check
     assert batches[0][1] == (one, 0) and batches[1] == [(other, 0)]
 
 
+class Paced:
+    """A version as the queue sees it: a batch of up to 16 takes a second a step, and nothing is drawn."""
+
+    shapes = (16,)
+    model = types.SimpleNamespace(evaluations=lambda drawing: drawing.sampling_steps)
+
+    def seconds(self, pictures):
+        return math.ceil(pictures / 16)
+
+    def wants(self, pictures, steps):
+        return Job(self, DrawSettings(sampling_steps=steps), range(pictures), [None] * pictures)
+
+
+def queue_that_stands(most_waiting=1000, most_seconds=60):
+    """Its thread has ended: what is put stays."""
+    queue = Queue(most_waiting, most_seconds)
+    queue.close()
+    return queue
+
+
+@pytest.mark.parametrize(("pictures", "steps", "takes", "would_do"), [(64, 1000, 4000, 15), (16, 61, 61, 60), (999, 1, 63, 0)])  # fmt: skip
+def test_what_alone_takes_longer_than_a_request_may_is_refused_and_told_what_would_do(pictures, steps, takes, would_do):
+    queue, one = queue_that_stands(), Paced()
+    with pytest.raises(TooLong) as refused:
+        queue.put(one.wants(pictures, steps))
+    assert (refused.value.seconds, refused.value.steps, queue.waiting) == (takes, would_do, 0)
+    if would_do:
+        queue.put(one.wants(pictures, would_do))
+
+
+def test_a_newcomer_is_let_in_by_its_own_wait_and_not_by_what_the_queue_holds():
+    queue, one, other = queue_that_stands(), Paced(), Paced()
+    queue.put(one.wants(64, 15))  # 60 s
+    queue.put(one.wants(1, 15), other.wants(1, 2))  # a place in the batch that is next, and the turn after it: 17 s
+    queue.put(other.wants(16, 2))  # the last of them in that kind's second turn, 34 s
+    with pytest.raises(Full) as refused:
+        queue.put(other.wants(64, 10))  # 40 s by itself, and between its batches are those of the others
+    assert refused.value.again == 60, "no longer than a request may take, though there are 79 s of work"
+    for _ in range(4):
+        queue._next()
+    queue.put(other.wants(64, 3))  # 57 s, where 45 s of work wait
+    queue._ends = time.monotonic() + 55  # a batch under way is waited for too, whoever else waits
+    queue._turns.clear()
+    with pytest.raises(Full):
+        queue.put(one.wants(1, 6))
+    queue.put(one.wants(1, 4))
+
+
+def test_the_end_of_a_batch_that_was_stopped_is_waited_for_by_nobody():
+    queue, hog = Queue(1000, 60), Paced()
+    job = hog.wants(16, 60)
+    hog.model = types.SimpleNamespace(
+        evaluations=Paced.model.evaluations, draw_batches=lambda *_: queue.leave(job) or 1 / 0
+    )
+    queue.put(job)
+    queue.close()
+    queue.put(Paced().wants(16, 60))
+    assert isinstance(job.done.exception(), ZeroDivisionError)
+
+
+def test_a_request_that_would_take_too_long_is_told_in_one_sentence_and_stops_nobody(checkpoint, serve, tmp_path):
+    (tmp_path / "tokens").write_text(LINE)
+    site = serve(checkpoint, tokens_file=str(tmp_path / "tokens"), per_minute=64)
+    [served] = site.server.versions.by_alias.values()
+    slow = dataclasses.replace(served, measured=[Shape(16, 1.0, True)])
+    site.server.versions.by_alias = {"model": slow}
+    inference = {"inputs": [{"name": "seed", "datatype": "INT64", "shape": [64], "data": [*range(64)]}], "parameters": {"steps": 50}}  # fmt: skip
+    for path, body in (("/v1/images", {"seed": 0, "n": 64, "steps": 50}), ("/v2/models/model/infer", inference)):
+        refused = site.ask(path, body, Authorization=f"Bearer {TOKEN}")
+        assert refused.status == 422 and "retry-after" not in refused.headers
+        assert refused.json["detail"] == (
+            "steps: this takes about 200 s here with nobody before it, and a request has 60 s; ask for fewer pictures, or steps up to 15"
+        )
+    assert site.ask("/v1/images", {"seed": 0, "n": 64, "steps": 1}, Authorization=f"Bearer {TOKEN}").status == 200
+
+
 def test_the_jobs_of_one_request_are_taken_together_or_not_at_all(checkpoint):
     """With a canary a request has two: half of it would be drawn for nobody, and the other half refused."""
     from ddpm.serving.batching import Full, Job, Queue
@@ -357,7 +440,7 @@ def test_a_failure_in_drawing_is_a_problem_of_that_request_alone(checkpoint, ser
 def test_what_takes_too_long_is_said_and_its_place_is_free(checkpoint, serve, monkeypatch):
     site = serve(checkpoint, most_seconds=0.2)
     with blocked(site)(monkeypatch):
-        late = site.ask("/v1/images/1.png")
+        late = site.ask("/v1/images/1.png?steps=1")
         assert late.status == 503 and "0.2 s" in late.json["detail"]
 
 
