@@ -150,7 +150,7 @@ def create_app(server: Server) -> FastAPI:
             name: getattr(server.settings, name) for name in ("most_n", "most_steps", "most_frames", "most_seconds")
         }
         return {
-            "name": versions.name or now[versions.main].reference, "main": versions.main, "canary": server.settings.canary,
+            "name": versions.name or now[versions.main].reference, "main": versions.main, "canary": versions.canary(now)[0],
             "samplers": list(names.SAMPLERS), "limits": limits, "versions": [describe(served, alias) for alias, served in now.items()],
         }  # fmt: skip
 
@@ -169,7 +169,7 @@ def create_app(server: Server) -> FastAPI:
         return {
             "ready": True, "serving": {alias: served.reference for alias, served in versions.by_alias.items()},
             "refused": state.refused, "registry": state.registry or "answers", "alias": state.alias or ("found" if versions.name else "none is followed"),
-            "waiting": server.queue.waiting,
+            "canary": versions.canary(versions.by_alias)[1], "waiting": server.queue.waiting,
         }  # fmt: skip
 
     @app.get("/metrics", tags=["operations"], responses={200: {"content": {"text/plain": {}}}}, response_class=Response)

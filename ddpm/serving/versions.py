@@ -148,9 +148,20 @@ class Versions:
             if alias not in now:
                 raise WrongInput(f"alias: nothing is served as {alias!r}; there is {' and '.join(now)}")
             return {alias: now[alias]}
-        share = self.settings.canary if self.beside in now else 0.0
+        share, _ = self.canary(now)
         names = [*([self.main] if share < 1 else []), *([self.beside] if share > 0 else [])]
         return {name: now[name] for name in names}
+
+    def canary(self, now: dict[str, Served]) -> tuple[float, str]:
+        """The share of the seeds that the version beside answers for, and this in words. One of another picture size has
+        none: a grid or a tensor of both could not be made."""
+        share = self.settings.canary if self.beside in now else 0.0
+        if not share:
+            return 0.0, "none"
+        its, size = now[self.beside].model.image_size, now[self.main].model.image_size
+        if its != size:
+            return 0.0, f"{self.beside} draws {its} px and {self.main} {size} px, so that it answers by its alias alone"
+        return share, f"{self.beside} answers for {share:g} of the seeds"
 
     def places(self, may: Iterable[str], seeds: Sequence[int]) -> dict[str, list[int]]:
         """By alias, which of the seeds it answers for, among those of `may_answer`: the same ones each time, so that a
@@ -230,6 +241,8 @@ class Versions:
             if before.get(alias) is not now[alias]:
                 self.state.swaps += 1
                 log.info("%s is %s now", alias, now[alias].reference)
+        if (words := self.canary(now)[1]) != self.canary(before)[1]:
+            log.info("canary: %s", words)
         for alias in before.keys() - now.keys():
             log.info("%s is served no more beside %s", alias, self.main)
 

@@ -4,6 +4,7 @@ import base64
 import collections
 import dataclasses
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from sites import until
 
 from ddpm.errors import Outage, Refused, WrongInput
@@ -224,6 +226,34 @@ def test_with_a_canary_a_seed_has_one_picture_alone_and_among_others(serve, regi
     for one in many:
         alone = site.ask(f"/v1/images/{one['seed']}.png")
         assert (alone.headers["x-model-version"], alone.body) == (one["version"], base64.b64decode(one["png"]))
+
+
+def test_a_version_of_another_size_has_no_share_of_the_seeds_and_answers_by_its_alias(serve, registry, point, caplog):
+    caplog.set_level("INFO", "ddpm.serving")
+    point("challenger", 2)
+
+    def loading(reference, *rest):
+        served = load(reference, *rest)
+        if reference != "models:/m/3":
+            return served
+        return dataclasses.replace(served, model=dataclasses.replace(served.model, image_size=16))
+
+    site = serve("models:/m@champion", registry, canary=0.5, follow=0)
+    assert site.ask("/readyz").json["canary"] == "challenger answers for 0.5 of the seeds"
+    versions = site.server.versions
+    versions._load = loading
+    versions.look({"champion": 1, "challenger": 3})
+    says = "challenger draws 16 px and champion 8 px, so that it answers by its alias alone"
+    versions.look({"champion": 1, "challenger": 3})
+    assert site.ask("/readyz").json["canary"] == says and caplog.messages.count(f"canary: {says}") == 1
+    assert site.ask("/v1/model").json["canary"] == 0
+    inference = {"inputs": [{"name": "seed", "datatype": "INT64", "shape": [12], "data": [*range(12)]}]}
+    for path, body in (("/v1/images", {"seed": 0, "n": 12}), ("/v2/models/m/infer", inference)):
+        assert site.ask(path, body).status == 200, path
+    assert {*versions.places(versions.may_answer(None), range(99))} == {"champion"}
+    assert Image.open(io.BytesIO(site.ask("/v1/images/3.png?alias=challenger").body)).size == (16, 16)
+    versions.look({"champion": 1})
+    assert site.ask("/readyz").json["canary"] == "none"
 
 
 def test_the_version_beside_may_be_served_by_itself(serve, registry, point):
