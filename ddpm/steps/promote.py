@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from ddpm.data.ingest import DatasetFacts
 from ddpm.errors import WrongInput
@@ -40,8 +40,9 @@ def promote(
     """Decide on a version and log it.
 
     Args:
-        again: whether a version that was decided on before is decided on again where the champion has changed since.
-            A run that is carried on must not: it would undo a rollback.
+        again: whether a version that was decided on before is decided on again, by these settings and against whoever
+            is champion now; where that comes to the same, nothing is written. A run that is carried on must not: it
+            would undo a rollback.
     """
     client = open_registry(place.tracking_uri, f"models:/{name}/{version}")
     before = entries(place.store, name)  # one that is not whole is said before anything else
@@ -63,13 +64,16 @@ def promote(
                 raise WrongInput(
                     f"model_name: version {version} of {name} has other weights than in the promotion log {place.store.uri(f'registry/{name}')}, which must be another registry's; move that away, or give another model_name"
                 )
-            stands = champion == version or (last["action"] == "challenge" and last["from"] == champion)
-            if stands or not again:
+            if champion == version or not again:
                 decision = Decision(False, last["why"])
                 return None
         decision = contest(place, as_measured(), log, dataset_uri, settings, drawing, verified)
+        action: Literal["promote", "challenge"] = "promote" if decision.promote else "challenge"
+        same = last and (last["action"], last["from"], last["why"]) == (action, champion, decision.why)
+        if same and action == "challenge":  # a promotion that was rolled back meanwhile is another one
+            return None
         return {
-            "action": "promote" if decision.promote else "challenge",
+            "action": action,
             "from": champion,
             "to": version,
             "why": decision.why,

@@ -11,7 +11,7 @@ from ddpm.registry.log import append, entries
 from ddpm.registry.promotion import project_aliases, rollback
 from ddpm.registry.version import register
 from ddpm.settings import DrawSettings, EvaluateSettings
-from ddpm.steps.promote import promote
+from ddpm.steps.promote import promote, try_out
 from ddpm.store import open_store
 from ddpm.tracking import open_client
 from ddpm.workplace import Workplace
@@ -22,11 +22,10 @@ def store(tmp_path):
     return open_store(str(tmp_path / "store"))
 
 
-def decide_on(store, place, version, again=False):
+def decide_on(store, place, version, again=False, **settings):
     keep_report(store, place, version)
-    return promote(
-        Workplace(Quiet(), store.root, place), "m", version, "unused", EvaluateSettings(), DrawSettings(), again
-    )
+    where = Workplace(Quiet(), store.root, place)
+    return promote(where, "m", version, "unused", EvaluateSettings(**settings), DrawSettings(), again)
 
 
 def aliases(place):
@@ -67,12 +66,32 @@ def test_rollback_to_a_version_whose_files_are_gone_changes_nothing(checkpoints,
     assert len(entries(store, "m")) == 2
 
 
-def test_deciding_again_writes_nothing(checkpoints, place, store, report_of):
+@pytest.mark.parametrize("again", [False, True])
+def test_deciding_again_writes_nothing(checkpoints, place, store, report_of, again):
     for number, uri in enumerate(checkpoints, 1):
         register(place, "m", uri, report_of(uri), None, {})
-        one, other = decide_on(store, place, number), decide_on(store, place, number)
+        one, other = decide_on(store, place, number), decide_on(store, place, number, again)
         assert one == other
     assert len(entries(store, "m")) == 2
+
+
+def test_by_hand_other_settings_decide_anew_and_a_dry_run_says_as_much(checkpoints, place, store, report_of):
+    """A copying challenger of better figures: refused, refused for another reason, and then let in."""
+    for number, (uri, excess) in enumerate(zip(checkpoints, (-0.1, 0.08), strict=True), 1):
+        copying = {"share": 0.3, "share_held_out": 0.0, "excess_low": excess}
+        register(place, "m", uri, {**report_of(uri, fid=3.0 - number), "copying": copying}, None, {})
+        decide_on(store, place, number)
+    where, logged = Workplace(Quiet(), store.root, place), []
+    for gate in (0.05, 0.06, 0.06, 0.1, 0.1):
+        settings = EvaluateSettings(copying_gate=gate)
+        tried = try_out(where, "m", 2, "unused", settings, DrawSettings())
+        found = decide_on(store, place, 2, again=True, copying_gate=gate)
+        if logged[-1:] != ["promote"]:
+            assert (tried["would_promote"], tried["decision"]) == (found["promoted"], found["decision"])
+        logged = [entry["action"] for entry in entries(store, "m")]
+        assert logged == ["promote", "challenge", *{0.05: [], 0.06: ["challenge"], 0.1: ["challenge", "promote"]}[gate]]
+    assert aliases(place) == {"champion": 2, "previous": 1}
+    assert decide_on(store, place, 2, copying_gate=0.05)["champion"] == 2
 
 
 def test_a_run_that_is_carried_on_does_not_undo_a_rollback(checkpoints, place, store, report_of):
