@@ -20,7 +20,7 @@ from ddpm.evaluation.report import Report
 from ddpm.model.model import BATCH, Model
 from ddpm.outages import wait_out
 from ddpm.randomness import key
-from ddpm.registry.aliases import holders, told_card
+from ddpm.registry.aliases import holders, told_card, weights_of
 from ddpm.registry.card import card
 from ddpm.registry.folder import CARD, REPORT, open_folder
 from ddpm.registry.sample import verify
@@ -220,16 +220,18 @@ class Versions:
 
     def look(self, aliases: dict[str, int]) -> None:
         """Serve what the aliases say, as far as it will do."""
-        self._heard("")
-        self._saw(aliases)
         now = dict(self.by_alias)
         wanted = {
             alias: f"models:/{self.name}/{aliases[alias]}" for alias in (self.main, self.beside) if alias in aliases
         }
+        loaded = {
+            one.reference: one for one in now.values() if one.reference in wanted.values() and self._is_still(one)
+        }
+        self._heard("")
+        self._saw(aliases)
         self.state.refused = {ref: why for ref, why in self.state.refused.items() if ref in wanted.values()}
-        loaded = {served.reference: served for served in now.values()}
         for alias, reference in wanted.items():
-            if alias in now and now[alias].reference == reference:
+            if alias in now and now[alias] is loaded.get(reference):
                 continue
             served = loaded.get(reference) or self._try(reference)
             if served:
@@ -245,6 +247,12 @@ class Versions:
             log.info("canary: %s", words)
         for alias in before.keys() - now.keys():
             log.info("%s is served no more beside %s", alias, self.main)
+
+    def _is_still(self, served: Served) -> bool:
+        """Whether the registry has these weights by that number: a model that is deleted and registered anew counts from
+        1 again."""
+        number = int(served.reference.rpartition("/")[2])
+        return weights_of(self.tracking_uri, self.name, number) in (None, served.model.origin.weights_sha256)
 
     def _saw(self, aliases: dict[str, int]) -> None:
         """Notice an alias that was deleted, or its version or model with it: whoever did it may want it back."""

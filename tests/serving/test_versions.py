@@ -18,6 +18,7 @@ from sites import until
 from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.progress import Quiet
 from ddpm.registry.sample import Verified
+from ddpm.registry.version import figures, register
 from ddpm.serving import versions as room
 from ddpm.serving.server import tag_of
 from ddpm.serving.settings import ServeSettings
@@ -25,6 +26,7 @@ from ddpm.serving.shapes import Shape
 from ddpm.serving.versions import Versions, load
 from ddpm.steps.sample import sample
 from ddpm.tracking import open_client
+from ddpm.training.checkpoint import read_facts
 from ddpm.workplace import Workplace
 
 
@@ -314,6 +316,24 @@ def test_a_registry_that_goes_down_changes_nothing_and_is_told(serve, registry, 
     assert "ddpm_registry_up 0.0" in site.ask("/metrics").body.decode()
     monkeypatch.undo()
     until(lambda: site.ask("/readyz").json["registry"] == "answers")
+
+
+def test_another_version_of_the_same_number_is_followed(registry, checkpoints, point):
+    """The model was deleted, and registered anew."""
+    versions, client = Versions("models:/m@champion", registry, ServeSettings(batch=16)), open_client(registry)
+    versions.open(lambda text: None)
+    one, report = versions.by_alias["champion"], figures(registry, "m", 2)
+    versions.look({"champion": 1})
+    assert versions.by_alias["champion"] is one
+    client.delete_registered_model("m")
+    versions.look({})
+    assert register(registry, "m", checkpoints[1], report, None, {})["version"] == 1
+    versions.look({"champion": 1})
+    other = versions.by_alias["champion"]
+    assert other.reference == one.reference == "models:/m/1"
+    assert other.model.origin.weights_sha256 == read_facts(checkpoints[1])["sha256"]["ema.safetensors"]
+    versions.look({"champion": 1})
+    assert versions.by_alias["champion"] is other and versions.state.swaps == 1
 
 
 def test_an_alias_that_is_deleted_is_told_and_what_is_served_goes_on_until_it_is_back(serve, registry, point, caplog):
