@@ -27,9 +27,8 @@ from ddpm.pictures import grid, png
 from ddpm.serving.batching import Job
 from ddpm.serving.limits import Door
 from ddpm.serving.problems import REFUSALS, Problem, handle_problems
-from ddpm.serving.server import Drawn, Server, Share, first, in_common, is_known, tag_of, told
+from ddpm.serving.server import Drawn, Server, Share, describe, first, in_common, is_known, tag_of, told
 from ddpm.serving.v2 import v2_routes
-from ddpm.serving.versions import describe
 from ddpm.serving.wishes import MOST_SEED, Alias, Asked, Frames, Pictures, Single, Whole, Wish, order
 
 FILES = Path(__file__).parent / "page"

@@ -169,6 +169,34 @@ def told(by: Share) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def describe(served: Served, alias: str) -> dict[str, Any]:
+    """A version as `/v1/model` tells of it."""
+    model = served.model
+    report: Any = served.report or {}
+    return {
+        "alias": alias,
+        "version": served.reference,
+        "image_size": model.image_size,
+        "classes": model.settings.classes,
+        "drawing": {name: getattr(model.drawing, name) for name in ("sampler", "sampling_steps", "churn", "guidance")},
+        "weights_sha256": model.origin.weights_sha256,
+        "guide_sha256": model.guide.origin.weights_sha256 if model.guide else None,
+        "images_seen": model.origin.images_seen,
+        "dataset_digest": model.origin.dataset_digest,
+        "checked": served.checked,
+        "batches": list(served.shapes),
+        "measured": [
+            {"pictures": shape.pictures, "seconds": shape.seconds, "same_bytes": shape.same}
+            for shape in served.measured
+        ],
+        "figures": {
+            name: report[name] for name in ("metric", "fid", "fid_std", "kid", "kid_std", "n") if name in report
+        },
+        "protocol": report.get("protocol"),
+        "card": served.card,
+    }
+
+
 def in_common(all_told: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What is true of every picture; None for what differs from one to another."""
     return {

@@ -177,18 +177,23 @@ class Versions:
     def open(self, say: Callable[[str], None]) -> None:
         """Load what is to be served. Raises Outage where the registry does not answer, after $DDPM_PATIENCE seconds of
         trying, and WrongInput or Refused where the main version will not do."""
+        named = VERSION.fullmatch(self.reference) or FOLLOWED.fullmatch(self.reference)
+        aliases = self._wait_for(named["name"], say) if named else {}
         if not self.name:
             self.by_alias = {self.main: self._load(self.reference, self.tracking_uri, self.settings)}
             return
-        aliases = wait_out(
-            lambda: holders(self.tracking_uri, self.name),
+        wanted = f"models:/{self.name}/{aliases[self.main]}" if self.main in aliases else self.reference
+        self.by_alias = {self.main: self._load(wanted, self.tracking_uri, self.settings)}
+        self.look(aliases)
+
+    def _wait_for(self, name: str, say: Callable[[str], None]) -> dict[str, int]:
+        """The model's aliases, when the registry answers."""
+        return wait_out(
+            lambda: holders(self.tracking_uri, name),
             lambda problem: str(problem) if isinstance(problem, Outage) else "",
             "start it, or give the --tracking-uri of another one",
             say,
         )
-        wanted = f"models:/{self.name}/{aliases[self.main]}" if self.main in aliases else self.reference
-        self.by_alias = {self.main: self._load(wanted, self.tracking_uri, self.settings)}
-        self.look(aliases)
 
     def follow(self) -> None:
         """Look at the aliases again and again, in a thread of its own, until `close`."""
@@ -292,31 +297,3 @@ AGAIN = "cannot be had now and is tried again:"
 def _without_places(card: str) -> str:
     """A version's card without the line that says where on a machine its checkpoint lies."""
     return "".join(line for line in card.splitlines(keepends=True) if not line.startswith("- From: "))
-
-
-def describe(served: Served, alias: str) -> dict[str, Any]:
-    """A version as `/v1/model` tells of it."""
-    model = served.model
-    report: Any = served.report or {}
-    return {
-        "alias": alias,
-        "version": served.reference,
-        "image_size": model.image_size,
-        "classes": model.settings.classes,
-        "drawing": {name: getattr(model.drawing, name) for name in ("sampler", "sampling_steps", "churn", "guidance")},
-        "weights_sha256": model.origin.weights_sha256,
-        "guide_sha256": model.guide.origin.weights_sha256 if model.guide else None,
-        "images_seen": model.origin.images_seen,
-        "dataset_digest": model.origin.dataset_digest,
-        "checked": served.checked,
-        "batches": list(served.shapes),
-        "measured": [
-            {"pictures": shape.pictures, "seconds": shape.seconds, "same_bytes": shape.same}
-            for shape in served.measured
-        ],
-        "figures": {
-            name: report[name] for name in ("metric", "fid", "fid_std", "kid", "kid_std", "n") if name in report
-        },
-        "protocol": report.get("protocol"),
-        "card": served.card,
-    }

@@ -373,6 +373,22 @@ def test_a_registry_that_is_down_at_the_start_is_one_clear_line_after_some_tries
     assert "start it, or give the --tracking-uri of another one" in ran.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize("reference", ["models:/m@champion", "models:/m/1"])
+def test_a_registry_that_is_away_at_the_start_is_waited_for(registry, monkeypatch, reference):
+    aways, said, real = [Outage("the registry does not answer: no route")], [], room.holders
+
+    def holders(*asked):
+        if aways:
+            raise aways.pop()
+        return real(*asked)
+
+    monkeypatch.setattr(room, "holders", holders)
+    versions = Versions(reference, registry, ServeSettings(batch=16))
+    versions.open(said.append)
+    assert "the registry does not answer" in said[0] and "it is back" in said[1]
+    assert versions.by_alias[versions.main].reference == "models:/m/1"
+
+
 def test_a_reference_that_is_none_is_wrong_input(registry):
     for reference, says in (("models:/m@nobody", "m has versions"), ("models:/n@champion", "registered models are m")):
         with pytest.raises(WrongInput, match=says):
