@@ -103,7 +103,10 @@ class Wish(How):
     seeds: list[Seed] | None = Field(None, min_length=1, description="which pictures; or seed and n")
     seed: Seed | None = Field(None, description="the first picture's seed; the others' follow it")
     n: int | None = Field(None, ge=1, description="how many; 1 where nothing is said")
-    walk_to: Seed | None = Field(None, description="the n pictures lead from seed's to this one's, both included")
+    walk_to: Seed | None = Field(
+        None,
+        description="a walk: the n pictures lead from seed's to this one's, both included, all drawn by seed's version and, where no label is said, as seed's class",
+    )
     format: Format | None = Field(
         None,
         description="png: one picture; grid: all in one PNG; json: PNGs in base64. Else png for one, grid for more",

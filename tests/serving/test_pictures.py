@@ -108,6 +108,8 @@ def test_classes_and_guidance_where_the_model_has_them(labelled, serve, tmp_path
     facts = sample(Workplace(Quiet()), labelled, 1, 4, str(tmp_path), label=7, sampling_steps=5, guidance=2.0)
     asked = {"seed": 4, "label": 7, "steps": 5, "guidance": 2.0}
     assert site.ask("/v1/images", asked).body == Path(facts["files"][0]).read_bytes()
+    walk = site.ask("/v1/images", {"seed": 4, "walk_to": 5, "n": 2, "steps": 1, "format": "json"}).json["images"]
+    assert [one["label"] for one in walk] == [4, 4], "the first seed's class"
     assert site.ask("/v1/images", {**asked, "format": "json"}).json["images"][0]["label"] == 7
     assert site.ask("/v1/images", {"seed": 14, "steps": 5, "format": "json"}).json["images"][0]["label"] == 4
     assert (

@@ -228,6 +228,10 @@ def test_with_a_canary_a_seed_has_one_picture_alone_and_among_others(serve, regi
     for one in many:
         alone = site.ask(f"/v1/images/{one['seed']}.png")
         assert (alone.headers["x-model-version"], alone.body) == (one["version"], base64.b64decode(one["png"]))
+    ends = next((one["seed"], other["seed"]) for one in many for other in many if one["version"] < other["version"])
+    for first, last in (ends, ends[::-1]):  # a walk between two versions' seeds is drawn by the first one's
+        walk = site.ask("/v1/images", {"seed": first, "walk_to": last, "n": 3, "format": "json"}).json
+        assert walk["version"] == many[first]["version"] and {one["seed"] for one in walk["images"]} == {first}
 
 
 def test_a_version_of_another_size_has_no_share_of_the_seeds_and_answers_by_its_alias(serve, registry, point, caplog):
