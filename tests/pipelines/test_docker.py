@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import pytest
-from test_local import ROOT, TINY, command, run
+from local_runs import ROOT, TINY, command, run
 
 from components import IMAGE
 from pipelines.containers import LABEL

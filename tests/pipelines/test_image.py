@@ -6,8 +6,8 @@ import json
 import uuid
 
 import pytest
+from local_runs import TINY
 from test_docker import engine  # noqa: F401 - a fixture
-from test_local import TINY
 
 import components
 from ddpm.store import open_store
