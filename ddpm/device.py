@@ -13,18 +13,33 @@ from pathlib import Path
 
 import torch
 
+from ddpm.errors import WrongInput
+
 SMALL = 32  # a network is small that begins with fewer channels
 
 
 def pick_device() -> torch.device:
-    """The CUDA device where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """What $DDPM_DEVICE names; without it the CUDA device where there is one, else the CPU.
+
+    Apple's GPU must be asked for: nobody has compared what it computes with the others yet. Raises WrongInput where the
+    machine has not what is named.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    named = os.environ.get("DDPM_DEVICE")
+    if not named:
+        return torch.device("cuda" if there["cuda"] else "cpu")
+    if not there.get(named):
+        has = ", ".join(kind for kind, found in there.items() if found)
+        raise WrongInput(f"DDPM_DEVICE: {named!r} is not to be had here; give one of: {has}")
+    return torch.device(named)
 
 
 def device_name(device: torch.device) -> str:
     """As a person would say it: the GPU's product name, or `cpu` with its number of cores."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return "Apple's GPU"
     return f"cpu ({os.cpu_count()} cores)"
 
 

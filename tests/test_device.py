@@ -4,6 +4,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from ddpm.device import pick_device
+from ddpm.errors import WrongInput
 
 FAULTS_OF_LATER_TENSORS = """
 import resource, sys, torch
@@ -29,3 +33,25 @@ def test_memory_that_a_tensor_freed_is_there_for_the_next():
         for way in ("left", "kept")
     }
     assert faults["kept"] < 16_384 < 8 * 16_384 <= faults["left"]
+
+
+def has(monkeypatch, cuda, mps):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+def test_a_gpu_is_taken_by_itself_and_apples_where_it_is_named(monkeypatch):
+    monkeypatch.delenv("DDPM_DEVICE", raising=False)
+    for cuda, mps, picked in ((False, False, "cpu"), (True, False, "cuda"), (False, True, "cpu")):
+        has(monkeypatch, cuda, mps)
+        assert pick_device().type == picked
+    monkeypatch.setenv("DDPM_DEVICE", "mps")
+    assert pick_device().type == "mps"
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch):
+    has(monkeypatch, cuda=False, mps=False)
+    for named in ("mps", "cuda", "tpu", "cuda:1"):
+        monkeypatch.setenv("DDPM_DEVICE", named)
+        with pytest.raises(WrongInput, match=f"^DDPM_DEVICE: '{named}' is not to be had here; give one of: cpu$"):
+            pick_device()

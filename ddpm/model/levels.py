@@ -33,5 +33,5 @@ def loss_by_level(
         eps = torch.randn(x0.shape, generator=generator("cpu", "levels", seed, start)).to(device)
         for number, sigma in enumerate(LEVELS):
             found = denoise(x0 + sigma * eps, torch.tensor(sigma))
-            totals[number] += float((found - x0).square().mean(dim=(1, 2, 3)).double().sum()) / sigma**2
+            totals[number] += float((found - x0).square().mean(dim=(1, 2, 3)).cpu().double().sum()) / sigma**2
     return {sigma: float(total) / len(images) for sigma, total in zip(LEVELS, totals, strict=True)}

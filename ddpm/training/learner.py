@@ -18,6 +18,7 @@ from ddpm.training.initial import Initial
 from ddpm.training.recipe import Recipe
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, for each weight
+SKIPS_BY_ITSELF = {"cpu", "cuda"}  # kinds of device whose fused Adam changes nothing where found_inf is 1
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
@@ -80,14 +81,15 @@ class Learner:
         gradients = [weight.grad for weight in self.weights if weight.grad is not None]
         recipe.world.average(gradients)
         norm = nn.utils.get_total_norm(gradients)
-        # The fused kernel leaves weights, moments and step count alone where found_inf is 1.
+        # The fused kernel leaves weights, moments and step count alone where found_inf is 1; elsewhere the host must ask.
         skip = self.guard.judge(norm)
         self.optimizer.found_inf = skip  # type: ignore[attr-defined]
         if recipe.settings.clip_norm:
             nn.utils.clip_grads_with_norm_(self.weights, recipe.settings.clip_norm, norm)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
-        self.optimizer.step()
+        if recipe.device.type in SKIPS_BY_ITSELF or not skip.item():
+            self.optimizer.step()
         for share, net in zip(self.shares, self.averages.values(), strict=True):
             update_ema(list(net.parameters()), self.weights, share)
         return norm, skip

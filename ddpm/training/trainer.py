@@ -40,7 +40,7 @@ from ddpm.training.recorded import Recorded, Work
 from ddpm.training.schedule import Schedule
 from ddpm.training.world import World
 
-CHECK_EVERY = {"cpu": 10, "cuda": 50}  # steps between checks, about: each waits for the device
+CHECK_EVERY = {"cpu": 10, "cuda": 50, "mps": 50}  # steps between checks, about: each waits for the device
 
 
 class Trainer:

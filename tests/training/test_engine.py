@@ -17,7 +17,7 @@ from ddpm.data.dataset import Split
 from ddpm.errors import Refused, WrongInput
 from ddpm.progress import Quiet
 from ddpm.store import open_store
-from ddpm.training import checkpoint
+from ddpm.training import checkpoint, learner
 from ddpm.training.augmentation import augment, draw_labels
 from ddpm.training.feed import Feed, free_bytes
 from ddpm.training.observer import NoObserver
@@ -65,6 +65,22 @@ def test_a_burst_ruins_a_training_without_the_guard_and_not_one_with_it(digits, 
     assert losses["guarded"] == pytest.approx(losses["calm"], rel=0.05)
     assert facts["guarded"]["rollbacks"] == 1 and facts["guarded"]["skipped_steps"] == 10
     assert facts["calm"]["rollbacks"] == facts["calm"]["skipped_steps"] == 0
+
+
+def test_where_the_host_must_ask_the_same_steps_are_skipped(digits, tmp_path, monkeypatch):
+    """As on a device whose fused Adam does not look at found_inf: here it is made to look away."""
+    states = []
+    for kinds in (learner.SKIPS_BY_ITSELF, set()):
+        monkeypatch.setattr(learner, "SKIPS_BY_ITSELF", kinds)
+        run = trainer(digits, tmp_path / str(len(kinds)))
+        if not kinds:
+            run.learner.optimizer.register_step_pre_hook(lambda adam, *_: delattr(adam, "found_inf"))
+        spoil(run, 3, 2)
+        for _ in range(8):
+            run.step()
+        assert run.learner.guard.skipped() == 2
+        states.append([tensor.clone() for tensor in run.learner.state()])
+    assert all(torch.equal(a.nan_to_num(-1.0), b.nan_to_num(-1.0)) for a, b in zip(*states, strict=True))
 
 
 def test_turning_back_restores_the_last_good_state_and_lowers_the_rate(digits, tmp_path):
