@@ -79,6 +79,7 @@ def configure(
     churn: float,
     guidance: float,
     sample_batch: int,
+    guide: str,
     extractor: str,
     layer: int,
     weights: str,

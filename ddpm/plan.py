@@ -14,6 +14,7 @@ from ddpm.credentials import without_password
 from ddpm.errors import WrongInput, did_you_mean
 from ddpm.fields import Typed, about, renamed, require
 from ddpm.settings import (
+    BY_TRIAL,
     CHOICES,
     FORMAT_VERSION,
     NAME,
@@ -21,6 +22,7 @@ from ddpm.settings import (
     CostSettings,
     DrawSettings,
     EvaluateSettings,
+    GuideSettings,
     IngestSettings,
     JudgeSettings,
     ModelSettings,
@@ -30,6 +32,7 @@ from ddpm.settings import (
     TransferSettings,
     pick,
     require_drawable,
+    require_guidance,
     require_halvable,
     require_one_weight,
 )
@@ -58,6 +61,7 @@ class Plan(Typed):
     train: TrainSettings = field(default_factory=TrainSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     draw: DrawSettings = field(default_factory=DrawSettings)
+    guide: GuideSettings = field(default_factory=GuideSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
     registry: RegistrySettings = field(default_factory=RegistrySettings)
@@ -85,6 +89,13 @@ class Plan(Typed):
             self.search.trial_epochs,
             f"at most epochs ({self.train.epochs}): the winner goes on from its trial",
         )
+        require_guidance(self.guide.guide, self.draw)
+        require(
+            self.guide.guide != BY_TRIAL or self.search.trial_epochs < self.train.epochs,
+            "trial_epochs",
+            self.search.trial_epochs,
+            f"less than epochs ({self.train.epochs}), where the winner's trial is its guide",
+        )
         if self.transfer.transfer_source:
             self._check_second()
 
@@ -107,9 +118,12 @@ class Plan(Typed):
     def second(self) -> Plan:
         """The plan by which the second set goes through the same steps.
 
-        Raises WrongInput for a size that a list of multipliers cannot carry, and for guidance without classes.
+        A guide draws the first set's pictures: the second set's are drawn without. Raises WrongInput for a size that a list
+        of multipliers cannot carry, and for guidance without classes.
         """
-        given = self.transfer
+        given, draw = self.transfer, self.draw
+        if self.guide.guide:
+            draw = dataclasses.replace(draw, guidance=1.0)
         image_size, epochs = (
             given.transfer_image_size or self.ingest.image_size,
             given.transfer_epochs or self.train.epochs,
@@ -120,10 +134,10 @@ class Plan(Typed):
             except WrongInput as problem:
                 raise WrongInput(f"transfer_{problem}") from None
         require(
-            self.draw.guidance == 1 or given.transfer_classes > 0,
+            draw.guidance == 1 or given.transfer_classes > 0,
             "transfer_classes",
             given.transfer_classes,
-            f"as many as the second set has, for guidance ({self.draw.guidance:g})",
+            f"as many as the second set has, for guidance ({draw.guidance:g})",
         )
         return dataclasses.replace(
             self,
@@ -136,6 +150,8 @@ class Plan(Typed):
             model=dataclasses.replace(self.model, classes=given.transfer_classes),
             train=dataclasses.replace(self.train, epochs=epochs, init_from="", init_partial=False),
             search=dataclasses.replace(self.search, trial_epochs=min(self.search.trial_epochs, epochs)),
+            draw=draw,
+            guide=GuideSettings(),
             judge=JudgeSettings(),
             registry=RegistrySettings(model_name=given.registered_name),
             transfer=TransferSettings(),
@@ -155,12 +171,13 @@ class Plan(Typed):
 
     def _check_varied(self) -> None:
         """Raise WrongInput for a value among those that the search may choose from with which no trial could be run."""
-        require_drawable(self.model, self.draw)
+        guided = bool(self.guide.guide)
+        require_drawable(self.model, self.draw, guided)
         for name, values in self.search.varied.items():
             for value in values:
                 try:
                     model, train = self.at({name: value})
-                    require_drawable(model, self.draw)
+                    require_drawable(model, self.draw, guided)
                     require_one_weight(model, train)
                 except WrongInput as problem:
                     raise WrongInput(f"{CHOICES[name]}: {value} is no choice: {problem}") from None
@@ -219,6 +236,7 @@ ROOMS: dict[str, type] = {
     "train": TrainSettings,
     "search": SearchSettings,
     "draw": DrawSettings,
+    "guide": GuideSettings,
     "evaluate": EvaluateSettings,
     "judge": JudgeSettings,
     "registry": RegistrySettings,

@@ -75,10 +75,9 @@ def mounts(plan: Plan, var: Path) -> dict[str, str]:
         str(Path(plan.study_storage).parent),
         str(Path(urlsplit(plan.tracking_uri).path).parent),
     )
-    initial = without_file_scheme(plan.train.init_from.partition("#")[0])
-    initial = initial if Path(initial).is_dir() else str(Path(initial).parent)  # beside a checkpoint.json lies the rest
+    models = [_folder(reference) for reference in (plan.train.init_from, plan.guide.guide)]
     pictures = (str(path) for source in plan.sets().values() for path in sources.parse(source).local_paths())
-    read = (*pictures, plan.evaluate.weights, initial)
+    read = (*pictures, plan.evaluate.weights, *models)
     for path in written:
         if path.startswith("/") and path != "/" and not Path(path).is_relative_to(var):
             Path(path).mkdir(parents=True, exist_ok=True)
@@ -87,6 +86,12 @@ def mounts(plan: Plan, var: Path) -> dict[str, str]:
         if path.startswith("/") and path != "/" and Path(path).exists():
             found.setdefault(path, "ro")
     return found
+
+
+def _folder(reference: str) -> str:
+    """Where the files of a model of this machine lie: beside a checkpoint.json lies the rest."""
+    path = without_file_scheme(reference.partition("#")[0])
+    return path if Path(path).is_dir() else str(Path(path).parent)
 
 
 def run(

@@ -112,7 +112,7 @@ def work_of(plan: Plan, pictures: int, of_second: int = 0) -> dict[str, float]:
 
 
 def _drawing(plan: Plan, pictures: int) -> float:
-    guided = 2 if plan.model.classes and plan.draw.guidance != 1 else 1
+    guided = 2 if plan.draw.guidance != 1 else 1
     return plan.evaluate.seeds * (plan.evaluate.evaluate_n or pictures) * plan.draw.sampling_steps * guided
 
 

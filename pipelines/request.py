@@ -17,12 +17,14 @@ from ddpm.plan import Plan, fields, set_words
 from ddpm.presets import load_preset
 from ddpm.progress import Quiet
 from ddpm.run import Run
+from ddpm.settings import BY_TRIAL
 from ddpm.store import FileStore, Missing, Store, open_store
 
 WORKERS = "search_workers"
 MOST_WORKERS = 1000
 # Settings that may name a file of this machine, and how they name one that a cluster reaches.
-FILES = {"weights": "s3://bucket/weights.pth", "init_from": "s3://bucket/checkpoint or models:/NAME@champion"}
+REFERENCE = "s3://bucket/checkpoint or models:/NAME@champion"
+FILES = {"weights": "s3://bucket/weights.pth", "init_from": REFERENCE, "guide": REFERENCE}
 
 
 def parse_changes(text: str, words: Sequence[str] = ()) -> dict[str, str]:
@@ -40,8 +42,8 @@ def parse_changes(text: str, words: Sequence[str] = ()) -> dict[str, str]:
 
 
 def is_here(place: str) -> bool:
-    """Whether a place is a path of this machine: no URI, and no version of a registered model."""
-    return bool(place) and "://" not in place and not place.startswith("models:")
+    """Whether a place is a path of this machine: no URI, no version of a registered model, and no trial of the run's."""
+    return place not in ("", BY_TRIAL) and "://" not in place and not place.startswith("models:")
 
 
 def parse_workers(value: str) -> list[int]:

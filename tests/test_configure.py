@@ -130,6 +130,21 @@ def test_weights_that_not_every_list_can_begin_with_are_found_there(begins):
     assert any("every trial begins with weights of" in line for line in said)
 
 
+def test_a_guide_that_there_is_not_or_that_knows_other_pictures_is_found_there(begins):
+    parameters, source = begins
+    guided = {**parameters, "init_from": "", "guidance": 1.5}
+    for given, says in (
+        ({"guide": "/no/where"}, "^guide: there is no checkpoint at"),
+        ({"guide": "models:/m@champion"}, "^guide: .*"),
+        ({"guide": str(source), "image_size": 16}, "^guide: its picture size is 8, and the model's is 16"),
+        ({"guide": str(source), "classes": 10}, "^guide: its number of classes is 0, and the model's is 10"),
+    ):
+        with pytest.raises(WrongInput, match=says):
+            configure({**guided, **given}, Quiet())
+    assert not list(open_store(parameters["store"]).list("runs")), "and the name is bound to nothing"
+    assert configure({**guided, "guide": str(source)}, Quiet()).is_open
+
+
 def test_a_winner_whose_network_is_another_one_for_the_second_set_is_found_there(begins, tmp_path):
     """At 16 px its upper level does not attend, which it does at 8."""
     parameters, _ = begins
@@ -152,7 +167,7 @@ def test_a_run_of_an_earlier_release_is_carried_on(begins):
     del parameters["init_from"]
     run = configure(parameters, Quiet())
     kept = json.loads(run.folder.read("plan.json"))
-    for name in [name for name in kept if name.startswith("transfer_")]:
+    for name in [name for name in kept if name.startswith("transfer_") or name == "guide"]:
         del kept[name]
     for name in ("init_from", "init_partial", "rung_factor", "rung_score", "finalists", "finalist_n"):
         del kept[name]

@@ -17,7 +17,7 @@ from ddpm.serving.settings import ServeSettings
 from ddpm.settings import ModelSettings, SearchSettings, TrainSettings
 
 HERE = {"run_name": "r", "store": "s", "tracking_uri": "sqlite:///x", "study_storage": "j"}
-PRESETS = ("digits", "flowers102", "dalle-dogs", "celeba", "cifar10", "quick", "founding")
+PRESETS = ("digits", "flowers102", "flowers102-cpu", "dalle-dogs", "celeba", "cifar10", "quick", "founding")
 
 
 def plan(**changes):
@@ -159,6 +159,19 @@ def test_finalists_are_scored_by_more_pictures():
     with pytest.raises(WrongInput, match=r"finalist_n: 16 will not do; it must be more than score_n \(2048\), or 0"):
         SearchSettings(finalists=3, finalist_n=16)
     assert SearchSettings(finalists=3).final_n == 4 * 2048
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"guide": "trial"}, "guidance: 1.0 will not do; it must be more than 1, as 1.25, where there is a guide"),
+        ({"guide": "trial", "guidance": 1.5, "trial_epochs": 64}, r"trial_epochs: 64 .* less than epochs \(64\), where the"),
+        ({"guidance": 1.5}, r"guidance: 1.5 .* 1 \(none\) for a model with neither classes nor a guide"),
+    ],
+)  # fmt: skip
+def test_a_run_is_guided_by_what_is_weaker(changes, says):
+    with pytest.raises(WrongInput, match=f"^{says}"):
+        plan(**changes)
 
 
 def test_unknown_names_are_refused():

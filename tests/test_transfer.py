@@ -32,6 +32,8 @@ def test_the_second_set_goes_by_the_first_one_s_settings_but_for_its_own():
     }  # fmt: skip
     was = first.parameters()
     assert {name: value for name, value in second.parameters().items() if value != was[name]} == other
+    guided = plan(guide="trial", guidance=1.5)
+    assert (guided.second().guide.guide, guided.second().draw.guidance) == ("", 1.0), "the guide knows the first set"
     assert plan().second().train.epochs == first.train.epochs
     assert first.sets() == {"source": "digits", "transfer_source": "dalle-dogs"}
     assert second.sets() == {"source": "dalle-dogs"}

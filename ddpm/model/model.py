@@ -104,15 +104,19 @@ class Model:
         Autoguidance (Karras et al. 2024, https://arxiv.org/abs/2406.02507). The guide may be of any size and objective, and
         serves best as a short training of the same kind. Raises WrongInput where it is of another size or other classes.
         """
+        weaker.require_guides(self.image_size, self.settings.classes)
+        return dataclasses.replace(self, guide=weaker)
+
+    def require_guides(self, image_size: int, classes: int) -> None:
+        """Raise WrongInput where this model cannot be the guide of one of such pictures."""
         for name, own, other in (
-            ("picture size", self.image_size, weaker.image_size),
-            ("number of classes", self.settings.classes, weaker.settings.classes),
+            ("picture size", image_size, self.image_size),
+            ("number of classes", classes, self.settings.classes),
         ):
             if own != other:
                 raise WrongInput(
                     f"guide: its {name} is {other}, and the model's is {own}; give one of the same pictures"
                 )
-        return dataclasses.replace(self, guide=weaker)
 
     def quick(self, steps: int, sample_batch: int) -> DrawSettings:
         """DPM-Solver++ in few steps, at most as many as the process has: for previews, and for scores on the way."""

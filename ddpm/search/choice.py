@@ -19,7 +19,7 @@ from ddpm.search.finalists import Finalist, LeftOut, score_finalists
 from ddpm.search.ranking import Candidate, Ranked, explain, rank, ties
 from ddpm.search.study import open_study
 from ddpm.search.trial import TRIAL, TrialRow, point_settings, quick_scores, trial_name, trial_row
-from ddpm.settings import ModelSettings, TrainSettings
+from ddpm.settings import BY_TRIAL, ModelSettings, TrainSettings
 from ddpm.tracking import NoTrackedRun, TrackedRun
 from ddpm.training import checkpoint
 
@@ -134,6 +134,12 @@ def winner_settings(plan: Plan, winner: TrialRow) -> tuple[ModelSettings, TrainS
     return point_settings(
         plan, {"channel_mults": winner["channel_mults"], "lr": winner["lr"], **winner.get("point", {})}
     )
+
+
+def guide_of(plan: Plan, chosen: Choice) -> str:
+    """A reference to the weaker model that guides the winner's pictures; empty where nothing does."""
+    guide = plan.guide.guide
+    return chosen["trials"][chosen["best"]]["checkpoint"] or "" if guide == BY_TRIAL else guide
 
 
 def choose_average(

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from ddpm.settings.cost import CostSettings
 from ddpm.settings.draw import CHURNING, SAMPLERS, DrawSettings, require_drawable, require_guidance
 from ddpm.settings.evaluate import EXTRACTORS, EvaluateSettings
+from ddpm.settings.guide import BY_TRIAL, GuideSettings
 from ddpm.settings.ingest import IngestSettings
 from ddpm.settings.judge import JudgeSettings
 from ddpm.settings.model import OBJECTIVES, SCHEDULES, ModelSettings, parse_mults, require_halvable
@@ -24,6 +25,7 @@ from ddpm.settings.transfer import TransferSettings
 from ddpm.settings.words import LARGEST_SEED, NAME, NAME_FORM, require_name, require_seeds
 
 __all__ = [
+    "BY_TRIAL",
     "CHOICES",
     "CHURNING",
     "EXTRACTORS",
@@ -37,6 +39,7 @@ __all__ = [
     "CostSettings",
     "DrawSettings",
     "EvaluateSettings",
+    "GuideSettings",
     "IngestSettings",
     "JudgeSettings",
     "ModelSettings",

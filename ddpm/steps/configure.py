@@ -21,7 +21,7 @@ from ddpm.plan import Plan, fields
 from ddpm.progress import Progress
 from ddpm.run import Run, attempts_of
 from ddpm.search.study import create_study, open_storage
-from ddpm.settings import ModelSettings, SearchSettings
+from ddpm.settings import BY_TRIAL, ModelSettings, SearchSettings
 from ddpm.steps.ranks import require_shared
 from ddpm.steps.task import Facts, perform, pointer_to
 from ddpm.store import Missing, open_store
@@ -56,6 +56,7 @@ def configure(parameters: dict[str, Any], progress: Progress, session: str = "")
     if not run.is_open:  # one that an earlier release opened goes on as it is
         _require_rungs(plan.search)
     keep_initial = _initial(run, progress)
+    _require_guide(plan)
     if plan.transfer.transfer_from == "winner":
         _require_same_network(plan)
     # Whoever mistyped it should not have to wait; one that this run has been opened with is away for a while.
@@ -101,6 +102,19 @@ def _initial(run: Run, progress: Progress) -> Callable[[], None]:
         agree(initial, model, plan.ingest.image_size, plan.train.init_partial)
     progress.say(f"every trial begins with weights of {initial.origin.reference}, which the run keeps")
     return partial(write_initial, run.initial, initial)
+
+
+def _require_guide(plan: Plan) -> None:
+    """Raise WrongInput where the guide is to be a model that there is not, or one of other pictures."""
+    if plan.guide.guide in ("", BY_TRIAL):
+        return
+    from ddpm.registry.version import resolve  # it imports torch
+
+    try:
+        guide = resolve(plan.guide.guide, plan.tracking_uri)
+    except WrongInput as problem:
+        raise WrongInput(f"guide: {str(problem).removeprefix('model: ')}") from None
+    guide.require_guides(plan.ingest.image_size, plan.model.classes)
 
 
 def _networks(plan: Plan) -> Iterator[ModelSettings]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 from ddpm.data.dataset import open_dataset
 from ddpm.data.ingest import DatasetFacts
@@ -19,6 +20,7 @@ from ddpm.progress import Progress
 from ddpm.registry.catalogue import named_version
 from ddpm.registry.version import resolve, resolve_or_folder
 from ddpm.run import Run
+from ddpm.search.choice import Choice, guide_of
 from ddpm.settings import DrawSettings, EvaluateSettings, require_guidance
 from ddpm.steps.task import task
 from ddpm.training.ledger import Trained
@@ -52,7 +54,10 @@ def evaluate(
 @task("evaluate")
 def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, trained: Trained, page: str) -> Report:
     plan, store, checkpoint = run.plan, run.workplace(progress).store, trained["checkpoint"]
-    data, model = open_dataset(dataset["uri"]), resolve_or_folder(checkpoint, plan.tracking_uri)
+    data, model = open_dataset(dataset["uri"]), resolve(checkpoint, plan.tracking_uri)
+    if guide := guide_of(plan, cast(Choice, trained)):
+        progress.say(f"guided, {plan.draw.guidance:g}, by {guide}")
+        model = model.guided_by(resolve(guide, plan.tracking_uri))
     report = evaluation.evaluate(model, data, plan.evaluate, plan.draw, store, progress)
     if plan.judge.judge_url:
         verdict = judge_with_controls(model, checkpoint, data, plan.evaluate, plan.draw, plan.judge, store, progress)

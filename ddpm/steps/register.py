@@ -10,6 +10,7 @@ from ddpm.evaluation.report import Report
 from ddpm.progress import Progress
 from ddpm.registry.version import Registered, register, told
 from ddpm.run import Run
+from ddpm.search.choice import Choice, guide_of
 from ddpm.steps.task import task
 from ddpm.training.ledger import Trained
 
@@ -24,7 +25,8 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, trained: Tr
     if (trial := cast(Mapping[str, Any], trained).get("best")) is not None:
         tags["trial"] = str(trial)
     run_id = run.tracker.child(run.training, {}, {}).run_id
-    facts = register(run.plan.tracking_uri, name, trained["checkpoint"], report, run_id, tags)
+    guide = guide_of(run.plan, cast(Choice, trained))
+    facts = register(run.plan.tracking_uri, name, trained["checkpoint"], report, run_id, tags, guide)
     with run.tracker.parent() as parent:
         parent.tag("model_version", f"models:/{name}/{facts['version']}")
     progress.say(told(facts))

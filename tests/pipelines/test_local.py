@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from local_runs import TINY, run, start, wait_until_gone
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -17,11 +18,13 @@ from sklearn.datasets import load_digits
 from ddpm.cli import main
 from ddpm.data.dataset import open_dataset
 from ddpm.registry.log import entries
+from ddpm.registry.version import resolve
+from ddpm.run import Run
 from ddpm.search.ranking import Candidate, rank
 from ddpm.steps.summarise import summarise
 from ddpm.store import open_store
 from ddpm.tracking import open_client
-from ddpm.training.checkpoint import read_facts
+from ddpm.training.checkpoint import load_model, read_facts
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +239,8 @@ def test_a_finished_run_is_done_again_at_once_and_changes_nothing(finished):
 
 @pytest.fixture(scope="module")
 def second_run(finished, tmp_path_factory):
-    """Another run on the same data set, and with a second one, the digits below five, that begins with the winner's weights."""
+    """Another run on the same data set, guided by its own trial, and with a second set, the digits below five, that begins
+    with the winner's weights."""
     var, _ = finished
     raw, pictures = load_digits(), tmp_path_factory.mktemp("pictures")
     for number, (picture, digit) in enumerate(zip(raw.images, raw.target, strict=True)):
@@ -245,6 +249,7 @@ def second_run(finished, tmp_path_factory):
             grey = np.round(picture * 255 / 16).astype(np.uint8)
             Image.fromarray(grey).save(pictures / str(digit) / f"{number}.png")
     second = [f"transfer_source={pictures}", "transfer_dataset_name=five", "transfer_epochs=1", "transfer_from=winner"]
+    second += ["guide=trial", "guidance=1.25"]
     return var, run(var, "--run-name", "two", *TINY, *second)
 
 
@@ -260,6 +265,19 @@ def test_a_second_run_recognises_the_data_set_and_challenges(second_run):
     assert summary["model"]["decision"] == log[1]["why"]
     if log[1]["action"] == "challenge":
         assert summary["model"]["aliases"] == ["challenger"]
+
+
+def test_the_winner_s_own_trial_guides_it_and_the_version_carries_that(second_run):
+    var, again = second_run
+    trained = Run.named("two", str(var / "store")).facts("train")
+    trial = trained["trials"][trained["best"]]["checkpoint"]
+    assert f"guided, 1.25, by {trial}" in again.stderr
+    model = resolve("models:/ddpm-digits/2", f"sqlite:///{var}/mlflow/mlflow.db")
+    assert model.drawing.guidance == 1.25
+    weights = load_model(trial).net.state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in model.guide.net.state_dict().items())
+    five = resolve("models:/ddpm-five/1", f"sqlite:///{var}/mlflow/mlflow.db")
+    assert (five.guide, five.drawing.guidance) == (None, 1.0)
 
 
 def test_a_second_set_goes_through_the_same_steps_and_stands_beside_the_first(second_run):

@@ -85,8 +85,9 @@ def test_the_words_that_ask_again_ask_for_the_same():
     assert parse_changes(asked["SET"]) == changes
 
 
+@pytest.mark.parametrize("setting", ["init_from", "guide"])
 @pytest.mark.parametrize("name", ["training", "training#10", "training/000000000256/checkpoint.json"])
-def test_weights_to_begin_with_are_found_by_tasks_that_have_a_folder_of_their_own(tmp_path, monkeypatch, name):
+def test_a_model_on_disk_is_found_by_tasks_that_have_a_folder_of_their_own(tmp_path, monkeypatch, name, setting):
     from pipelines import containers
 
     folder = tmp_path / "training"
@@ -94,10 +95,14 @@ def test_weights_to_begin_with_are_found_by_tasks_that_have_a_folder_of_their_ow
     (folder / "000000000256" / "checkpoint.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
     places = {"store": str(tmp_path / "store"), "tracking_uri": "sqlite:///x", "study_storage": "j"}
-    plan, _ = gather("digits", "", "r", {"init_from": name}, places)
-    assert plan.train.init_from == str(tmp_path / name)
+    guided = {"guidance": "1.5"} if setting == "guide" else {}
+    plan, _ = gather("digits", "", "r", {setting: name, **guided}, places)
+    assert plan.parameters()[setting] == str(tmp_path / name)
     seen = [path for path, mode in containers.mounts(plan, tmp_path / "var").items() if mode == "ro"]
     assert seen == [str(folder / "000000000256" if name.endswith(".json") else folder)], "what lies beside it too"
-    plan, _ = gather("digits", "", "r", {"init_from": "models:/m@champion"}, places)
-    assert plan.train.init_from == "models:/m@champion"
+    for elsewhere in ("models:/m@champion", "s3://bucket/checkpoint"):
+        plan, _ = gather("digits", "", "r", {setting: elsewhere, **guided}, places)
+        assert plan.parameters()[setting] == elsewhere
+    plan, _ = gather("digits", "", "r", {"guide": "trial", "guidance": "1.5"}, places)
+    assert plan.guide.guide == "trial", "no folder of this name"
     assert "ro" not in containers.mounts(plan, tmp_path / "var").values()

@@ -11,10 +11,11 @@ from ddpm.plan import Plan
 from ddpm.progress import Quiet
 from ddpm.run import Run
 from ddpm.search import finalists as room
-from ddpm.search.choice import averages_found, choose, choose_average, winner_settings
+from ddpm.search.choice import averages_found, choose, choose_average, guide_of, winner_settings
 from ddpm.search.space import suggest
 from ddpm.search.study import create_study, open_study
 from ddpm.search.trial import trial_settings
+from ddpm.settings import DrawSettings, GuideSettings
 from ddpm.tracking import NoTrackedRun
 
 FOUNDING = {"1-2-4-8": (24.92, 0.334), "1-2-3-6": (27.13, 0.328), "1-2-3": (18.30, 0.393), "1-2-4": (24.49, 0.296)}
@@ -123,6 +124,15 @@ def test_the_winner_trains_on_from_its_trial(run, tmp_path):
     assert trial.train_seed == final.train_seed
     other = run_named("two", tmp_path)
     assert trial_settings(other.plan, {"channel_mults": "1-2-4", "lr": 7e-5})[1].train_seed != trial.train_seed
+
+
+def test_the_guide_is_the_winner_as_its_trial_left_it_or_what_is_named():
+    chosen = {"best": 1, "trials": [{"checkpoint": "file:///a"}, {"checkpoint": "file:///b"}]}
+    for guide, named in (("trial", "file:///b"), ("models:/m@champion", "models:/m@champion"), ("", "")):
+        plan = Plan(
+            "r", "s", "sqlite:///x", "j", draw=DrawSettings(guidance=1.5 if guide else 1.0), guide=GuideSettings(guide)
+        )
+        assert guide_of(plan, chosen) == named
 
 
 def test_a_single_average_needs_no_choice(tmp_path):
