@@ -6,7 +6,7 @@ PYTHON ?= python3
 UV ?= $(shell command -v uv || echo .venv-uv/bin/uv)
 DOCKER ?= docker
 
-PRESET ?= $(if $(filter submit,$(MAKECMDGOALS)),flowers102,digits)
+PRESET ?= $(if $(filter submit schedule,$(MAKECMDGOALS)),flowers102,digits)
 DATA ?=
 RUN_NAME ?=
 RUNNER ?= subprocess
@@ -22,6 +22,8 @@ BUILD_FLAGS ?=
 ENDPOINT ?= $(value KFP_ENDPOINT)
 RUN ?=
 RETRIES ?= 0
+CRON ?=
+NAME ?=
 PROBE ?=
 TESTS ?=
 SERVE ?=
@@ -45,7 +47,7 @@ endif
 VENV := .venv/.installed
 DEV := .venv/.installed-dev
 # What a person wrote reaches the commands untouched: through the environment, with no look at its dollars and quotes.
-WRITTEN := SET PRESET DATA RUN_NAME RUNNER ENDPOINT EXPERIMENT IMAGE CLUSTER MODEL RUN RETRIES OVERLAY
+WRITTEN := SET PRESET DATA RUN_NAME RUNNER ENDPOINT EXPERIMENT IMAGE CLUSTER MODEL RUN RETRIES CRON NAME OVERLAY
 $(foreach name,$(WRITTEN),$(if $(filter command environment,$(firstword $(origin $(name)))),$(eval override $(name) := $$(value $(name)))))
 # These are several words each, which the shell reads and make does not. What it would take for the end of the command
 # is refused: the rest would be passed over without a word.
@@ -60,7 +62,7 @@ $(foreach name,$(READ_BY_SHELL),$(foreach sign,; & | < > ` $(HASH),$(if $(findst
 export $(WRITTEN)
 OURS = --preset="$$PRESET" --data="$$DATA" --run-name="$$RUN_NAME" --set="$$SET"
 
-.PHONY: help run ui models-picture dashboard-picture serve demo page dashboard test bench lock lint format types check-compiled compile image images sbom submit resume doctor secrets pin clean
+.PHONY: help run ui models-picture dashboard-picture serve demo page dashboard test bench lock lint format types check-compiled compile image images sbom submit schedule resume doctor secrets pin clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -149,6 +151,9 @@ sbom: $(DEV) ## what is in the images, as CycloneDX in var/sbom, from the locks
 
 submit: $(VENV) ## the pipeline on a cluster: make submit ENDPOINT=http://… [PRESET=flowers102] [RUN_NAME=…] [IMAGE=…] [CLUSTER=gpu-4] [RETRIES=3] [SET='…']
 	@exec .venv/bin/python -m pipelines.submit $(OURS) --endpoint="$$ENDPOINT" --image="$$IMAGE" --cluster="$$CLUSTER" --retries="$$RETRIES"
+
+schedule: $(VENV) ## the same again and again: make schedule CRON='0 0 3 * * 1' ENDPOINT=http://… [PRESET=…] [DATA=…] [NAME=…] [IMAGE=…] [CLUSTER=…] [SET='…']
+	@exec .venv/bin/python -m pipelines.schedule $(OURS) --cron="$$CRON" --name="$$NAME" --endpoint="$$ENDPOINT" --image="$$IMAGE" --cluster="$$CLUSTER"
 
 resume: $(VENV) ## a run on a cluster, followed again and tried again where it failed: make resume RUN=NAME|ID [ENDPOINT=…] [RETRIES=3]
 	@exec .venv/bin/python -m pipelines.resume --run="$$RUN" --endpoint="$$ENDPOINT" --retries="$$RETRIES"

@@ -10,6 +10,7 @@ import json
 import re
 import urllib.error
 import urllib.request
+from typing import Any
 from urllib.parse import urlencode
 
 from ddpm.errors import WrongInput
@@ -21,6 +22,12 @@ KINDS = (
     "application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json",
 )  # fmt: skip
 HUB = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
+
+
+def images_of(spec: dict[str, Any]) -> list[str]:
+    """The images of a compiled pipeline's tasks, each once."""
+    executors = spec["deploymentSpec"]["executors"].values()
+    return sorted({one["container"]["image"] for one in executors})
 
 
 def look(image: str) -> str:

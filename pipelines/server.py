@@ -11,7 +11,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,6 +97,38 @@ def open_client(endpoint: str, token: str, namespace: str) -> Any:
 
 def send(client: Any, package: str, plan: Plan, parameters: dict[str, Any], experiment: str, namespace: str) -> str:
     """Submit the compiled text; the run's id. Raises WrongInput where the server refuses what was sent, else Unreachable."""
+    with _sent("run", package) as path:
+        result = client.create_run_from_pipeline_package(
+            path, arguments=parameters, run_name=plan.run_name, experiment_name=experiment,
+            namespace=namespace or None, enable_caching=False,
+        )  # fmt: skip
+    return result.run_id
+
+
+def schedule(
+    client: Any, name: str, cron: str, package: str, parameters: dict[str, Any], experiment: str, namespace: str
+) -> str:  # fmt: skip
+    """Have the compiled text run again and again, one run at a time; the schedule's id. Raises as `send` does.
+
+    A schedule of this name in the experiment is WrongInput too: each of both would start its runs.
+    """
+    with _sent("schedule", package) as path:
+        where = client.create_experiment(experiment, namespace=namespace or None).experiment_id
+        known = client.list_recurring_runs(experiment_id=where, filter=_named(name), page_size=1).recurring_runs
+        if known:
+            raise WrongInput(
+                f"schedule: there is one named {name!r} already, whose runs would go on beside; take it away (kfp recurring-run delete {known[0].recurring_run_id}), or give another NAME"
+            )
+        made = client.create_recurring_run(
+            where, name, cron_expression=cron, max_concurrency=1, no_catchup=True, params=parameters,
+            pipeline_package_path=path, enable_caching=False,
+        )  # fmt: skip
+    return made.recurring_run_id
+
+
+@contextlib.contextmanager
+def _sent(what: str, package: str) -> Iterator[str]:
+    """The path of the compiled text, and how the client's calls with it fail: WrongInput, or Unreachable."""
     import kfp_server_api
     import urllib3
 
@@ -104,19 +136,20 @@ def send(client: Any, package: str, plan: Plan, parameters: dict[str, Any], expe
         path = Path(folder, "ddpm.yaml")
         path.write_text(package)
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # the client's links; the run's own is told below
-                result = client.create_run_from_pipeline_package(
-                    str(path), arguments=parameters, run_name=plan.run_name, experiment_name=experiment,
-                    namespace=namespace or None, enable_caching=False,
-                )  # fmt: skip
+            with contextlib.redirect_stdout(io.StringIO()):  # the client's links; our own is told later
+                yield str(path)
         except kfp_server_api.ApiException as problem:
             words = server_words(problem)
             raise (WrongInput if problem.status == 400 else Unreachable)(
-                f"the server refused the run: {words}"
+                f"the server refused the {what}: {words}"
             ) from None
         except urllib3.exceptions.HTTPError as problem:
             raise Unreachable(f"the server stopped answering: {problem}") from None
-    return result.run_id
+
+
+def _named(name: str) -> str:
+    """A filter of the server's, by the name that is shown."""
+    return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
 
 
 def asked(call: Callable[[], T]) -> T:
@@ -144,10 +177,9 @@ def find_run(client: Any, run: str, namespace: str) -> Any:
     except Unreachable as problem:
         if problem.status not in (400, 404):
             raise
-    named = {"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": run}]}
     found = asked(
         lambda: client.list_runs(
-            page_size=1, sort_by="created_at desc", filter=json.dumps(named), namespace=namespace or None
+            page_size=1, sort_by="created_at desc", filter=_named(run), namespace=namespace or None
         )
     )
     if not found.runs:

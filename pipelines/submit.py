@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -31,9 +31,10 @@ from ddpm.errors import Outage, WrongInput
 from ddpm.failure import keep_traceback
 from ddpm.legible import take_all_characters, tell
 from ddpm.places import VARIABLES
+from ddpm.plan import Plan
 from pipelines import request
 from pipelines.following import Followed
-from pipelines.registries import look
+from pipelines.registries import images_of, look
 from pipelines.server import Unreachable, check_endpoint, open_client, send, token_now
 
 PACKAGE = Path(__file__).absolute().parent / "ddpm.yaml"
@@ -62,6 +63,11 @@ def cluster_places(changes: dict[str, str]) -> dict[str, str]:
             raise WrongInput(f"{name}: {value} cannot be reached from a cluster; it must be like {example}")
         found[name] = value
     return found
+
+
+def spec_of(package: str) -> dict[str, Any]:
+    """KFP's own document of a compiled text."""
+    return next(yaml.load_all(package, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))  # Python's own takes a second
 
 
 def check_against(spec: dict[str, Any], parameters: dict[str, Any]) -> None:
@@ -108,7 +114,7 @@ def pause(text: str) -> float:
 
 
 def server_flags(parser: argparse.ArgumentParser, namespace: str) -> None:
-    """Where Kubeflow Pipelines is, and how often it is asked; `namespace` says what it is for, besides its default."""
+    """Where Kubeflow Pipelines is; `namespace` says what it is for, besides its default."""
     parser.add_argument(
         "--endpoint",
         default=os.environ.get("KFP_ENDPOINT", ""),
@@ -119,12 +125,16 @@ def server_flags(parser: argparse.ArgumentParser, namespace: str) -> None:
         default=os.environ.get("KFP_NAMESPACE", ""),
         help=f"{namespace} (default $KFP_NAMESPACE)",
     )
+
+
+def look_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--poll-seconds", type=pause, default=10.0, help="between two looks (default 10)")
 
 
 def cluster_flags(parser: argparse.ArgumentParser) -> None:
     """Where the cluster is, and how a run there is followed."""
     server_flags(parser, "where Kubeflow has several users")
+    look_flags(parser)
     parser.add_argument(
         "--retries",
         type=count,
@@ -153,11 +163,19 @@ def ended(work: Callable[[], int]) -> int:
         return 1
 
 
-def submit(options: argparse.Namespace) -> int:
-    """Check, send, wait; the exit status."""
+class Checked(NamedTuple):
+    """What is asked of a cluster, once all is checked that can be checked from here."""
+
+    plan: Plan
+    workers: list[int]
+    package: str  # the compiled text
+    parameters: dict[str, Any]
+
+
+def checked(options: argparse.Namespace, run_name: str) -> Checked:
+    """What the flags of `request_flags` ask for. Raises WrongInput, before anybody is asked anything."""
     changes = request.parse_changes(options.set, options.changes)
-    name = options.run_name or f"{options.preset}-{time.strftime('%Y%m%d-%H%M%S')}"
-    plan, workers = request.gather(options.preset, options.data, name, changes, cluster_places(changes))
+    plan, workers = request.gather(options.preset, options.data, run_name, changes, cluster_places(changes))
     for setting, source in plan.sets().items():
         check_source_for_cluster(source, setting)
     for setting, example in request.FILES.items():
@@ -169,17 +187,28 @@ def submit(options: argparse.Namespace) -> int:
 
         package = compiled(cluster=options.cluster)
     parameters = {**plan.parameters(), request.WORKERS: workers}
-    check_against(next(yaml.safe_load_all(package)), parameters)
+    check_against(spec_of(package), parameters)
     if options.image:
         from pipelines.pipeline import set_image
 
         package = set_image(package, options.image)
-    token = token_now()
-    check_endpoint(options.endpoint, token)
-    executors = next(yaml.safe_load_all(package))["deploymentSpec"]["executors"].values()
-    for image in sorted({one["container"]["image"] for one in executors}):
+    return Checked(plan, workers, package, parameters)
+
+
+def look_at_images(package: str) -> None:
+    """Say what is not known of its images. Raises WrongInput for one that is not there."""
+    for image in images_of(spec_of(package)):
         if words := look(image):
             tell(words)
+
+
+def submit(options: argparse.Namespace) -> int:
+    """Check, send, wait; the exit status."""
+    name = options.run_name or f"{options.preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    plan, workers, package, parameters = checked(options, name)
+    token = token_now()
+    check_endpoint(options.endpoint, token)
+    look_at_images(package)
     client = open_client(options.endpoint, token, options.namespace)
     run_id = send(client, package, plan, parameters, options.experiment or plan.ingest.dataset_name, options.namespace)
     tell(f"run {plan.run_name} is {options.endpoint.rstrip('/')}/#/runs/details/{run_id}")
@@ -189,16 +218,12 @@ def submit(options: argparse.Namespace) -> int:
     return run.see_through(options.retries, options.poll_seconds)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m pipelines.submit", description="Run the compiled pipeline on a cluster.")
+def request_flags(parser: argparse.ArgumentParser) -> None:
+    """What is to be run, and in which pods."""
     parser.add_argument(
         "--preset", default="flowers102", help="a file of ddpm/presets/, without .yaml (default flowers102)"
     )
     parser.add_argument("--data", default="", help="a named source (default: the preset's)")
-    parser.add_argument(
-        "--run-name", default="", help="a name; given again, the run carries on (default: PRESET-date-time)"
-    )
-    cluster_flags(parser)
     parser.add_argument("--experiment", default="", help="the KFP experiment (default: the data set's name)")
     parser.add_argument("--image", default="", help="the image of every task (default: the compiled file's)")
     parser.add_argument(
@@ -206,9 +231,18 @@ def main(arguments: list[str] | None = None) -> int:
         default="",
         help="what the tasks ask of its nodes, a file of pipelines/clusters/ by name, or another by path (default: the compiled file's)",
     )
-    parser.add_argument("--no-wait", action="store_true", help="leave once the run is submitted")
     parser.add_argument("--set", default="", metavar="NAME=VALUE …", help="the same as one text")
     parser.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="settings other than the preset's")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = Parser(prog="python -m pipelines.submit", description="Run the compiled pipeline on a cluster.")
+    request_flags(parser)
+    parser.add_argument(
+        "--run-name", default="", help="a name; given again, the run carries on (default: PRESET-date-time)"
+    )
+    cluster_flags(parser)
+    parser.add_argument("--no-wait", action="store_true", help="leave once the run is submitted")
     return ended(lambda: submit(parser.parse_args(arguments)))
 
 

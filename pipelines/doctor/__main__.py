@@ -26,7 +26,7 @@ from pipelines.doctor import namespace as in_namespace
 from pipelines.doctor import nodes, places, probe, server, trainjob
 from pipelines.doctor.finding import UNKNOWN, WRONG, Finding, unknown
 from pipelines.doctor.namespace import Namespace
-from pipelines.submit import ended, server_flags
+from pipelines.submit import ended, look_flags, server_flags
 
 NAMESPACE = "kubeflow"  # where Kubeflow Pipelines for one user runs its tasks, and where it is itself
 
@@ -67,6 +67,7 @@ def look_over(options: Any) -> int:
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m pipelines.doctor", description="Look a cluster over before a run.")
     server_flags(parser, f"where tasks run; {NAMESPACE} where none is given")
+    look_flags(parser)
     parser.add_argument(
         "--system-namespace", default=NAMESPACE, help=f"where Kubeflow Pipelines is (default {NAMESPACE})"
     )

@@ -1,4 +1,6 @@
-"""A stub of the Kubeflow Pipelines v2beta1 API: the calls that submitting makes, over a real socket.
+"""A stub of the Kubeflow Pipelines v2beta1 API: the calls that submitting and scheduling make, over a real socket.
+
+Like the server it refuses parameters that the pipeline does not declare, or of another type.
 
 `recorded` are answers that a real server, of KFP 2.17, gave when it was asked for a run (kfp-2.17/, without what nobody
 here reads).
@@ -28,6 +30,22 @@ def recorded(name):
     return json.loads((Path(__file__).parent / "kfp-2.17" / f"{name}.json").read_text())
 
 
+KINDS = {"STRING": (str,), "NUMBER_INTEGER": (int,), "NUMBER_DOUBLE": (int, float), "BOOLEAN": (bool,), "LIST": (list,)}
+
+
+def mistaken(body):
+    """What the server says of a run's or a schedule's parameters; empty where they are those of its pipeline."""
+    spec = body["pipeline_spec"].get("pipeline_spec", body["pipeline_spec"])
+    declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    for name, value in body["runtime_config"].get("parameters", {}).items():
+        if name not in declared:
+            return f"parameter {name} is not required by pipeline"
+        kinds = KINDS[declared[name]["parameterType"]]
+        if not isinstance(value, kinds) or isinstance(value, bool) != (kinds == (bool,)):
+            return f"invalid pipeline job inputs: {name}"
+    return ""
+
+
 class KubeflowStub:
     """Serves until closed.
 
@@ -39,7 +57,7 @@ class KubeflowStub:
         self.states, self.token, self.refuse, self.version = list(states), token, refuse, version
         self.on_run = lambda parameters: None
         self.retried = [list(states) for states in retried]
-        self.experiments, self.runs, self.calls, self.looks = [], [], [], 0
+        self.experiments, self.runs, self.schedules, self.calls, self.looks = [], [], [], [], 0
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -61,7 +79,8 @@ class KubeflowStub:
         self.server.server_close()
 
     def answer(self, request, body):
-        path = urlsplit(request.path).path
+        path, asked = urlsplit(request.path).path, parse_qs(urlsplit(request.path).query)
+        named = [one["stringValue"] for text in asked.get("filter", ()) for one in json.loads(text)["predicates"]]
         self.calls.append(f"{request.command} {path}")
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             return answer(request, 401, {"error": "who are you?"})
@@ -69,24 +88,34 @@ class KubeflowStub:
             told = {} if self.version is None else {"commit_sha": "0" * 40, "tag_name": self.version}
             return answer(request, 200, {"multi_user": False, **told})
         if path == f"{API}/experiments" and body is None:
-            return answer(request, 200, {"experiments": self.experiments})
+            return answer(
+                request, 200, {"experiments": [one for one in self.experiments if one["display_name"] in named]}
+            )
         if path == f"{API}/experiments":
-            self.experiments.append({**body, "experiment_id": "experiment-1", "created_at": CREATED})
+            self.experiments.append(
+                {**body, "experiment_id": f"experiment-{len(self.experiments) + 1}", "created_at": CREATED}
+            )
             return answer(request, 200, self.experiments[-1])
         if path == f"{API}/runs" and body is not None:
             if self.refuse:
                 return answer(request, *self.refuse)
+            if words := mistaken(body):
+                return answer(request, 400, {"message": words})
             self.runs.append({**body, "run_id": "run-1", "created_at": CREATED})
             self.on_run(body["runtime_config"]["parameters"])
             return answer(request, 200, {**self.runs[-1], "state": "PENDING"})
+        if path == f"{API}/recurringruns" and body is not None:
+            if words := (self.refuse and self.refuse[1]["message"]) or mistaken(body):
+                return answer(request, 400, {"message": words})
+            made = {**body, "recurring_run_id": f"schedule-{len(self.schedules)}", "created_at": CREATED}
+            self.schedules.append(made)
+            return answer(request, 200, made)
+        if path == f"{API}/recurringruns":
+            there = [one for one in self.schedules if [one["experiment_id"]] == asked["experiment_id"]]
+            return answer(request, 200, {"recurringRuns": [one for one in there if one["display_name"] in named]})
         if path == f"{API}/runs" and body is None:
-            asked = json.loads(parse_qs(urlsplit(request.path).query)["filter"][0])["predicates"][0]
-            found = (
-                [self.run("SUCCEEDED")]
-                if asked.get("stringValue", asked.get("string_value")) == self.run("SUCCEEDED")["display_name"]
-                else []
-            )
-            return answer(request, 200, {"runs": found})
+            found = self.run("SUCCEEDED")
+            return answer(request, 200, {"runs": [found] if found["display_name"] in named else []})
         if path == f"{API}/runs/run-1:retry" and body is not None:
             self.states, self.looks = self.retried.pop(0), 0
             return answer(request, 200, {})
