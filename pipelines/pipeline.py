@@ -53,6 +53,7 @@ from ddpm.steps import ranks, trainjob
 from ddpm.store import account
 from ddpm.tracking import origin
 from pipelines.cluster import DEFAULT, FOLDER, Cluster, Pods, load_cluster
+from pipelines.registries import check_image
 from pipelines.trainjob import nodes_of
 
 COMPILED = Path(__file__).parent / "ddpm.yaml"
@@ -223,7 +224,11 @@ def build(cluster: Cluster) -> BaseComponent:
 
 
 def set_image(text: str, image: str) -> str:
-    """The compiled file `text` with every task's image replaced by `image`, and what a task is told of it."""
+    """The compiled file `text` with every task's image replaced by `image`, and what a task is told of it.
+
+    Raises WrongInput for what is no image's name.
+    """
+    check_image(image)
     spec, *rest = yaml.safe_load_all(text)
     for executor in spec["deploymentSpec"]["executors"].values():
         container = executor["container"]
@@ -235,7 +240,7 @@ def set_image(text: str, image: str) -> str:
 
 
 def compiled(image: str = IMAGE, cluster: str = "") -> str:
-    """The pipeline as YAML: KFP's own document, and the platform's. Raises WrongInput for a cluster that will not do."""
+    """The pipeline as YAML: KFP's own document, and the platform's. Raises WrongInput for a cluster or an image that will not do."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "ddpm.yaml")
         compiler.Compiler().compile(build(load_cluster(cluster)), str(path))

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from components import IMAGE
+from ddpm.errors import WrongInput
 from ddpm.fields import describe
 from ddpm.plan import PLACES, Plan, fields, parameter_names, places
 from ddpm.presets import load_preset
@@ -235,12 +236,20 @@ def test_a_second_set_s_steps_run_the_same_code(executors) -> None:
 
 
 def test_another_image_replaces_all(tmp_path) -> None:
-    output = tmp_path / "ddpm.yaml"
-    assert pipeline.main(["--image", "registry.example/ddpm@sha256:0", "--output", str(output)]) == 0
+    output, image = tmp_path / "ddpm.yaml", "registry.example/ddpm@sha256:" + "0" * 64
+    assert pipeline.main(["--image", image, "--output", str(output)]) == 0
     spec = next(yaml.safe_load_all(output.read_text()))
     executors = spec["deploymentSpec"]["executors"].values()
-    assert {executor["container"]["image"] for executor in executors} == {"registry.example/ddpm@sha256:0"}
-    assert {told_of_the_image(executor) for executor in executors} == {"registry.example/ddpm@sha256:0"}
+    assert {executor["container"]["image"] for executor in executors} == {image}
+    assert {told_of_the_image(executor) for executor in executors} == {image}
+
+
+@pytest.mark.parametrize(
+    "image", ["Team/ddpm", "a b:1", "r.example/ddpm@sha256:…", "https://r.example/ddpm:1", "ddpm:", ""]
+)
+def test_what_is_no_image_is_not_compiled_in(image) -> None:
+    with pytest.raises(WrongInput, match="IMAGE: .* is no image; write REGISTRY/NAME:TAG"):
+        pipeline.set_image(pipeline.COMPILED.read_text(), image)
 
 
 def test_a_run_without_a_name_goes_by_one_that_no_other_has(documents):
