@@ -158,8 +158,8 @@ schedule: $(VENV) ## the same again and again: make schedule CRON='0 0 3 * * 1' 
 resume: $(VENV) ## a run on a cluster, followed again and tried again where it failed: make resume RUN=NAME|ID [ENDPOINT=…] [RETRIES=3]
 	@exec .venv/bin/python -m pipelines.resume --run="$$RUN" --endpoint="$$ENDPOINT" --retries="$$RETRIES"
 
-doctor: $(VENV) ## a cluster looked over before a run: make doctor [ENDPOINT=http://…] [CLUSTER=gpu-4] [PROBE=1]
-	@exec .venv/bin/python -m pipelines.doctor --endpoint="$$ENDPOINT" --cluster="$$CLUSTER" --image="$$IMAGE" $(if $(filter-out 0,$(PROBE)),--probe)
+doctor: $(VENV) ## a cluster looked over before a run: make doctor [ENDPOINT=http://…] [IMAGE=…] [CLUSTER=gpu-4] [OVERLAY=aws] [PROBE=1]
+	@exec .venv/bin/python -m pipelines.doctor --endpoint="$$ENDPOINT" --cluster="$$CLUSTER" --image="$$IMAGE" $(if $(filter-out file,$(origin OVERLAY)),--overlay="$$OVERLAY") $(if $(filter-out 0,$(PROBE)),--probe)
 
 clean: ## remove the environments and caches (var/, with all runs, stays)
 	rm -rf .venv .venv-uv build .mypy_cache .pytest_cache .ruff_cache *.egg-info

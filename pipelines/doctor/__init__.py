@@ -2,6 +2,7 @@
 
     finding.py     what was found, in a line
     server.py      Kubeflow Pipelines: that it answers, and how old it is
+    images.py      the tasks' image, and the servers': whether their registries have them
     namespace.py   the namespace in which tasks run: Secret, ConfigMap, quotas, and what Argo does with a failed pod
     nodes.py       nodes that would take the pods
     trainjob.py    where the final training has several nodes: Kubeflow Trainer, its runtime, and the tasks' rights

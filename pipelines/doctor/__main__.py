@@ -22,18 +22,22 @@ from ddpm.legible import tell
 from ddpm.places import VARIABLES
 from ddpm.steps.trainjob.api import connect
 from pipelines.cluster import load_cluster
+from pipelines.doctor import images, nodes, places, probe, server, trainjob
 from pipelines.doctor import namespace as in_namespace
-from pipelines.doctor import nodes, places, probe, server, trainjob
 from pipelines.doctor.finding import UNKNOWN, WRONG, Finding, unknown
 from pipelines.doctor.namespace import Namespace
-from pipelines.submit import ended, look_flags, server_flags
+from pipelines.registries import check_image, images_of
+from pipelines.submit import PACKAGE, ended, look_flags, server_flags, spec_of
 
 NAMESPACE = "kubeflow"  # where Kubeflow Pipelines for one user runs its tasks, and where it is itself
 
 
 def findings(options: Any) -> Iterator[Finding]:
     cluster = load_cluster(options.cluster)
+    task = [check_image(options.image)] if options.image else images_of(spec_of(PACKAGE.read_text()))
+    servers = images.servers_images(options.overlay) if options.overlay else []
     yield from server.look(options.endpoint)
+    yield from images.look([*task, *servers])
     if problem := connect():
         for what in ("ConfigMap and Secret", "ResourceQuota", "retries", "nodes"):
             yield unknown(f"{what}: no Kubernetes API is known here ({problem}); KUBECONFIG names one")
@@ -47,7 +51,7 @@ def findings(options: Any) -> Iterator[Finding]:
     if options.probe:
         store = os.environ.get(VARIABLES["store"], "")
         yield from probe.look(
-            options.endpoint, options.namespace, options.image, options.cluster, store, options.poll_seconds
+            options.endpoint, options.namespace, task[0], options.cluster, store, options.poll_seconds
         )
 
 
@@ -72,7 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--system-namespace", default=NAMESPACE, help=f"where Kubeflow Pipelines is (default {NAMESPACE})"
     )
     parser.add_argument("--cluster", default="", help="what the tasks will ask of its nodes, as with `make submit`")
-    parser.add_argument("--image", default="", help="the probe's image (default: the compiled file's)")
+    parser.add_argument("--image", default="", help="the tasks' image, and the probe's (default: the compiled file's)")
+    parser.add_argument("--overlay", default="", help="an overlay of deploy/, whose images are looked for too")
     parser.add_argument(
         "--probe", action="store_true", help="have a tiny run fail once, to see whether it is tried again"
     )

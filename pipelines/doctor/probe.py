@@ -14,7 +14,7 @@ from typing import Any
 
 from kfp import compiler, dsl
 
-from components import IMAGE, component
+from components import component
 from ddpm.errors import Outage, WrongInput
 from ddpm.legible import tell
 from ddpm.store import open_store
@@ -53,7 +53,7 @@ def package(image: str, cluster: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "probe.yaml")
         compiler.Compiler().compile(probe, str(path))
-        return set_image(path.read_text(), image or IMAGE)
+        return set_image(path.read_text(), image)
 
 
 def look(endpoint: str, namespace: str, image: str, cluster: str, store: str, seconds: float) -> Findings:

@@ -65,7 +65,7 @@ def test_a_server_that_stumbles_is_asked_again(kubeflow):
 
 def test_another_image_is_in_every_task(kubeflow):
     server = kubeflow()
-    image = "registry.example/ddpm@sha256:" + "0" * 64
+    image = "127.0.0.1:1/ddpm@sha256:" + "0" * 64
     assert submit(server.url, "--image", image).returncode == 0
     text = str(server.runs[0]["pipeline_spec"])
     assert image in text

@@ -18,6 +18,7 @@ def test_a_cluster_in_order(doctor, kubeflow):
         (OK, f"ConfigMap ddpm in namespace kubeflow: {', '.join(sorted(PLACES))}")
     ]
     assert about(found, "Secret ddpm")[0][0] == OK
+    assert [state for state, _ in about(found, "image free-midjourney:0.1.0: it names no registry")] == [UNKNOWN]
     assert [state for state, words in found if words.startswith(("object store", "MLflow", "study"))] == [UNKNOWN] * 3
 
 
