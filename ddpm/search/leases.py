@@ -12,6 +12,7 @@ who succeed the same holder one creates the next number, and the other sees it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -27,7 +28,7 @@ from typing import TypedDict
 import psutil
 
 from ddpm.errors import Outage, WrongInput
-from ddpm.store import Damaged, Entry, Missing, Store
+from ddpm.store import Damaged, Entry, Missing, Store, open_store
 from ddpm.store.reading import read_json
 
 RENEWED_EVERY = 10.0  # seconds
@@ -121,7 +122,10 @@ class Lease:
 
     def release(self) -> None:
         """Let go of what was taken."""
-        self._store.write(self._key, json.dumps({"released": True}).encode())
+        self._let_go(self._store)
+
+    def _let_go(self, store: Store) -> None:
+        store.write(self._key, json.dumps({"released": True}).encode())
 
     def __enter__(self) -> Lease:
         seen: dict[str, float] = {}
@@ -136,6 +140,10 @@ class Lease:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
+        if kind is not None and not issubclass(kind, Exception):  # stopped: there may be a second left
+            with contextlib.suppress(WrongInput, Outage):  # then it ends by its time
+                self._let_go(open_store(self._store.root, hasty=True))
+            return
         self._renewing.join()
         self.release()
 

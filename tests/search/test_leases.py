@@ -165,6 +165,27 @@ def test_a_second_worker_of_a_number_is_refused_before_it_touches_the_study(tmp_
         search(run, "no data set", 1, Quiet(), World(torch.device("cpu")))
 
 
+def test_one_that_is_stopped_lets_go_without_waiting_for_a_store_that_is_away(tmp_path, monkeypatch):
+    """By a store that is given up where it does not answer at once, and whatever its renewal waits for."""
+    opened, store = [], open_store(str(tmp_path))
+    monkeypatch.setattr(leases, "open_store", lambda root, hasty: opened.append(hasty) or open_store(root))
+    held = Lease(store, "worker-1", "worker 1", lambda text: None)
+    with pytest.raises(SystemExit), held:
+        monkeypatch.setattr(store, "write", lambda key, data: pytest.fail("it would wait"))
+        monkeypatch.setattr(held._renewing, "join", lambda: pytest.fail("it would wait"))
+        raise SystemExit(143)
+    assert opened == [True]
+    with lease(tmp_path):
+        assert names(tmp_path) == ["000002.json"], "it is free at once"
+    monkeypatch.setattr(leases, "open_store", lambda root, hasty: away())
+    with pytest.raises(SystemExit), lease(tmp_path):
+        raise SystemExit(143)
+
+
+def away():
+    raise Outage("the store does not answer")
+
+
 def test_a_holder_renews(tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "RENEWED_EVERY", 0.01)
     with lease(tmp_path):

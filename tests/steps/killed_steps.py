@@ -1,10 +1,16 @@
-"""Every step of a run, each tried three times as a pipeline does it: the same call in a new process.
+"""Every step of a run, each tried several times as a pipeline does it: the same call in a new process.
 
-    python killed_steps.py PARAMETERS FOLDER     prints {step: [how each attempt ended]}
+    python killed_steps.py PARAMETERS FOLDER     prints {step: [how each attempt ended, and what it noted]}
 
-The first two end when all the work is done and nothing of it is kept yet, which is the worst moment: by SIGTERM, as an
-eviction begins, and by SIGKILL. Processes are forked here, where nothing has been computed: in
-a process that has, torch's threads would not survive that.
+An attempt ends in one of these ways:
+
+STOPPED  by SIGTERM, as an eviction begins: where there is much work, in the midst of it. What it begins from then on is
+         noted, for it has a second
+KILLED   by SIGKILL when all the work is done and nothing of it is kept yet, which is the worst moment
+CUT      by SIGTERM at that moment, and by SIGKILL while it writes its last line: the second was too short
+DONE     well
+
+Processes are forked here, where nothing has been computed: in a process that has, torch's threads would not survive that.
 """
 
 import json
@@ -18,24 +24,77 @@ import matplotlib.pyplot  # noqa: F401 - here, once, and not in each of the proc
 import optuna.importance  # noqa: F401
 import sklearn.datasets  # noqa: F401
 import torch_fidelity  # noqa: F401
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 import mlflow  # noqa: F401
+from ddpm.progress import Quiet
 from ddpm.run import Run
-from ddpm.steps import configure, evaluate, ingest, promote, register, search, train
+from ddpm.steps import configure, evaluate, ingest, promote, register, search, task, train
+from ddpm.store.files import FileStore
+from ddpm.tracking.client import Client
 
-ENDS = (signal.SIGTERM, signal.SIGKILL, None)
+STOPPED, KILLED, CUT, DONE = "stopped", "killed", "cut", "done"
+ENDS = (STOPPED, KILLED, DONE)
+MORE = {"train": (STOPPED, KILLED, CUT, DONE)}
+# Where a step has much to do: the bar of it, and how far it is when SIGTERM comes.
+MIDST = {
+    "ingest": ("ingesting", 0.2),
+    "search-0": ("trial 0 (1 of 1) · 1-2", 0.8),
+    "train": ("final training", 0.8),
+    "evaluate": ("drawing pictures", 0.3),
+}
 
 
-def attempt(call, key, ends):
-    """Do a step, and end by a signal where its facts are about to be kept. Runs in a process of its own."""
-    keep = Run.keep
+class Noting(Quiet):
+    """A step's progress, which notes where the work of its bar begins, and stops the process in the midst of it."""
 
-    def ended(run, step, facts):
-        if step == key and ends:
-            os.kill(os.getpid(), ends)
-        keep(run, step, facts)
+    def __init__(self, key, ends, note):
+        self.bar, self.at = MIDST.get(key, ("", 1.0))
+        self.stops, self.note, self.begun = ends == STOPPED, note, False
 
-    Run.keep = ended
+    def update(self, task, done, total, note=""):
+        if task != self.bar:
+            return
+        if not self.begun:
+            self.note({"from": done})
+        self.begun = True
+        if self.stops and self.at < done / total < 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def watch(note):
+    """Note what is begun from now on: what is written to the store, asked of MLflow, and computed by a network."""
+
+    def noted(kept):
+        return lambda store, key, data: (note({"writes": key, "bytes": len(data)}), kept(store, key, data))[1]
+
+    FileStore.write, FileStore.create = noted(FileStore.write), noted(FileStore.create)
+    asked = Client.__getattr__
+    Client.__getattr__ = lambda client, name: (note({"asks": name}), asked(client, name))[1]
+    register_module_forward_pre_hook(lambda module, given: note({"computes": type(module).__name__}))
+
+
+def attempt(call, key, ends, noted):
+    """Do a step, and end as is said. Runs in a process of its own."""
+
+    def note(facts):
+        with open(noted, "a") as file:
+            file.write(json.dumps(facts) + "\n")
+
+    def ended(run, step, facts, _keep=Run.keep):
+        if step == key and ends == CUT:
+            kept = FileStore._finished_file
+            FileStore._finished_file = lambda *given: (kept(*given), os.kill(os.getpid(), signal.SIGKILL))
+        if step == key and ends != DONE:
+            os.kill(os.getpid(), signal.SIGKILL if ends == KILLED else signal.SIGTERM)
+        _keep(run, step, facts)
+
+    def stop(number, frame, _stop=task._stop):
+        if ends == STOPPED:
+            watch(note)
+        _stop(number, frame)
+
+    Run.keep, task._stop, task.open_progress = ended, stop, lambda: Noting(key, ends, note)
     with open(os.devnull, "w") as sys.stdout:
         call()
 
@@ -59,11 +118,14 @@ def main(parameters, folder):
     }  # fmt: skip
     found = {}
     for key, call in steps.items():
-        for ends in ENDS:
-            process = multiprocessing.get_context("fork").Process(target=attempt, args=(call, key, ends))
+        for number, ends in enumerate(MORE.get(key, ENDS)):
+            noted = Path(path(f"{key}-{number}"))
+            noted.touch()
+            process = multiprocessing.get_context("fork").Process(target=attempt, args=(call, key, ends, noted))
             process.start()
             process.join(300)
-            found.setdefault(key, []).append(process.exitcode)
+            notes = [json.loads(line) for line in noted.read_text().splitlines()]
+            found.setdefault(key, []).append({"ended": process.exitcode, "noted": notes})
     print(json.dumps(found))
 
 
