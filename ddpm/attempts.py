@@ -116,9 +116,16 @@ def _read(folder: Store, key: str) -> dict[str, Any]:
     return read_json(folder, key, dict[str, Any], "remove it")
 
 
+# What a person, or whoever tries steps again, should know of an exit status.
+FOR_GOOD = {2: "wrong input: tried again it would end the same", 3: "refused: tried again it would end the same"}
+
+
 def in_words(failure: Failure) -> str:
-    """The failure as a line."""
-    return f"{failure['step']}, attempt {failure['attempt']}, {failure['at']}: {failure['error']}"
+    """The failure as a line. What another attempt does not mend says so: the policies by which runners try again cannot
+    tell, for they see one exit status of all."""
+    for_good = FOR_GOOD.get(failure["status"], "")
+    why = f"{failure['error']} ({for_good})" if for_good else failure["error"]
+    return f"{failure['step']}, attempt {failure['attempt']}, {failure['at']}: {why}"
 
 
 def _now() -> str:

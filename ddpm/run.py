@@ -199,9 +199,21 @@ def attempts_of(store: str, name: str, session: str, hasty: bool = False) -> Att
     Args:
         hasty: whether a store that does not answer at once is given up.
     """
+    return Attempts(_folder_of(store, name, hasty), session)
+
+
+def summary_of(store: str, name: str) -> dict[str, Any]:
+    """A run's summary, for who can do without: from a store that does not answer at once it is not waited for.
+
+    Raises Missing where there is none, WrongInput or Outage where the store cannot be read.
+    """
+    return read_json(_folder_of(store, name, hasty=True), "summary.json", dict[str, Any], ANEW)
+
+
+def _folder_of(store: str, name: str, hasty: bool) -> Store:
     if not re.fullmatch(NAME, name):
         raise WrongInput(f"run_name: {name!r} will not do; it must be {NAME_FORM}")
-    return Attempts(open_store(_root(store, name), hasty), session)
+    return open_store(_root(store, name), hasty)
 
 
 def _root(store: str, name: str) -> str:

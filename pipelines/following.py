@@ -13,7 +13,9 @@ from typing import Any
 from ddpm.attempts import Failure, in_words
 from ddpm.errors import Outage, WrongInput
 from ddpm.legible import tell
-from ddpm.run import attempts_of
+from ddpm.run import attempts_of, summary_of
+from ddpm.store import Missing
+from ddpm.tracking import address
 from pipelines.nodes import Attempt, Step, steps_of
 from pipelines.server import Unreachable, asked, check_endpoint, open_client, retry, token_now
 
@@ -26,9 +28,11 @@ class Followed:
     """A run on a cluster. Its steps' failures are read from the store, where this machine can read that."""
 
     def __init__(
-        self, client: Any, endpoint: str, namespace: str, run_id: str, name: str, store: str, workers: Sequence[int]
-    ) -> None:
+        self, client: Any, endpoint: str, namespace: str, run_id: str, name: str, store: str, workers: Sequence[int],
+        tracking_uri: str = "",
+    ) -> None:  # fmt: skip
         self.run_id, self.name, self.store, self.workers = run_id, name, store, workers
+        self._tracking_uri = tracking_uri
         self._endpoint, self._namespace = endpoint, namespace
         self._token = token_now()
         self._client = client
@@ -45,6 +49,8 @@ class Followed:
             run = self.follow(seconds)
             if run.state == "SUCCEEDED":
                 tell(f"run {self.name} ended: SUCCEEDED")
+                for line in self.outcome():
+                    tell(line)
                 return 0
             status = self.say_why(run)
             if status != 1 or not left or run.state != "FAILED" or was_terminated(run):
@@ -72,6 +78,26 @@ class Followed:
                 tell(f"it is not tried again: {words}")
                 return status
         return 1
+
+    def outcome(self) -> list[str]:
+        """What came of a run that succeeded: its versions, and where they are to be seen."""
+        if not self.store:
+            return []
+        try:
+            summary = summary_of(self.store, self.name)
+        except Missing:
+            return []
+        except (WrongInput, Outage) as problem:
+            return [f"what came of it cannot be read from here, and Summarise's page on Kubeflow has it: {problem}"]
+        if summary.get("session") != self.run_id:  # an earlier one's, of the same name
+            return []
+        models = [found for found in (summary.get("model"), summary.get("transfer", {}).get("model")) if found]
+        lines = [
+            f"{model['name']} version {model['version']} ({', '.join(model['aliases']) or 'no alias'}): {model['decision']}"
+            for model in models
+        ]
+        page = address(self._tracking_uri, summary.get("mlflow_run", ""))
+        return [*lines, *([f"its run in MLflow is {page}"] if page and summary.get("mlflow_run") else [])]
 
     def failures(self) -> list[Failure]:
         """What the steps left in the store; nothing where it cannot be read from here, which is said once."""

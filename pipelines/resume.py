@@ -31,9 +31,12 @@ def resume(options: argparse.Namespace) -> int:
     found = find_run(client, options.run, options.namespace)
     given = (found.runtime_config.parameters if found.runtime_config else None) or {}
     name = given.get("run_name") or found.run_id
-    store = given.get("store") or os.environ.get(VARIABLES["store"], "")
+    store, tracking_uri = (
+        given.get(place) or os.environ.get(VARIABLES[place], "") for place in ("store", "tracking_uri")
+    )
     workers = [int(number) for number in given.get("search_workers") or WORKERS]
-    run = Followed(client, options.endpoint, options.namespace, found.run_id, name, store, workers)
+    where = (options.endpoint, options.namespace)
+    run = Followed(client, *where, found.run_id, name, store, workers, tracking_uri)
     tell(f"run {name} is {options.endpoint.rstrip('/')}/#/runs/details/{found.run_id}")
     if found.state in ENDED and found.state != "SUCCEEDED":
         status = run.say_why(found)

@@ -214,7 +214,8 @@ def submit(options: argparse.Namespace) -> int:
     tell(f"run {plan.run_name} is {options.endpoint.rstrip('/')}/#/runs/details/{run_id}")
     if options.no_wait:
         return 0
-    run = Followed(client, options.endpoint, options.namespace, run_id, plan.run_name, plan.store, workers)
+    where = (options.endpoint, options.namespace)
+    run = Followed(client, *where, run_id, plan.run_name, plan.store, workers, plan.tracking_uri)
     return run.see_through(options.retries, options.poll_seconds)
 
 

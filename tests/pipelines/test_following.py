@@ -39,7 +39,7 @@ def follow(tmp_path, monkeypatch):
                 )
             else:
                 client = open_client(made[-1].url, "", "")
-                run = Followed(client, made[-1].url, "", "run-1", "r1", str(tmp_path), [0, 1])
+                run = Followed(client, made[-1].url, "", "run-1", "r1", str(tmp_path), [0, 1], "https://mlflow.example")
                 status = run.see_through(retries, 0)
         except following.Unreachable as problem:
             status = str(problem)
@@ -146,6 +146,27 @@ def test_why_an_attempt_ended_is_told_where_the_store_can_be_read(follow, tmp_pa
     assert any(line.startswith("search-1, attempt 1, ") and line.endswith("the disk is full") for line in told)
 
 
+def test_what_came_of_it_is_told_with_where_it_is_to_be_seen(follow, tmp_path):
+    model = {"name": "ddpm-roses", "version": 3, "aliases": ["champion"], "decision": "better by FID"}
+    second = {"model": {"name": "ddpm-more", "version": 1, "aliases": [], "decision": "worse by KID"}}
+    summary = {"session": "run-1", "model": model, "transfer": second, "mlflow_run": "#/experiments/1/runs/abc"}
+    folder = tmp_path / "runs" / "r1"
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text(json.dumps(summary))
+    status, told, _ = follow("RUNNING", "SUCCEEDED")
+    assert status == 0
+    assert told[-4:] == [
+        "run r1 ended: SUCCEEDED",
+        "ddpm-roses version 3 (champion): better by FID",
+        "ddpm-more version 1 (no alias): worse by KID",
+        "its run in MLflow is https://mlflow.example/#/experiments/1/runs/abc",
+    ]
+    (folder / "summary.json").write_text(json.dumps({**summary, "session": "an earlier one"}))
+    assert follow("SUCCEEDED")[1][-1] == "run r1 ended: SUCCEEDED"
+    (folder / "summary.json").write_text("{")
+    assert "what came of it cannot be read from here" in follow("SUCCEEDED")[1][-1]
+
+
 def test_one_that_somebody_terminated_is_told_from_one_that_failed(follow):
     status, told, calls = follow(recorded("terminated-in-train"), retries=3)
     assert (status, told[-1]) == (1, "run r1 ended: FAILED, terminated by somebody")
@@ -168,7 +189,8 @@ def test_wrong_input_is_not_tried_again(follow, tmp_path):
     status, told, calls = follow(FAILED, retries=3)
     assert (status, RETRY in calls) == (2, False)
     assert told[-1] == "it is not tried again: what was wrong must be put right first"
-    assert any(line.endswith("epochs: 0 will not do") for line in told)
+    said = "epochs: 0 will not do (wrong input: tried again it would end the same)"
+    assert any(line.startswith("configure, attempt 1, ") and line.endswith(said) for line in told)
     attempt.failed("the gate is closed", 3)
     assert follow(FAILED, retries=3)[0] == 3
     attempt.failed("the network is away", 1)

@@ -13,7 +13,7 @@ from components import IMAGE
 from ddpm.errors import WrongInput
 from ddpm.fields import describe
 from ddpm.plan import PLACES, Plan, fields, parameter_names, places
-from ddpm.presets import load_preset
+from ddpm.presets import load_preset, preset_names
 from pipelines import pipeline
 
 SECOND = {f"{step}-2" for step in ("ingest", "train", "evaluate", "register", "promote")}  # of a second set
@@ -75,6 +75,16 @@ def test_no_parameter_is_another_thing_to_who_reads_yaml_1_1_or_to_kfp_s_client(
             assert not YAML_1_1.fullmatch(default) and yaml.safe_load(default) == default, (name, default)
             with pytest.raises(ValueError, match="Expecting|Extra data"):
                 json.loads(default)
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_no_preset_s_text_is_a_number_to_kfp_s_client(preset) -> None:
+    """Given to `kfp run create` one by one."""
+    for name, value in load_preset(preset).items():
+        if isinstance(value, str) and value:
+            with pytest.raises(ValueError, match="Expecting|Extra data"):
+                json.loads(value)
+                pytest.fail(name)
 
 
 def test_every_parameter_says_what_it_means_and_what_will_do(documents) -> None:
