@@ -128,6 +128,7 @@ def server_flags(parser: argparse.ArgumentParser, namespace: str) -> None:
 
 
 def look_flags(parser: argparse.ArgumentParser) -> None:
+    """How often the server is looked at."""
     parser.add_argument("--poll-seconds", type=pause, default=10.0, help="between two looks (default 10)")
 
 

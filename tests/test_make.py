@@ -96,6 +96,12 @@ def test_a_cluster_s_file_arrives_untouched_too(installed, target):
     assert not (installed / "x").exists()
 
 
+def test_a_schedule_s_stars_are_nobody_s_files(installed):
+    found = make(installed, *OLD, "schedule", "CRON=0 3 * * 1", "ENDPOINT=http://127.0.0.1:9")
+    assert found.returncode == 2
+    assert "CRON: '0 3 * * 1' has five fields, and Kubeflow takes the first of them for the seconds" in found.stderr
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [

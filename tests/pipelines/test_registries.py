@@ -32,7 +32,10 @@ class Registry(BaseHTTPRequestHandler):
         said = self.headers.get("Authorization", "")
         self.seen.append(said)
         right = {"": said, "password": f"Basic {ANN}", "token": "Bearer for-anybody"}.get(self.needs, "Bearer for-ann")
-        if said != right:
+        if said == right and self.needs == "moving":
+            self.send_response(307)
+            self.send_header("Location", "/moved")
+        elif said != right:
             realm = "http://r.example:1/token" if self.needs == "elsewhere" else f"http://{self.headers['Host']}/token"
             asks = 'Basic realm="r"' if self.needs == "password" else f'Bearer realm="{realm}",service="r"'
             self.send_response(401)
@@ -43,10 +46,12 @@ class Registry(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_GET(self):
-        assert urlsplit(self.path).path == "/token" and parse_qs(urlsplit(self.path).query) == SCOPE
         said = self.headers.get("Authorization", "")
         self.seen.append(said)
-        self.give("for-ann" if said == f"Basic {ANN}" else "for-anybody" if self.needs == "token" else "")
+        if self.path == "/moved":  # to which urllib goes by GET
+            return self.give("anything")
+        assert urlsplit(self.path).path == "/token" and parse_qs(urlsplit(self.path).query) == SCOPE
+        return self.give("for-ann" if said == f"Basic {ANN}" else "for-anybody" if self.needs == "token" else "")
 
     def do_POST(self):
         """As a registry's OAuth2: an identity token for one that reads."""
@@ -144,6 +149,11 @@ def test_a_login_is_sent_to_its_own_registry_where_that_asks_and_is_never_shown(
     words = look(f"{registry}/team/ddpm:1")
     assert words.endswith(f"answers 401 here, and the login of {tmp_path}/config.json does not change that")
     assert not any(Registry.seen), "by http, to another machine, it would be there for all to read"
+    monkeypatch.setattr(Registry, "needs", "moving")
+    assert look(f"{registry}/team/ddpm:1") == ""
+    assert Registry.seen[-3:] == [f"Basic {ANN}", "Bearer for-ann", ""], (
+        "the address that it leads to is another's, maybe"
+    )
     for wrong in ("YW5uOndyb25n", f"{ANN}\nX: y", "ann:pä"):
         docker({"auths": {registry: {"auth": wrong}}})
         monkeypatch.setattr(Registry, "needs", "login")
