@@ -22,7 +22,7 @@ from ddpm.legible import tell
 from ddpm.places import VARIABLES
 from ddpm.steps.trainjob.api import connect
 from pipelines.cluster import load_cluster
-from pipelines.doctor import images, nodes, places, probe, server, trainjob
+from pipelines.doctor import images, nodes, places, probe, retries, server, trainjob
 from pipelines.doctor import namespace as in_namespace
 from pipelines.doctor.finding import UNKNOWN, WRONG, Finding, unknown
 from pipelines.doctor.namespace import Namespace
@@ -44,6 +44,7 @@ def findings(options: Any) -> Iterator[Finding]:
     else:
         space = Namespace(options.namespace or NAMESPACE, options.system_namespace)
         yield from in_namespace.look(space, cluster)
+        yield from in_namespace.asked("retries", lambda: retries.look(space, cluster))
         yield from in_namespace.asked("nodes", lambda: nodes.look(space.nodes(), cluster))
         yield from in_namespace.asked("TrainJob", lambda: trainjob.look(space.name, cluster))
         in_namespace.take_over(space)

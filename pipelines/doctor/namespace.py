@@ -1,11 +1,10 @@
-"""The namespace in which tasks run: what they are given there, and what Argo does with their pods."""
+"""The namespace in which tasks run: what they are given there."""
 
 from __future__ import annotations
 
 import base64
 import difflib
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -23,10 +22,6 @@ from pipelines.pipeline import CONFIG_ENV, PROMOTER_SECRET, SECRET, SECRET_ENV
 CONTROLLER = "workflow-controller-configmap"
 API_SERVER = "ml-pipeline"
 PATCH = "COMPILED_PIPELINE_SPEC_PATCH"
-STEPS = (
-    "retry-system-container-impl"  # how Argo's template of a step is called that asks for retries, as all of ours do
-)
-POLICY = "Always"
 SECONDS = 20  # for an answer of Kubernetes'
 # What a quota may count, and what of a pod it is compared with.
 COUNTED = {
@@ -89,7 +84,6 @@ def look(namespace: Namespace, cluster: Cluster) -> Findings:
     yield from asked("Secret", lambda: itertools.chain(_secret(namespace), _promoter(namespace)))
     yield from asked("image pull secrets", lambda: _pull_secrets(namespace, cluster))
     yield from asked("ResourceQuota", lambda: _quotas(namespace, cluster))
-    yield from asked("retries", lambda: _policy(namespace))
 
 
 def take_over(namespace: Namespace) -> None:
@@ -211,11 +205,11 @@ def _quotas(namespace: Namespace, cluster: Cluster) -> Findings:
 def _executor(namespace: Namespace) -> bool:
     """Whether Argo's own containers have requests and limits."""
     data = namespace.config_map(CONTROLLER, namespace.system) or {}
-    resources = (_section(data, "executor") or {}).get("resources") or {}
+    resources = (section(data, "executor") or {}).get("resources") or {}
     return bool(resources.get("requests") and resources.get("limits"))
 
 
-def _section(data: Mapping[str, str], name: str) -> dict[str, Any]:
+def section(data: Mapping[str, str], name: str) -> dict[str, Any]:
     """A part of the controller's settings, which stand each by itself or all in `config`."""
     found = yaml.safe_load(data.get(name) or "") or (yaml.safe_load(data.get("config") or "") or {}).get(name)
     return found if isinstance(found, dict) else {}
@@ -244,40 +238,3 @@ def _of(pods: Pods, key: str) -> str:
     if key in (f"requests.{pods.accelerator}", f"limits.{pods.accelerator}"):
         return str(pods.accelerators)
     return ""
-
-
-def _policy(namespace: Namespace) -> Findings:
-    """What is tried again: the API server's patch of every step's template, or else Argo's default."""
-    patch = namespace.patch()
-    try:
-        templates = (json.loads(patch) if patch else {}).get("templates") or []
-    except (json.JSONDecodeError, AttributeError):
-        yield wrong(f"retries: {PATCH} of deployment {API_SERVER} is no JSON object; mend it")
-        return
-    told = [
-        one["retryStrategy"].get("retryPolicy")
-        for one in templates
-        if one.get("name") == STEPS and one.get("retryStrategy")
-    ]
-    data = namespace.config_map(CONTROLLER, namespace.system)
-    if data is None and not told:
-        yield unknown(
-            f"retries: there is no ConfigMap {CONTROLLER} in namespace {namespace.system}; PROBE=1 tries it out"
-        )
-        return
-    defaults = (_section(data or {}, "workflowDefaults").get("spec") or {}).get("templateDefaults") or {}
-    policy = told[0] if told else (defaults.get("retryStrategy") or {}).get("retryPolicy", "OnFailure")
-    what = {
-        "OnError": "deleted pods are tried again, and no exit status, no kill and no lack of memory",
-        "OnFailure": "exit statuses and kills are tried again, and no deleted pods",
-    }
-    if policy == POLICY and not told:
-        yield wrong(
-            f"retries: {CONTROLLER}'s templateDefaults say {POLICY} of every template, those that hold others too: one failed step begins its run again; take it out, and let {PATCH} say it (deploy/kubeflow)"
-        )
-    elif policy == POLICY:
-        yield ok(f"retries: Argo's retryPolicy is {POLICY}")
-    else:
-        yield wrong(
-            f"retries: Argo's retryPolicy is {policy}: {what.get(policy, 'not every death is tried again')}; let it be {POLICY} (deploy/kubeflow does that), and submit with RETRIES=3 until then"
-        )

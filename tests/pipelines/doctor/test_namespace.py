@@ -1,5 +1,6 @@
 """What the tasks are given, quotas, and what is tried again."""
 
+import json
 import os
 
 import pytest
@@ -86,6 +87,23 @@ def test_what_argo_does_with_a_failed_pod(doctor, objects, state, words):
     ((is_state, is_words),) = about(found, "retries")
     assert is_state == state
     assert words in is_words
+
+
+def test_a_pod_with_labels_has_a_policy_of_its_own(doctor, tmp_path):
+    """Argo's template is another, by the numbers of annotations and labels, and the patch names one."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("gpu: {labels: {kueue.x-k8s.io/queue-name: team}}")
+    _, found = doctor("--cluster", str(mine), objects=(*WELL[:2], node("a", 1), SHIPPED, PATCHED))
+    ((state, words),) = about(found, "retries")
+    assert state == WRONG
+    assert "template metadata-0-1-retry-system-container-impl, whose retryPolicy is OnError" in words
+    entries = [
+        {"name": f"{of}retry-system-container-impl", "retryStrategy": {"retryPolicy": "Always"}}
+        for of in ("", "metadata-0-1-")
+    ]
+    both = api_server([{"name": "COMPILED_PIPELINE_SPEC_PATCH", "value": json.dumps({"templates": entries})}])
+    _, found = doctor("--cluster", str(mine), objects=(*WELL[:2], node("a", 1), SHIPPED, both))
+    assert about(found, "retries") == [(OK, "retries: Argo's retryPolicy is Always")]
 
 
 def test_what_one_may_not_read_is_said(doctor, tmp_path):
