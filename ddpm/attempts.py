@@ -117,7 +117,10 @@ def _read(folder: Store, key: str) -> dict[str, Any]:
 
 
 # What a person, or whoever tries steps again, should know of an exit status.
-FOR_GOOD = {2: "wrong input: tried again it would end the same", 3: "refused by a check: a person should look at it first"}
+FOR_GOOD = {
+    2: "wrong input: tried again it would end the same",
+    3: "refused by a check: a person should look at it first",
+}
 
 
 def in_words(failure: Failure) -> str:

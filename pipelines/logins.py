@@ -53,6 +53,12 @@ def login_for(host: str) -> Login:
     return Login(f"{path} has no login for it")
 
 
+def registries_in(text: str) -> list[str]:
+    """The registries that such a file, by its text, has logins for. Raises ValueError where it is none."""
+    auths = _facts(_facts(json.loads(text)).get("auths"))
+    return sorted({_host(name) for name, entry in auths.items() if _login("", _facts(entry))})
+
+
 def _login(path: str, entry: dict[str, Any]) -> Login:
     """What an entry holds: nothing where a helper keeps the secret of it."""
     facts = {key: value for key, value in entry.items() if isinstance(value, str)}

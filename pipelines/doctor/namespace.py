@@ -17,11 +17,13 @@ from ddpm.registry import promoter
 from ddpm.store import account
 from pipelines.cluster import Cluster, Pods
 from pipelines.doctor.finding import Finding, Findings, Look, ok, unknown, wrong
+from pipelines.logins import registries_in
 from pipelines.pipeline import CONFIG_ENV, PROMOTER_SECRET, SECRET, SECRET_ENV
 
 CONTROLLER = "workflow-controller-configmap"
 API_SERVER = "ml-pipeline"
 PATCH = "COMPILED_PIPELINE_SPEC_PATCH"
+LOGINS = ".dockerconfigjson"  # a pull secret's key
 SECONDS = 20  # for an answer of Kubernetes'
 # What a quota may count, and what of a pod it is compared with.
 COUNTED = {
@@ -177,10 +179,20 @@ def _strange(kind: str, data: Mapping[str, str], known: tuple[str, ...], which: 
 
 def _pull_secrets(namespace: Namespace, cluster: Cluster) -> Findings:
     for name in sorted({name for pods in cluster.kinds().values() for name in pods.image_pull_secrets}):
-        if namespace.secret(name) is None:
+        data = namespace.secret(name)
+        if data is None:
             yield wrong(f"image pull secrets: there is no Secret {name} in namespace {namespace.name}; create it")
+            continue
+        try:
+            hosts = registries_in(data.get(LOGINS, ""))
+        except (ValueError, RecursionError):
+            hosts = []
+        if hosts:
+            yield ok(f"image pull secrets: {name} has a login for {', '.join(hosts)}")
         else:
-            yield ok(f"image pull secrets: {name} is there")
+            yield wrong(
+                f"image pull secrets: Secret {name} holds no login that nodes read ({LOGINS}); make it anew by kubectl create secret docker-registry {name} --namespace {namespace.name} …"
+            )
 
 
 def _quotas(namespace: Namespace, cluster: Cluster) -> Findings:

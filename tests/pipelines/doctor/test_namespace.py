@@ -106,6 +106,23 @@ def test_a_pod_with_labels_has_a_policy_of_its_own(doctor, tmp_path):
     assert about(found, "retries") == [(OK, "retries: Argo's retryPolicy is Always")]
 
 
+@pytest.mark.parametrize(
+    ("data", "state", "words"),
+    [
+        ({".dockerconfigjson": json.dumps({"auths": {"https://r.example/v1/": {"auth": "YTpiLXNlY3JldA=="}, "b.example": {"auth": "YTpi"}}})}, OK, "registry has a login for b.example, r.example"),
+        ({".dockerconfigjson": json.dumps({"auths": {"r.example": {}}, "credsStore": "desktop"})}, WRONG, "Secret registry holds no login that nodes read (.dockerconfigjson)"),
+        ({".dockerconfigjson": "{"}, WRONG, "holds no login that nodes read"),
+        ({"username": "ann", "password": "a-very-secret-key"}, WRONG, "make it anew by kubectl create secret docker-registry registry --namespace kubeflow"),
+    ],
+)  # fmt: skip
+def test_a_pull_secret_holds_a_login(doctor, tmp_path, data, state, words):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("gpu: {image_pull_secrets: [registry]}")
+    _, found = doctor("--cluster", str(mine), objects=(*WELL, secret("registry", data)))
+    ((is_state, is_words),) = about(found, "image pull secrets")
+    assert is_state == state and words in is_words and "c2VjcmV0" not in is_words
+
+
 def test_what_one_may_not_read_is_said(doctor, tmp_path):
     status, found = doctor(objects=WELL, forbidden=("Secret", "Node"))
     assert status == 0
