@@ -12,7 +12,7 @@ from ddpm.fields import shown
 from ddpm.plan import Plan
 from ddpm.run import Run
 from ddpm.settings import IngestSettings, JudgeSettings
-from pipelines import local, submit
+from pipelines import local, schedule, submit
 
 SECRET = "tr0ub4dor"
 HERE = {"run_name": "r", "source": "digits", "image_size": 8}
@@ -165,11 +165,11 @@ def test_a_command_takes_and_repeats_no_password(words, tmp_path, monkeypatch, c
     assert not [*tmp_path.iterdir()]
 
 
-@pytest.mark.parametrize("run", [local.main, submit.main])
-def test_neither_do_make_run_and_make_submit(run, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("run", [local.main, submit.main, schedule.main])
+def test_neither_do_make_run_make_submit_and_make_schedule(run, tmp_path, monkeypatch, capsys):
     for name in ("DDPM_STORE", "MLFLOW_TRACKING_URI", "DDPM_STUDY_STORAGE"):
         monkeypatch.setenv(name, f"http://ann:{SECRET}@h")
-    where = ["--var", str(tmp_path)] if run is local.main else []
+    where = {local.main: ["--var", str(tmp_path)], submit.main: [], schedule.main: ["--cron", "@weekly"]}[run]
     for word in (f"study_storage=postgresql://u:{SECRET}@h/d", f"store=s3://k:{SECRET}@b", f"http://a:{SECRET}@h"):
         assert run([*where, word]) == 2
         found = capsys.readouterr()

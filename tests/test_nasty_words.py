@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ddpm.cli import main, parser
 from ddpm.fields import about_of, type_of
 from ddpm.plan import OF_CLUSTER, ROOMS, fields, parameter_names, places
-from pipelines import local, submit
+from pipelines import local, schedule, submit
 
 DIGEST = "0" * 64
 NOTHING = f"nowhere/datasets/x/{DIGEST}.json"  # so that no command gets far, whatever is given to its other flags
@@ -150,14 +150,17 @@ def test_any_value_for_any_setting_of_a_run(elsewhere, capsys, spec, value):
         ["search_workers=1e9"], ["search_workers=[1,true]"], ["search_workers=1000000000"], ["weights=~nouser/w"],
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("run", [local.main, submit.main])
-def test_words_of_make_run_and_make_submit(run, words, elsewhere, capsys, monkeypatch):
+@pytest.mark.parametrize("run", [local.main, submit.main, schedule.main])
+def test_words_of_make_run_make_submit_and_make_schedule(run, words, elsewhere, capsys, monkeypatch):
     monkeypatch.setenv("DDPM_STORE", "s3://bucket/x")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
     monkeypatch.setenv("DDPM_STUDY_STORAGE", "postgresql+psycopg://u@h/d")
-    one_line(
-        capsys, run, [*words, *(["--var", "var", "store=store"] if run is local.main else ["--endpoint", "http://h"])]
-    )
+    where = {
+        local.main: ["--var", "var", "store=store"],
+        submit.main: ["--endpoint", "http://h"],
+        schedule.main: ["--endpoint", "http://h", "--cron", "@weekly"],
+    }
+    one_line(capsys, run, [*words, *where[run]])
 
 
 @pytest.mark.parametrize(
