@@ -17,6 +17,9 @@ PLACES = {field.name: field for field in places()}
 
 OTHERS = {
     ("sample", "n"),
+    *(
+        (command, "guide") for command in ("sample", "evaluate", "register")
+    ),  # theirs is a model, never the trial of a run
     ("export", "weights"),
     ("page", "run_name"),
     ("dashboard", "run_name"),
