@@ -10,16 +10,16 @@ from ddpm.cli import parser
 from ddpm.errors import WrongInput
 from ddpm.fields import about_of, plain, range_of
 from ddpm.plan import ROOMS, places
-from ddpm.settings import TransferSettings
+from ddpm.settings import GuideSettings, TransferSettings
 
 SETTINGS = {field.name: field for kind in ROOMS.values() for field in dataclasses.fields(kind)}
 PLACES = {field.name: field for field in places()}
 
 OTHERS = {
     ("sample", "n"),
-    *(
-        (command, "guide") for command in ("sample", "evaluate", "register")
-    ),  # theirs is a model, never the trial of a run
+    ("sample", "guide"),  # a model, never the trial of a run
+    ("evaluate", "guide"),
+    ("register", "guide"),
     ("export", "weights"),
     ("page", "run_name"),
     ("dashboard", "run_name"),
@@ -72,7 +72,8 @@ def test_a_settings_flag_says_meaning_unit_range_and_default():
                 if fields is SETTINGS and not action.required:
                     assert own or f"default: {plain(field.default)}]" in text, says
                 assert own == (command == "sample" and fields is SETTINGS), says
-    of_runs = {field.name for field in dataclasses.fields(TransferSettings)}  # no command has a second set
+    # No command has a second set, or trials to be guided by.
+    of_runs = {field.name for kind in (TransferSettings, GuideSettings) for field in dataclasses.fields(kind)}
     assert found == {*SETTINGS, *PLACES} - {"source"} - of_runs  # the source is given by its place
 
 
