@@ -15,7 +15,7 @@ NAME_OR_NONE, NAME_OR_NONE_FORM = f"({NAME})?", f"empty, or {NAME_FORM}"
 class TransferSettings(Typed):
     """A second set of pictures, on which the winner's network is trained, evaluated, registered and promoted as on the first.
 
-    All other settings hold for both sets, but that the judge is asked about the first alone.
+    All other settings hold for both sets, but that the judge is asked about the first alone, and a guide guides that alone.
     """
 
     transfer_source: str = setting(
