@@ -77,27 +77,35 @@ def _keep_memory() -> None:
         library.mallopt(mmap_max, 0)  # and take everything from the heap
 
 
-class _OneThread:
-    """While anybody is inside, torch works with one thread; their number is the whole process's, so the last restores it."""
+class _OneThread(threading.local):
+    """While a thread is inside, torch works for it with one thread, and afterwards with as many as before.
+
+    The number is each thread's own, once it has asked for it: where two are inside at once, as a server's that draws and
+    the one that loads the next version, each must put back its own.
+    """
 
     def __init__(self) -> None:
-        self._inside, self._before, self._lock = 0, 0, threading.Lock()
+        self._inside, self._before = 0, 0
 
     def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._before = torch.get_num_threads()
-                torch.set_num_threads(1)
-            self._inside += 1
+        if not self._inside:
+            self._before = torch.get_num_threads()
+            torch.set_num_threads(1)
+        self._inside += 1
 
     def __exit__(self, *exception: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                torch.set_num_threads(self._before)
+        self._inside -= 1
+        if not self._inside:
+            torch.set_num_threads(self._before)
 
 
 _one_thread = _OneThread()
+
+
+def keep_threads() -> None:
+    """To be called as a thread begins that will draw: it keeps the number of torch's threads that it first asks for, which
+    is one where another thread is inside `threads_for` then."""
+    torch.get_num_threads()
 
 
 def threads_for(channels: int, device: torch.device) -> AbstractContextManager[None]:

@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
 
-from ddpm.device import pick_device
+from ddpm.device import SMALL, pick_device, threads_for
 from ddpm.errors import WrongInput
 
 FAULTS_OF_LATER_TENSORS = """
@@ -55,3 +56,36 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
         monkeypatch.setenv("DDPM_DEVICE", named)
         with pytest.raises(WrongInput, match=f"^DDPM_DEVICE: '{named}' is not to be had here; give one of: cpu$"):
             pick_device()
+
+
+def test_each_thread_gets_its_own_number_of_threads_back():
+    """A server's thread draws with a small network while another one loads the next version, and leaves first."""
+    cpu, found, entered, left = torch.device("cpu"), {}, threading.Event(), threading.Event()
+    both = threading.Barrier(2)
+
+    def draws():
+        torch.set_num_threads(3)
+        with threads_for(SMALL - 1, cpu):
+            both.wait()
+            found["drawing"] = torch.get_num_threads()
+            entered.wait()
+        found["drew"] = torch.get_num_threads()
+        left.set()
+
+    def loads():
+        torch.set_num_threads(3)
+        both.wait()
+        with threads_for(SMALL - 1, cpu), threads_for(SMALL - 1, cpu):
+            entered.set()
+            left.wait()
+            found["loading"] = torch.get_num_threads()
+        found["loaded"] = torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    workers = [threading.Thread(target=work) for work in (draws, loads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    torch.set_num_threads(before)
+    assert found == {"drawing": 1, "drew": 3, "loading": 1, "loaded": 3}

@@ -4,7 +4,8 @@
     diffusers     model_index.json, unet/, scheduler/    what `diffusers.DDPMPipeline.from_pretrained(DIR)` loads
     space         app.py, Dockerfile, model/, ddpm/      a Hugging Face Space, which serves it (space.py)
 
-Each holds a README.md, the model's card.
+Each holds a README.md, the model's card; the first and the last, of a registered version, its figures and where it comes
+from too (exported.py), so that who opens the folder, or exports it again, knows them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from ddpm.evaluation.report import Report
 from ddpm.model.model import Model
 from ddpm.registry.card import Provenance, card
 from ddpm.registry.diffusers import as_json, diffusers_files
-from ddpm.registry.folder import ENGINE_FILES, GUIDE, described
+from ddpm.registry.exported import PROVENANCE, exported, provenance_file, recorded_provenance, report_of
+from ddpm.registry.folder import ENGINE_FILES, GUIDE, REPORT, described
 from ddpm.registry.space import public, public_model, space_files
 from ddpm.registry.version import figures, provenance_of, resolve
 from ddpm.training.checkpoint import load_model
@@ -59,15 +61,17 @@ def export(
     if weights == "raw" and reference.startswith("models:"):
         raise WrongInput("weights: a registered version holds its averaged weights alone; give ema, or a checkpoint")
     model = load_model(reference, "weights") if weights == "raw" else resolve(reference, tracking_uri)
-    report, provenance = _registered(model, tracking_uri)
+    report, provenance = _told_of(model, reference, tracking_uri)
     if form == "space":  # strangers will read it
         model = public_model(model)
         report = public(report) if report else None
     files = diffusers_files(model) if form == "diffusers" else safetensors_files(model, DTYPES[dtype])
     told = card(model, form, weights, report, provenance)
+    if form != "diffusers":
+        files |= {REPORT: as_json(dict(report))} if report else {}
+        files |= {PROVENANCE: provenance_file(provenance)} if provenance else {}
     if form == "space":
-        measured = {"report.json": as_json(dict(report))} if report else {}
-        files = space_files({**files, **measured}, told)
+        files = space_files(files, told)
     files = {"README.md": told.encode(), **files}
     _write_folder(folder, files)
     return {"out": str(folder), "format": form, "weights": weights, "dtype": dtype, "files": sorted(files)}
@@ -97,8 +101,11 @@ def safetensors_files(model: Model, dtype: torch.dtype = torch.float32) -> Files
     return files
 
 
-def _registered(model: Model, tracking_uri: str) -> tuple[Report | None, Provenance | None]:
-    """The figures of a registered version, and where it comes from; of a checkpoint neither is known."""
+def _told_of(model: Model, reference: str, tracking_uri: str) -> tuple[Report | None, Provenance | None]:
+    """The figures of a registered version, and where it comes from, be it in the registry or exported before; of a
+    checkpoint neither is known."""
+    if folder := exported(reference):
+        return report_of(folder), recorded_provenance(folder)
     named = model.origin.reference
     if not named.startswith("models:/"):
         return None, None

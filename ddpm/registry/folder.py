@@ -3,9 +3,10 @@
     weights.safetensors   the averaged weights
     settings.json         the settings of the network and of its training, picture size, how it draws, digests
     guide.safetensors, guide.json   the same of the weaker model that guides it, where there is one
-    report.json           of a version: figures with their protocol
+    report.json           of a version, and of one that was exported: figures with their protocol
+    provenance.json       of a version that was exported: where it comes from (exported.py)
     sample.json, sample.safetensors, sample.png   of a version: its recorded sample (sample.py)
-    card.md               of a version, and of a Space's model: what it is, in words
+    card.md               of a version, and of a Space's model: what it is, in words; README.md of any other exported one
     files.json            of a version: the digest of each other file
 
 The digests that count are kept elsewhere, as tags of the version in MLflow: who writes other weights and another digest
@@ -19,12 +20,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, TypeVar
+from typing import Any, NotRequired, TypedDict, TypeVar, cast
 
 import torch
 from safetensors.torch import save as save_tensors
 
 from ddpm.errors import WrongInput
+from ddpm.evaluation.report import Report
 from ddpm.model.model import Model, Origin, suited
 from ddpm.registry.catalogue import FILES_TAG, WEIGHTS_TAG
 from ddpm.settings import FORMAT_VERSION, SAMPLERS, DrawSettings, ModelSettings, pick
@@ -63,6 +65,33 @@ class FileList(TypedDict):
 
     format_version: int
     sha256: dict[str, str]
+
+
+class _Protocol(TypedDict):
+    measurement: dict[str, Any]
+    generation: NotRequired[dict[str, Any] | None]
+
+
+class _Copying(TypedDict):
+    share: float
+    share_held_out: NotRequired[float | None]
+
+
+class _ReadReport(TypedDict):
+    """report.json, as far as a card and a server tell of it; figures that were not finite are null."""
+
+    n: int
+    metric: str
+    fid: float | None
+    fid_std: float | None
+    kid: float | None
+    kid_std: float | None
+    precision: NotRequired[float | None]
+    recall: NotRequired[float | None]
+    intervals: NotRequired[dict[str, list[Any] | None] | None]
+    noise_floor: NotRequired[dict[str, Any] | None]
+    copying: NotRequired[_Copying | None]
+    protocol: _Protocol
 
 
 @dataclass(frozen=True)
@@ -106,6 +135,11 @@ def open_folder(path: Path, name: str, tags: Mapping[str, str] | None = None) ->
     if WEIGHTS_TAG in known:
         digests = {**digests, WEIGHTS: known[WEIGHTS_TAG]}
     return Folder(path, name, digests, right)
+
+
+def report_in(folder: Folder) -> Report:
+    """Its report.json. Raises Missing where there is none, Damaged for what is no report."""
+    return cast(Report, folder.json(REPORT, _ReadReport))
 
 
 def list_of(contents: Mapping[str, bytes]) -> FileList:

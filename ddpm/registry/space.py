@@ -3,7 +3,8 @@
 README.md             the Space's settings, and the model's card
 Dockerfile, app.py    how it is started; `python app.py` does so anywhere
 requirements.txt      the packages that it needs, as they are here
-model/                weights.safetensors, settings.json, the card again and, of a registered version, report.json
+model/                weights.safetensors, settings.json, the card again and, of a registered version, its report.json and
+                      provenance.json
 ddpm/                 this library, which no package index has
 """
 
@@ -38,14 +39,21 @@ pinned: false
 
 APP = '''"""A page on which a number becomes a picture: python app.py"""
 
+import sys
 from pathlib import Path
 
+from ddpm.errors import STATUS, status_of
+from ddpm.legible import tell
 from ddpm.progress import Lines
 from ddpm.serving.run import serve
 from ddpm.serving.settings import from_environment
 
 if __name__ == "__main__":
-    serve(str(Path(__file__).parent / "model"), "", from_environment({}), Lines())
+    try:
+        serve(str(Path(__file__).parent / "model"), "", from_environment({}), Lines())
+    except tuple(STATUS) as problem:
+        tell(f"app.py: {problem}")
+        sys.exit(status_of(problem))
 '''
 
 CONTAINER = f"""FROM python:3.11-slim

@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, NotRequired, TypedDict
 
 from ddpm.data.manifest import read_manifest
 from ddpm.errors import WrongInput
@@ -34,6 +34,7 @@ from ddpm.registry.folder import (
     load_files,
     load_version,
     open_folder,
+    report_in,
 )
 from ddpm.registry.ranked import ranked
 from ddpm.settings import require_name
@@ -278,7 +279,7 @@ def figures(tracking_uri: str, name: str, version: int) -> Report:
         if not (files / REPORT).is_file() and WEIGHTS_TAG not in found.tags:
             raise WrongInput(f"model: {name} version {version} holds no {REPORT}; it was not registered by ddpm")
         folder = open_folder(files, f"models:/{name}/{version}", found.tags)
-        report = cast(Report, folder.json(REPORT, dict[str, Any]))
+        report = report_in(folder)
         measurement_of(report, folder.name)
         return report
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from ddpm.device import keep_threads
 from ddpm.model.model import Model
 from ddpm.model.sampling import Between
 from ddpm.model.strips import Appearing
@@ -194,6 +195,7 @@ class Queue:
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        keep_threads()
         while places := self._next():
             try:
                 self._draw(places)

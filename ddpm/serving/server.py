@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from fastapi import Request
 from fastapi.responses import Response
 from torch import Tensor
 
-from ddpm.device import device_name
 from ddpm.errors import WrongInput
 from ddpm.model.sampling import Between
 from ddpm.serving.batching import Full, Job, Queue, TooLong
@@ -207,7 +205,7 @@ def in_common(all_told: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def tag_of(served: Served, drawing: DrawSettings, *what: object) -> str:
     """What a picture's bytes follow from: weights, the way of drawing, what is drawn, and on what."""
     way = (drawing.sampler, drawing.sampling_steps, drawing.churn, drawing.guidance, served.arithmetic)
-    on = (torch.__version__, device_name(served.model.place))
+    on = tuple(sorted(served.on.items()))
     guide = (served.model.guide.origin.weights_sha256,) if served.model.guide and drawing.guidance != 1 else ()
     parts = (served.model.origin.weights_sha256 or served.reference, *guide, way, on, *what)
     return f'"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'

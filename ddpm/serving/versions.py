@@ -12,9 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, cast
 
+from ddpm.device import keep_threads
 from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.evaluation.report import Report
 from ddpm.model.model import BATCH, Model
@@ -22,8 +21,8 @@ from ddpm.outages import wait_out
 from ddpm.randomness import key
 from ddpm.registry.aliases import holders, told_card, weights_of
 from ddpm.registry.card import card
-from ddpm.registry.folder import CARD, REPORT, open_folder
-from ddpm.registry.sample import verify
+from ddpm.registry.exported import card_of, exported, report_of, without_places
+from ddpm.registry.sample import Surroundings, surroundings, verify
 from ddpm.registry.space import public, public_model
 from ddpm.registry.version import figures, resolve
 from ddpm.serving.settings import ServeSettings
@@ -49,6 +48,7 @@ class Served:
     checked: str  # how it was, before it was served
     report: Report | None
     card: str
+    on: Surroundings  # what it draws on
 
     @property
     def shapes(self) -> tuple[int, ...]:
@@ -76,21 +76,13 @@ def load(reference: str, tracking_uri: str, settings: ServeSettings) -> Served:
         name, number = found["name"], int(found["version"])
         report, told = figures(tracking_uri, name, number), told_card(tracking_uri, name, number)
     else:
-        report, told = _beside(reference)
+        folder = exported(reference)
+        report, told = (report_of(folder), card_of(folder)) if folder else (None, "")
     report = public(report) if report else None
     checked = _check(model, tracking_uri)
     measured = fixed(model, settings.batch) if settings.batch else measure(model, settings.latency)
-    return Served(
-        model.origin.reference, model, measured, checked, report, _without_places(told) or card(model, "safetensors", "ema", report)
-    )  # fmt: skip
-
-
-def _beside(reference: str) -> tuple[Report | None, str]:
-    """What an exported Space tells of its model: its report, and its card, which were made for strangers to read. Raises
-    Damaged for what is none."""
-    folder = open_folder(Path(reference), reference)
-    report = cast(Report, folder.json(REPORT, dict[str, Any])) if folder.has(REPORT) else None
-    return report, folder.text(CARD) if folder.has(CARD) else ""
+    told = without_places(told) or card(model, "safetensors", "ema", report)
+    return Served(model.origin.reference, model, measured, checked, report, told, surroundings(model))
 
 
 def _check(model: Model, tracking_uri: str) -> str:
@@ -207,6 +199,7 @@ class Versions:
             self._thread.join(CLOSE_SECONDS)
 
     def _follow(self) -> None:
+        keep_threads()
         while not self._stop.wait(self.settings.follow):
             try:
                 self.look(holders(self.tracking_uri, self.name))
@@ -292,8 +285,3 @@ class Versions:
 
 
 AGAIN = "cannot be had now and is tried again:"
-
-
-def _without_places(card: str) -> str:
-    """A version's card without the line that says where on a machine its checkpoint lies."""
-    return "".join(line for line in card.splitlines(keepends=True) if not line.startswith("- From: "))

@@ -3,6 +3,8 @@
 import importlib.metadata
 import json
 import os
+import runpy
+import shutil
 import subprocess
 import sys
 
@@ -66,6 +68,21 @@ def test_a_space_of_a_version_has_its_figures_and_no_path_of_the_machine(registr
         for path in tmp_path.rglob("*/*")
         if "mlflow" not in path.parts and path.is_file() and where in path.read_bytes()
     ]
+
+
+def test_a_space_that_cannot_start_says_why_in_one_line(space, tmp_path, monkeypatch, capsys):
+    broken = tmp_path / "space"
+    shutil.copytree(space, broken)
+    for file, port, says in (
+        ("[]", "0", "its report.json is damaged: it is []; register or export it again"),
+        ("[]", "many", "port: 'many' is not a whole number"),
+    ):
+        (broken / "model" / "report.json").write_text(file)
+        monkeypatch.setenv("DDPM_SERVE_PORT", port)
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(broken / "app.py"), run_name="__main__")
+        said = capsys.readouterr().err
+        assert ended.value.code == 2 and said.startswith("app.py: ") and says in said and said.count("\n") == 1, said
 
 
 def test_a_space_is_started_and_clicked(space, browser, tmp_path):  # noqa: F811

@@ -17,7 +17,7 @@ from sites import until
 
 from ddpm.errors import Outage, Refused, WrongInput
 from ddpm.progress import Quiet
-from ddpm.registry.sample import Verified
+from ddpm.registry.sample import Verified, surroundings
 from ddpm.registry.version import figures, register
 from ddpm.serving import versions as room
 from ddpm.serving.server import tag_of
@@ -291,6 +291,11 @@ def test_an_etag_does_not_follow_from_what_a_start_measured(registry):
     assert tag_of(own, drawing, 7) == tag_of(fewer, drawing, 7) != tag_of(chosen, drawing, 7)
     quicker = dataclasses.replace(own, measured=[Shape(8, 0.1, True), Shape(16, 1.0, True)])  # 16 is not worth its wait
     assert quicker.shapes == (8,) and tag_of(quicker, drawing, 7) == tag_of(own, drawing, 7)
+    # What the last bits of a picture follow from is in it: where the same version is drawn elsewhere, it is another one.
+    for name, elsewhere in (("machine", "x86_64 AVX512"), ("threads", 3), ("torch", "2.0"), ("device", "another")):
+        other = dataclasses.replace(own, on={**own.on, name: elsewhere})
+        assert tag_of(other, drawing, 7) != tag_of(own, drawing, 7), name
+    assert own.on == surroundings(own.model)
 
 
 def test_a_canarys_figures_stand_beside_the_others(serve, registry, point):

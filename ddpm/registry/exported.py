@@ -1,0 +1,47 @@
+"""What an exported folder tells of its model, besides how it draws: figures, a card, and where it comes from."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+from ddpm.evaluation.report import Report
+from ddpm.places import without_file_scheme
+from ddpm.registry.card import Provenance
+from ddpm.registry.folder import CARD, REPORT, Folder, open_folder, report_in
+from ddpm.registry.version import is_exported
+
+README, PROVENANCE = "README.md", "provenance.json"
+PLACE = re.compile(r'- From: (?!models:/)|\s*"checkpoint": ')  # how a card's line begins that says where a file lies
+
+
+def exported(reference: str) -> Folder | None:
+    """The exported folder that a reference names; None for any other reference."""
+    path = without_file_scheme(reference)
+    return open_folder(Path(path), reference) if is_exported(path) else None
+
+
+def report_of(folder: Folder) -> Report | None:
+    """The figures of a registered version that was exported; None of anything else. Raises Damaged for what is no report."""
+    return report_in(folder) if folder.has(REPORT) else None
+
+
+def card_of(folder: Folder) -> str:
+    """Its card: a Space has one beside its model, any other folder as its README."""
+    return next((folder.text(file) for file in (CARD, README) if folder.has(file)), "")
+
+
+def recorded_provenance(folder: Folder) -> Provenance | None:
+    """Where the version comes from that was exported; None where nobody wrote it down, as earlier releases did not."""
+    return folder.json(PROVENANCE, Provenance) if folder.has(PROVENANCE) else None
+
+
+def provenance_file(provenance: Provenance) -> bytes:
+    return json.dumps(asdict(provenance), indent=1, sort_keys=True).encode()
+
+
+def without_places(card: str) -> str:
+    """A card without the lines that say where on a machine its checkpoint lies."""
+    return "".join(line for line in card.splitlines(keepends=True) if not PLACE.match(line))
