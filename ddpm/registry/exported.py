@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TypedDict
 
 from ddpm.evaluation.report import Report
 from ddpm.places import without_file_scheme
 from ddpm.registry.card import Provenance
 from ddpm.registry.folder import CARD, REPORT, Folder, open_folder, report_in
 from ddpm.registry.version import is_exported
+from ddpm.settings import FORMAT_VERSION
+
+
+class ProvenanceFile(TypedDict):
+    """provenance.json."""
+
+    format_version: int
+    provenance: dict[str, str]
+
 
 README, PROVENANCE = "README.md", "provenance.json"
 PLACE = re.compile(r'- From: (?!models:/)|\s*"checkpoint": ')  # how a card's line begins that says where a file lies
@@ -35,11 +45,15 @@ def card_of(folder: Folder) -> str:
 
 def recorded_provenance(folder: Folder) -> Provenance | None:
     """Where the version comes from that was exported; None where nobody wrote it down, as earlier releases did not."""
-    return folder.json(PROVENANCE, Provenance) if folder.has(PROVENANCE) else None
+    if not folder.has(PROVENANCE):
+        return None
+    told = folder.json(PROVENANCE, ProvenanceFile)["provenance"]
+    return Provenance(**{field.name: told.get(field.name, "") for field in fields(Provenance)})
 
 
 def provenance_file(provenance: Provenance) -> bytes:
-    return json.dumps(asdict(provenance), indent=1, sort_keys=True).encode()
+    facts: ProvenanceFile = {"format_version": FORMAT_VERSION, "provenance": asdict(provenance)}
+    return json.dumps(facts, indent=1, sort_keys=True).encode()
 
 
 def without_places(card: str) -> str:

@@ -12,10 +12,13 @@ import time
 import types
 
 import pytest
+import torch
 from malformed import MALFORMED
 from sites import process, until
 
+from ddpm.device import threads_for
 from ddpm.errors import WrongInput
+from ddpm.registry.sample import surroundings
 from ddpm.serving.batching import Full, Job, Queue, TooLong
 from ddpm.serving.limits import Tokens
 from ddpm.serving.problems import Problem
@@ -273,7 +276,7 @@ def test_a_batch_that_nobody_waits_for_any_more_is_stopped(checkpoint):
     from ddpm.training.checkpoint import load_model
 
     model, steps = load_model(checkpoint), []
-    served = Served("m", model, fixed(model, 16), "a drawing", None, "")
+    served = Served("m", model, fixed(model, 16), "a drawing", None, "", surroundings(model))
     queue = Queue(100, 60)
     job = Job(served, DrawSettings(sampler="ddim", sampling_steps=50), [1], [None])
 
@@ -303,7 +306,7 @@ def test_callers_take_turns_so_that_one_picture_does_not_wait_behind_sixty(check
     from ddpm.training.checkpoint import load_model
 
     model = load_model(checkpoint)
-    served = Served("m", model, fixed(model, 16), "a drawing", None, "")
+    served = Served("m", model, fixed(model, 16), "a drawing", None, "", surroundings(model))
     queue = Queue(1000, 1e9)
     queue.close()  # its thread has ended: what it would take next can be looked at
     few, more = DrawSettings(sampling_steps=2), DrawSettings(sampling_steps=3)
@@ -375,6 +378,25 @@ def test_the_end_of_a_batch_that_was_stopped_is_waited_for_by_nobody():
     assert isinstance(job.done.exception(), ZeroDivisionError)
 
 
+def test_it_draws_with_as_many_threads_as_the_process_had_whoever_is_inside_a_small_network():
+    """As the thread that loads the next version is, when the first batch is drawn."""
+    found, before, small = [], torch.get_num_threads(), Paced()
+    job = small.wants(1, 1)
+    small.model = types.SimpleNamespace(
+        evaluations=Paced.model.evaluations, draw_batches=lambda *_: found.append(torch.get_num_threads()) or 1 / 0
+    )
+    torch.set_num_threads(3)
+    try:
+        queue = Queue(1000, 60)
+        until(lambda: queue._changed._waiters)  # its thread has begun, and waits
+        with threads_for(8, torch.device("cpu")):
+            queue.put(job)
+            queue.close()
+    finally:
+        torch.set_num_threads(before)
+    assert found == [3]
+
+
 def test_a_request_that_would_take_too_long_is_told_in_one_sentence_and_stops_nobody(checkpoint, serve, tmp_path):
     (tmp_path / "tokens").write_text(LINE)
     site = serve(checkpoint, tokens_file=str(tmp_path / "tokens"), per_minute=64)
@@ -400,7 +422,7 @@ def test_the_jobs_of_one_request_are_taken_together_or_not_at_all(checkpoint):
     from ddpm.training.checkpoint import load_model
 
     model = load_model(checkpoint)
-    versions = [Served(name, model, fixed(model, 16), "a drawing", None, "") for name in "ab"]
+    versions = [Served(name, model, fixed(model, 16), "a drawing", None, "", surroundings(model)) for name in "ab"]
 
     def request(pictures):
         return [
