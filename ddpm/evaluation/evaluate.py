@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import uuid
 from collections.abc import Iterator, Mapping
@@ -29,7 +28,7 @@ from ddpm.evaluation.figures.table import added
 from ddpm.evaluation.generated import Generated, open_generated
 from ddpm.evaluation.measure import SHOWN, Clock, Measured, measure
 from ddpm.evaluation.reference import Reference, open_reference
-from ddpm.evaluation.report import LATER, Coverage, Generation, Report, is_sealed, seal
+from ddpm.evaluation.report import LATER, Coverage, Generation, Report, finite, is_sealed, seal
 from ddpm.model.model import Model
 from ddpm.model.sampling import is_own
 from ddpm.model.strips import FRAMES, denoising_strip, noising_strip, watchable
@@ -95,7 +94,7 @@ def evaluate(
     if source.model:
         generation = {"checkpoint": source.model.origin.checkpoint, **generation}
     report["protocol"] = {"measurement": reference.measurement(source.n), "generation": generation}
-    kept = _finite(report)
+    kept = finite(report)
     kept["sha256"] = seal(kept)
     # Where one is there it stays: a folder measured again, or two at once.
     store.create(f"{key}.json", json.dumps(kept, indent=1, allow_nan=False).encode())
@@ -159,15 +158,6 @@ def _key(reference: Reference, generation: Generation, n: int, extra: list[str])
     """Where a report lies."""
     identity = [REPORT_VERSION, generation, reference.base, n, *extra]
     return f"reports/{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()}"
-
-
-def _finite(value: Any) -> Any:
-    """The same, with None for numbers that JSON has no word for."""
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def unnamed(store: Store, entries: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict, cast
 
@@ -328,6 +329,15 @@ def seal(report: Mapping[str, object]) -> str:
     """The digest of what was measured, which a report carries, so that a figure written over another one is seen."""
     measured = {name: value for name, value in report.items() if name not in LATER}
     return hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()
+
+
+def finite(value: Any) -> Any:
+    """The same, with None for numbers that JSON has no word for."""
+    if isinstance(value, dict):
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def is_sealed(report: Mapping[str, object]) -> bool:

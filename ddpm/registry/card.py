@@ -120,7 +120,8 @@ def _number(value: float | None) -> str:
 
 
 def _between(report: Report, key: str) -> str:
-    if ends := (report.get("intervals") or {}).get(key):
+    ends = (report.get("intervals") or {}).get(key) or []
+    if len(ends) == 2 and None not in ends:  # nobody knows those of a figure that was not finite
         return f"{ends[0]:.4g} to {ends[1]:.4g}"
     std = number_in(report, f"{key}_std")
     return "" if std is None else f"± {1.96 * std:.2g}"

@@ -77,6 +77,13 @@ class _Copying(TypedDict):
     share_held_out: NotRequired[float | None]
 
 
+class _Floor(TypedDict, total=False):
+    fid: float | None
+    kid: float | None
+    precision: float | None
+    recall: float | None
+
+
 class _ReadReport(TypedDict):
     """report.json, as far as a card and a server tell of it; figures that were not finite are null."""
 
@@ -88,8 +95,8 @@ class _ReadReport(TypedDict):
     kid_std: float | None
     precision: NotRequired[float | None]
     recall: NotRequired[float | None]
-    intervals: NotRequired[dict[str, list[Any] | None] | None]
-    noise_floor: NotRequired[dict[str, Any] | None]
+    intervals: NotRequired[dict[str, list[float | None] | None] | None]
+    noise_floor: NotRequired[_Floor | None]
     copying: NotRequired[_Copying | None]
     protocol: _Protocol
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from ddpm.evaluation.report import Report
+from ddpm.evaluation.report import Report, finite
 from ddpm.fields import about_of
 from ddpm.model.model import Model
 from ddpm.plan import fields
@@ -79,11 +79,12 @@ def public_model(model: Model) -> Model:
 
 
 def public(report: Report) -> Report:
-    """A report without where files lie on the machine that wrote it, its checkpoint's, page's and pictures' among them."""
+    """A report without where files lie on the machine that wrote it, its checkpoint's, page's and pictures' among them,
+    and without numbers that JSON has no word for."""
     protocol = report["protocol"]
     generation = {name: value for name, value in (protocol.get("generation") or {}).items() if name != "checkpoint"}
     told = {name: value for name, value in report.items() if name not in ("grid", "page", "pictures")}
-    return cast(Report, {**told, "protocol": {**protocol, "generation": generation}})
+    return cast(Report, finite({**told, "protocol": {**protocol, "generation": generation}}))
 
 
 def space_files(model_files: dict[str, bytes], card: str) -> dict[str, bytes]:

@@ -27,6 +27,7 @@ from ddpm.registry.space import public, public_model
 from ddpm.registry.version import figures, resolve
 from ddpm.serving.settings import ServeSettings
 from ddpm.serving.shapes import Shape, choose, fixed, measure
+from ddpm.settings import require_drawable
 from ddpm.store import Missing
 
 log = logging.getLogger("ddpm.serving")
@@ -70,6 +71,7 @@ class Served:
 def load(reference: str, tracking_uri: str, settings: ServeSettings) -> Served:
     """A version, checked and measured. Raises WrongInput or Refused for one that will not do."""
     model = public_model(resolve(reference, tracking_uri))
+    require_drawable(model.settings, model.drawing, model.guide is not None)  # else every request would be refused
     found = VERSION.fullmatch(model.origin.reference)
     report: Report | None
     if found:

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
 from ddpm.cli import main
 from ddpm.errors import WrongInput
+from ddpm.registry.card import card
 from ddpm.registry.export import export
 from ddpm.registry.version import figures
 from ddpm.serving.server import describe
@@ -69,6 +71,8 @@ REPORT = {
         ({**REPORT, "protocol": {**REPORT["protocol"], "generation": 3}}, "protocol.generation is 3"),
         ({**REPORT, "fid": "low"}, 'fid is "low"'),
         ({**REPORT, "copying": {"share": None}}, "copying is "),
+        ({**REPORT, "intervals": {"fid": ["low", "high"]}}, "intervals is "),
+        ({**REPORT, "noise_floor": {"fid": "none"}}, "noise_floor is "),
     ],
 )
 def test_a_report_that_is_none_is_one_clear_line(folder, written, says, capsys):
@@ -81,11 +85,24 @@ def test_a_report_that_is_none_is_one_clear_line(folder, written, says, capsys):
     assert "its report.json is damaged" in capsys.readouterr().err
 
 
-def test_figures_that_were_not_finite_are_no_damage(folder):
-    (folder / "report.json").write_text(
-        json.dumps({**REPORT, "fid": None, "intervals": {"fid": None}, "copying": None})
-    )
-    assert describe(load(str(folder), "", SETTINGS), "model")["figures"]["kid"] == 0.2
+@pytest.mark.parametrize("intervals", [{"fid": None}, {"fid": [None, None]}, {"fid": [1]}])
+def test_figures_that_were_not_finite_are_no_damage(folder, intervals):
+    """None as they are kept now, and NaN as some hand may have written it: a server answers in JSON, which has neither."""
+    odd = {**REPORT, "fid": float("nan"), "fid_std": None, "intervals": intervals, "copying": None}
+    (folder / "report.json").write_text(json.dumps(odd))
+    served = load(str(folder), "", SETTINGS)
+    told = describe(served, "model")
+    assert (told["figures"]["fid"], told["figures"]["kid"]) == (None, 0.2)
+    json.dumps(told, allow_nan=False)
+    assert "| kid_classifier (n=64) | 0.2 | ± 0.02 |" in card(served.model, "safetensors", "ema", served.report)
+
+
+def test_what_every_request_would_be_refused_for_is_refused_at_the_start(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "model")
+    settings = tmp_path / "model" / "settings.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "guidance": 3.0}))
+    with pytest.raises(WrongInput, match=r"guidance: 3.0 will not do"):
+        load(str(tmp_path / "model"), "", SETTINGS)
 
 
 def test_what_lies_beside_a_checkpoint_is_not_its_report(checkpoint, tmp_path):
