@@ -80,8 +80,8 @@ def _keep_memory() -> None:
 class _OneThread(threading.local):
     """While a thread is inside, torch works for it with one thread, and afterwards with as many as before.
 
-    The number is each thread's own, once it has asked for it: where two are inside at once, as a server's that draws and
-    the one that loads the next version, each must put back its own.
+    The number is each thread's own, OpenMP's and MKL's, once it has asked for it: where two are inside at once, as a
+    server's that draws and the one that loads the next version, each must put back its own.
     """
 
     def __init__(self) -> None:

@@ -60,7 +60,8 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
 
 def test_each_thread_gets_its_own_number_of_threads_back():
     """A server's thread draws with a small network while another one loads the next version, and leaves first."""
-    cpu, found, entered, left = torch.device("cpu"), {}, threading.Event(), threading.Event()
+    cpu, found = torch.device("cpu"), {}
+    entered, left, gone = (threading.Event() for _ in range(3))
     both = threading.Barrier(2)
 
     def draws():
@@ -69,8 +70,10 @@ def test_each_thread_gets_its_own_number_of_threads_back():
             both.wait()
             found["drawing"] = torch.get_num_threads()
             entered.wait()
-        found["drew"] = torch.get_num_threads()
         left.set()
+        gone.wait()
+        with threads_for(SMALL, cpu):
+            found["drew"] = torch.get_num_threads()
 
     def loads():
         torch.set_num_threads(3)
@@ -79,6 +82,8 @@ def test_each_thread_gets_its_own_number_of_threads_back():
             entered.set()
             left.wait()
             found["loading"] = torch.get_num_threads()
+            found["of MKL"] = "mkl_get_max_threads() : 3" in torch.__config__.parallel_info()
+        gone.set()
         found["loaded"] = torch.get_num_threads()
 
     before = torch.get_num_threads()
@@ -88,4 +93,4 @@ def test_each_thread_gets_its_own_number_of_threads_back():
     for worker in workers:
         worker.join()
     torch.set_num_threads(before)
-    assert found == {"drawing": 1, "drew": 3, "loading": 1, "loaded": 3}
+    assert found == {"drawing": 1, "drew": 3, "loading": 1, "of MKL": False, "loaded": 3}

@@ -91,6 +91,9 @@ def test_grid_walk_and_champion_beside_challenger(browser, serve, registry, poin
         assert page.locator("#both h3").all_text_contents() == ["champion: models:/m/1", "challenger: models:/m/2"]
         said = page.locator("#both .figures").all_text_contents()
         assert "fid_classifier 3.000 ± 0.20" in said[0] and "fid_classifier 2.000" in said[1]
+        odd = {"metric": "fid", "fid": None, "fid_std": None, "kid": 0.2, "kid_std": 0.01, "n": 64}
+        told = "fid unknown ± ?, KID 0.2000 ± 0.020 (95%), of 64 pictures"
+        assert page.evaluate("found => figures({ figures: found })", odd) == told
         assert page.locator("#card table").count() == 1
         page.click("#sheet li:nth-child(2) button")
         page.wait_for_selector("#download[download='1.png']:not([hidden])")

@@ -169,7 +169,8 @@ onSubmit("compare", async (fields) => {
 function figures(version) {
   const found = version.figures;
   if (found.fid === undefined) return "It was not measured.";
-  const near = (value, spread) => `${value.toPrecision(4)} ± ${(1.96 * spread).toPrecision(2)}`;
+  // Null is what was not finite.
+  const near = (value, spread) => `${value?.toPrecision(4) ?? "unknown"} ± ${spread === null ? "?" : (1.96 * spread).toPrecision(2)}`;
   return `${found.metric} ${near(found.fid, found.fid_std)}, KID ${near(found.kid, found.kid_std)} (95%), of ${found.n} pictures`;
 }
 
