@@ -95,11 +95,12 @@ def _figures(report: Report, short: bool) -> list[str]:
         for key in ("fid", "kid", "precision", "recall")
         if number_in(report, key) is not None
     ]
+    of = f"Of {report['n']:,} pictures. " if "n" in report else ""
     lines = [
         "",
         "## Figures",
         "",
-        f"Of {report['n']:,} pictures. They compare with figures of the same measurement alone.",
+        f"{of}They compare with figures of the same measurement alone.",
         "",
         "| figure | value | 95% interval | noise floor, real against real |",
         "|---|---|---|---|",

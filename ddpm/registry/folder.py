@@ -85,10 +85,11 @@ class _Floor(TypedDict, total=False):
 
 
 class _ReadReport(TypedDict):
-    """report.json, as far as a card and a server tell of it; figures that were not finite are null."""
+    """report.json, as far as a card and a server tell of it; figures that were not finite are null, and an early
+    release's may have no n."""
 
-    n: int
-    metric: str
+    n: NotRequired[int]
+    metric: NotRequired[str]
     fid: float | None
     fid_std: float | None
     kid: float | None

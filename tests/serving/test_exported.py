@@ -65,7 +65,7 @@ REPORT = {
     [
         ([REPORT], "it is [{"),
         ("report", 'it is "report"'),
-        ({}, "it holds no 'n'"),
+        ({}, "it holds no 'fid'"),
         ({**REPORT, "protocol": "x"}, 'protocol is "x"'),
         ({**REPORT, "protocol": {"measurement": []}}, "protocol.measurement is []"),
         ({**REPORT, "protocol": {**REPORT["protocol"], "generation": 3}}, "protocol.generation is 3"),
@@ -95,6 +95,13 @@ def test_figures_that_were_not_finite_are_no_damage(folder, intervals):
     assert (told["figures"]["fid"], told["figures"]["kid"]) == (None, 0.2)
     json.dumps(told, allow_nan=False)
     assert "| kid_classifier (n=64) | 0.2 | ± 0.02 |" in card(served.model, "safetensors", "ema", served.report)
+
+
+def test_a_report_of_an_early_release_without_its_number_of_pictures_is_shown(folder):
+    (folder / "report.json").write_text(json.dumps({name: value for name, value in REPORT.items() if name != "n"}))
+    served = load(str(folder), "", SETTINGS)
+    told = card(served.model, "safetensors", "ema", served.report)
+    assert "\nThey compare with" in told and "| fid_classifier | 2 | ± 0.2 |" in told
 
 
 def test_what_every_request_would_be_refused_for_is_refused_at_the_start(folder, tmp_path):
