@@ -23,7 +23,7 @@ ENDPOINT ?= $(value KFP_ENDPOINT)
 RUN ?=
 RETRIES ?= 0
 CRON ?=
-NAME ?=
+SCHEDULE_NAME ?=
 PROBE ?=
 TESTS ?=
 SERVE ?=
@@ -47,7 +47,7 @@ endif
 VENV := .venv/.installed
 DEV := .venv/.installed-dev
 # What a person wrote reaches the commands untouched: through the environment, with no look at its dollars and quotes.
-WRITTEN := SET PRESET DATA RUN_NAME RUNNER ENDPOINT EXPERIMENT IMAGE CLUSTER MODEL RUN RETRIES CRON NAME OVERLAY
+WRITTEN := SET PRESET DATA RUN_NAME RUNNER ENDPOINT EXPERIMENT IMAGE CLUSTER MODEL RUN RETRIES CRON SCHEDULE_NAME OVERLAY
 $(foreach name,$(WRITTEN),$(if $(filter command environment,$(firstword $(origin $(name)))),$(eval override $(name) := $$(value $(name)))))
 # These are several words each, which the shell reads and make does not. What it would take for the end of the command
 # is refused: the rest would be passed over without a word.
@@ -152,8 +152,8 @@ sbom: $(DEV) ## what is in the images, as CycloneDX in var/sbom, from the locks
 submit: $(VENV) ## the pipeline on a cluster: make submit ENDPOINT=http://… [PRESET=flowers102] [RUN_NAME=…] [IMAGE=…] [CLUSTER=gpu-4] [RETRIES=3] [SET='…']
 	@exec .venv/bin/python -m pipelines.submit $(OURS) --endpoint="$$ENDPOINT" --image="$$IMAGE" --cluster="$$CLUSTER" --retries="$$RETRIES"
 
-schedule: $(VENV) ## the same again and again: make schedule CRON='0 0 3 * * 1' ENDPOINT=http://… [PRESET=…] [DATA=…] [NAME=…] [IMAGE=…] [CLUSTER=…] [SET='…']
-	@exec .venv/bin/python -m pipelines.schedule $(OURS) --cron="$$CRON" --name="$$NAME" --endpoint="$$ENDPOINT" --image="$$IMAGE" --cluster="$$CLUSTER"
+schedule: $(VENV) ## the same again and again: make schedule CRON='0 0 3 * * 1' ENDPOINT=http://… [PRESET=…] [DATA=…] [SCHEDULE_NAME=…] [IMAGE=…] [CLUSTER=…] [SET='…']
+	@exec .venv/bin/python -m pipelines.schedule $(OURS) --cron="$$CRON" --name="$$SCHEDULE_NAME" --endpoint="$$ENDPOINT" --image="$$IMAGE" --cluster="$$CLUSTER"
 
 resume: $(VENV) ## a run on a cluster, followed again and tried again where it failed: make resume RUN=NAME|ID [ENDPOINT=…] [RETRIES=3]
 	@exec .venv/bin/python -m pipelines.resume --run="$$RUN" --endpoint="$$ENDPOINT" --retries="$$RETRIES"

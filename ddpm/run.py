@@ -12,6 +12,7 @@ STORE/runs/RUN_NAME/plan.json       its settings, written once
                     lost/           how attempts ended that others came after
                     leases/         which worker is at work, and on which trial
                     init/           the weights that its trials begin with, where init_from names some
+                    guide/          the weights of the model that guides its winner, where guide names one
                     trials/NNN/     the checkpoints of a trial
                     final/          those of the final training
                     transfer/       those of the training on the second set
@@ -114,6 +115,11 @@ class Run:
     def initial(self) -> str:
         """Where the weights are that its trials begin with."""
         return f"{_root(self.plan.store, self.name)}/init"
+
+    @property
+    def guide(self) -> str:
+        """Where the weights are of the model that guides its winner."""
+        return f"{_root(self.plan.store, self.name)}/guide"
 
     @property
     def final(self) -> str:

@@ -18,6 +18,7 @@ LABEL = "ddpm.run"  # on every container, so that whoever ends the run finds the
 # Variables of ours that a container is given, by how they begin.
 PASSED_ON = (
     "AWS_",
+    "DDPM_DEVICE",
     "DDPM_EXTENSIONS",
     "DDPM_JUDGE_KEY",
     "DDPM_PATIENCE",

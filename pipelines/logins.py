@@ -75,6 +75,6 @@ def _facts(value: Any) -> dict[str, Any]:
 
 
 def _host(name: str) -> str:
-    """A registry as the file names it, maybe by a URL: its host alone."""
-    host = (name.partition("://")[2] or name).partition("/")[0].lower()
+    """A registry as the file names it, maybe by a URL, and with a name and a password in it: its host alone."""
+    host = (name.partition("://")[2] or name).partition("/")[0].rpartition("@")[2].lower()
     return HUB[0] if host in HUB else host

@@ -126,7 +126,7 @@ def _token(asks: str, name: str, login: Login) -> str:
         basic = f"Basic {login.basic}" if login.basic else ""
         with urllib.request.urlopen(_with(request, basic), timeout=SECONDS) as answer:
             found = json.loads(answer.read(MOST_BYTES))
-    except urllib.error.HTTPError:
+    except (urllib.error.HTTPError, RecursionError):
         return ""
     token = (found.get("token") or found.get("access_token")) if isinstance(found, dict) else ""
     return token if isinstance(token, str) and SECRET.fullmatch(token) else ""

@@ -23,8 +23,11 @@ from ddpm.store import FileStore, Missing, Store, open_store
 WORKERS = "search_workers"
 MOST_WORKERS = 1000
 # Settings that may name a file of this machine, and how they name one that a cluster reaches.
-REFERENCE = "s3://bucket/checkpoint or models:/NAME@champion"
-FILES = {"weights": "s3://bucket/weights.pth", "init_from": REFERENCE, "guide": REFERENCE}
+FILES = {
+    "weights": "s3://bucket/weights.pth",
+    "init_from": "s3://bucket/checkpoint or models:/NAME@champion",
+    "guide": "s3://bucket/checkpoint or models:/NAME/3",
+}
 
 
 def parse_changes(text: str, words: Sequence[str] = ()) -> dict[str, str]:

@@ -8,10 +8,11 @@ import torch
 
 from ddpm.errors import Outage, WrongInput
 from ddpm.progress import Quiet
+from ddpm.settings import DrawSettings
 from ddpm.steps.configure import configure
 from ddpm.store import open_store
-from ddpm.training.checkpoint import read_checkpoint
-from ddpm.training.initial import read_initial
+from ddpm.training.checkpoint import load_model, read_checkpoint
+from ddpm.training.initial import as_model, read_initial
 
 
 @pytest.fixture
@@ -142,7 +143,13 @@ def test_a_guide_that_there_is_not_or_that_knows_other_pictures_is_found_there(b
         with pytest.raises(WrongInput, match=says):
             configure({**guided, **given}, Quiet())
     assert not list(open_store(parameters["store"]).list("runs")), "and the name is bound to nothing"
-    assert configure({**guided, "guide": str(source)}, Quiet()).is_open
+    run = configure({**guided, "guide": str(source)}, Quiet())
+    kept, of = read_initial(run.guide), load_model(str(source))
+    assert (kept.origin.weights_sha256, kept.origin.reference) == (of.origin.weights_sha256, of.origin.reference)
+    drawing = DrawSettings("ddim", 2, sample_batch=2)
+    assert torch.equal(as_model(kept).draw(range(2), drawing), of.draw(range(2), drawing))
+    shutil.rmtree(source)
+    assert configure({**guided, "guide": str(source)}, Quiet()).is_open, "carried on, it needs them there no more"
 
 
 def test_a_winner_whose_network_is_another_one_for_the_second_set_is_found_there(begins, tmp_path):

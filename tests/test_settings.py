@@ -166,6 +166,7 @@ def test_finalists_are_scored_by_more_pictures():
     [
         ({"guide": "trial"}, "guidance: 1.0 will not do; it must be more than 1, as 1.25, where there is a guide"),
         ({"guide": "trial", "guidance": 1.5, "trial_epochs": 64}, r"trial_epochs: 64 .* less than epochs \(64\), where the"),
+        ({"guide": "trial", "guidance": 0.5}, "guidance: 0.5 will not do; it must be more than 1"),
         ({"guidance": 1.5}, r"guidance: 1.5 .* 1 \(none\) for a model with neither classes nor a guide"),
     ],
 )  # fmt: skip

@@ -44,7 +44,7 @@ def register(arguments: argparse.Namespace, place: Workplace) -> Facts:
         place.progress.say(
             f"the report is not in {place.store.root}, so nobody knows who wrote it: it is registered as it is, and `ddpm promote` measures the version again"
         )
-    facts = register(place.tracking_uri, name, arguments.checkpoint, report, None, {}, arguments.guide or "")
+    facts = register(place.tracking_uri, name, arguments.checkpoint, report, None, {}, arguments.guide)
     if not facts["new"]:
         place.progress.say(told(facts))
     return facts

@@ -102,9 +102,12 @@ class Model:
         """The same model with a weaker one as its guide: `guidance` above 1 then leads away from what that one draws.
 
         Autoguidance (Karras et al. 2024, https://arxiv.org/abs/2406.02507). The guide may be of any size and objective, and
-        serves best as a short training of the same kind. Raises WrongInput where it is of another size or other classes.
+        serves best as a short training of the same kind. Raises WrongInput where it is of another size or other classes,
+        or this very model.
         """
         weaker.require_guides(self.image_size, self.settings.classes)
+        if weaker.origin.weights_sha256 and weaker.origin.weights_sha256 == self.origin.weights_sha256:
+            raise WrongInput("guide: it has the model's own weights, and leads nowhere; give a weaker model")
         return dataclasses.replace(self, guide=weaker)
 
     def require_guides(self, image_size: int, classes: int) -> None:

@@ -188,9 +188,10 @@ def _measured_alike(
 def _measured(
     place: Workplace, one: Contender, dataset_uri: str, settings: EvaluateSettings, drawing: DrawSettings
 ) -> Report:
-    """The report on a version's pictures, made now or found in the store: a guided one's are guided as its own were."""
+    """The report on a version's pictures, made now or found in the store, drawn as the other's are, but for guidance: by a
+    guide it is the version's own, whichever of the two has one; by classes it is the other's."""
     model, data = resolve(one.reference, place.tracking_uri), open_dataset(dataset_uri)
-    if model.guide is not None:
+    if model.guide is not None or not model.settings.classes:
         drawing = dataclasses.replace(drawing, guidance=model.drawing.guidance)
     return evaluate(model, data, settings, drawing, place.store, place.progress)
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TypedDict
 
+from ddpm.errors import WrongInput
 from ddpm.evaluation.report import Report
 from ddpm.places import without_file_scheme
 from ddpm.registry.card import Provenance
@@ -47,7 +48,12 @@ def recorded_provenance(folder: Folder) -> Provenance | None:
     """Where the version comes from that was exported; None where nobody wrote it down, as earlier releases did not."""
     if not folder.has(PROVENANCE):
         return None
-    told = folder.json(PROVENANCE, ProvenanceFile)["provenance"]
+    facts = folder.json(PROVENANCE, ProvenanceFile)
+    if facts["format_version"] != FORMAT_VERSION:
+        raise WrongInput(
+            f"model: {folder.name}: its {PROVENANCE} has format_version {facts['format_version']}; this release reads {FORMAT_VERSION}"
+        )
+    told = facts["provenance"]
     return Provenance(**{field.name: told.get(field.name, "") for field in fields(Provenance)})
 
 

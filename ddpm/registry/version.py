@@ -83,7 +83,7 @@ def register(
     report: Report,
     run_id: str | None,
     tags: dict[str, str],
-    guide: str = "",
+    guide: str | Model | None = None,
 ) -> Registered:
     """Make a checkpoint's averaged weights and their report a version of `name`.
 
@@ -92,7 +92,7 @@ def register(
     another one.
 
     Args:
-        guide: a reference to the weaker model that guided the pictures of the report; the version carries its weights.
+        guide: the weaker model, or a reference to it, that guided the pictures of the report; the version carries its weights.
 
     Raises WrongInput where the report is none, or of other weights, or of pictures that another model guided, or none.
     """
@@ -111,7 +111,7 @@ def register(
     if measured != sha256:
         of = f"of weights {measured[:12]}…" if measured else "of no checkpoint"
         raise WrongInput(f"report: it is {of}, and the checkpoint has weights {sha256[:12]}…; evaluate this checkpoint")
-    weaker = resolve(guide, tracking_uri) if guide else None
+    weaker = resolve(guide, tracking_uri) if isinstance(guide, str) else guide
     guided, own = generation.get("guide", ""), weaker.origin.weights_sha256 if weaker else ""
     if guided != own:
         by = f"guided by weights {guided[:12]}…" if guided else "of pictures that nothing guided"

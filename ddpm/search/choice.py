@@ -12,6 +12,7 @@ from ddpm.errors import Refused
 from ddpm.evaluation.figures.numbers import Z, plus_minus
 from ddpm.evaluation.measure import Scores
 from ddpm.evaluation.reference import open_reference
+from ddpm.model.model import Model
 from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.run import Run
@@ -22,6 +23,7 @@ from ddpm.search.trial import TRIAL, TrialRow, point_settings, quick_scores, tri
 from ddpm.settings import BY_TRIAL, ModelSettings, TrainSettings
 from ddpm.tracking import NoTrackedRun, TrackedRun
 from ddpm.training import checkpoint
+from ddpm.training.initial import as_model, read_initial
 
 AVERAGES_SEED = 2**40  # the first of the seeds by which averages are compared
 
@@ -136,10 +138,11 @@ def winner_settings(plan: Plan, winner: TrialRow) -> tuple[ModelSettings, TrainS
     )
 
 
-def guide_of(plan: Plan, chosen: Choice) -> str:
-    """A reference to the weaker model that guides the winner's pictures; empty where nothing does."""
-    guide = plan.guide.guide
-    return chosen["trials"][chosen["best"]]["checkpoint"] or "" if guide == BY_TRIAL else guide
+def guide_of(run: Run, chosen: Choice) -> Model | None:
+    """The weaker model that guides the winner's pictures, as the run keeps it; None where nothing does."""
+    if run.plan.guide.guide == BY_TRIAL:
+        return checkpoint.load_model(chosen["trials"][chosen["best"]]["checkpoint"] or "")
+    return as_model(read_initial(run.guide)) if run.plan.guide.guide else None
 
 
 def choose_average(

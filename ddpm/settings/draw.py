@@ -39,7 +39,7 @@ class DrawSettings(Typed):
 def require_guidance(guide: str, drawing: DrawSettings) -> None:
     """Raise WrongInput where a guide is given that nothing is led away from."""
     require(
-        not guide or drawing.guidance != 1, "guidance", drawing.guidance, "more than 1, as 1.25, where there is a guide"
+        not guide or drawing.guidance > 1, "guidance", drawing.guidance, "more than 1, as 1.25, where there is a guide"
     )
 
 

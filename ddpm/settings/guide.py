@@ -15,5 +15,5 @@ class GuideSettings(Typed):
 
     guide: str = setting(
         "",
-        "what a guidance above 1 leads away from: trial (the winner as its trial left it), or a reference to a weaker model of the same pictures, as models:/NAME@champion; empty: nothing",
+        "what a guidance above 1 leads away from: trial (the winner as its trial left it), or a reference to a weaker model of the same pictures, as models:/NAME/3, which the run keeps; empty: nothing",
     )

@@ -56,7 +56,7 @@ def configure(parameters: dict[str, Any], progress: Progress, session: str = "")
     if not run.is_open:  # one that an earlier release opened goes on as it is
         _require_rungs(plan.search)
     keep_initial = _initial(run, progress)
-    _require_guide(plan)
+    keep_guide = _guide(run, progress)
     if plan.transfer.transfer_from == "winner":
         _require_same_network(plan)
     # Whoever mistyped it should not have to wait; one that this run has been opened with is away for a while.
@@ -68,6 +68,7 @@ def configure(parameters: dict[str, Any], progress: Progress, session: str = "")
     if not run.write_plan():
         progress.say(f"carrying on with run {run.name}")
     keep_initial()
+    keep_guide()
     run.tracker.open(plan.parameters(), pipeline_tags(session))
     create_study(plan.study_storage, run.name, plan.search, progress)
     run.mark_open()
@@ -104,17 +105,27 @@ def _initial(run: Run, progress: Progress) -> Callable[[], None]:
     return partial(write_initial, run.initial, initial)
 
 
-def _require_guide(plan: Plan) -> None:
-    """Raise WrongInput where the guide is to be a model that there is not, or one of other pictures."""
-    if plan.guide.guide in ("", BY_TRIAL):
-        return
-    from ddpm.registry.version import resolve  # it imports torch
+def _guide(run: Run, progress: Progress) -> Callable[[], None]:
+    """Look whether the model that is to guide the winner can; returns what keeps it for the run, which asks no more then.
 
+    Raises WrongInput where there is none such, or where it is of another picture size or other classes.
+    """
+    plan = run.plan
+    if plan.guide.guide in ("", BY_TRIAL):
+        return lambda: None
+    from ddpm.registry.version import resolve  # it imports torch
+    from ddpm.training.initial import is_initial, of_model, write_initial
+
+    if is_initial(run.guide):
+        return lambda: None
     try:
         guide = resolve(plan.guide.guide, plan.tracking_uri)
     except WrongInput as problem:
-        raise WrongInput(f"guide: {str(problem).removeprefix('model: ')}") from None
+        kind = Missing if isinstance(problem, Missing) else WrongInput
+        raise kind(f"guide: {str(problem).removeprefix('model: ')}") from None
     guide.require_guides(plan.ingest.image_size, plan.model.classes)
+    progress.say(f"{guide.origin.reference} guides the winner's pictures, and the run keeps its weights")
+    return partial(write_initial, run.guide, of_model(guide))
 
 
 def _networks(plan: Plan) -> Iterator[ModelSettings]:

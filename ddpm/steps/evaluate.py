@@ -55,9 +55,12 @@ def evaluate(
 def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, trained: Trained, page: str) -> Report:
     plan, store, checkpoint = run.plan, run.workplace(progress).store, trained["checkpoint"]
     data, model = open_dataset(dataset["uri"]), resolve(checkpoint, plan.tracking_uri)
-    if guide := guide_of(plan, cast(Choice, trained)):
-        progress.say(f"guided, {plan.draw.guidance:g}, by {guide}")
-        model = model.guided_by(resolve(guide, plan.tracking_uri))
+    if guide := guide_of(run, cast(Choice, trained)):
+        told = f"{guide.origin.reference} (weights {guide.origin.weights_sha256[:12]}…)"
+        progress.say(f"guided, {plan.draw.guidance:g}, by {told}")
+        with run.tracker.parent() as parent:
+            parent.tag("guided_by", told)
+        model = model.guided_by(guide)
     report = evaluation.evaluate(model, data, plan.evaluate, plan.draw, store, progress)
     if plan.judge.judge_url:
         verdict = judge_with_controls(model, checkpoint, data, plan.evaluate, plan.draw, plan.judge, store, progress)

@@ -25,7 +25,7 @@ def in_pipeline(run: Run, progress: Progress, dataset: DatasetFacts, trained: Tr
     if (trial := cast(Mapping[str, Any], trained).get("best")) is not None:
         tags["trial"] = str(trial)
     run_id = run.tracker.child(run.training, {}, {}).run_id
-    guide = guide_of(run.plan, cast(Choice, trained))
+    guide = guide_of(run, cast(Choice, trained))
     facts = register(run.plan.tracking_uri, name, trained["checkpoint"], report, run_id, tags, guide)
     with run.tracker.parent() as parent:
         parent.tag("model_version", f"models:/{name}/{facts['version']}")

@@ -5,7 +5,7 @@
          init.json               what they are, and their digests, written last
 
 A run copies what `init_from` names into a folder of its own, once: all its trials begin with the same weights, whatever
-becomes of an alias or of a folder meanwhile.
+becomes of an alias or of a folder meanwhile. So it does with what `guide` names, and its pictures have one guide.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from ddpm.errors import WrongInput
 from ddpm.model.model import Model, Origin
 from ddpm.model.unet import UNet
-from ddpm.settings import FORMAT_VERSION, ModelSettings, TrainSettings, pick
+from ddpm.settings import FORMAT_VERSION, DrawSettings, ModelSettings, TrainSettings, pick
 from ddpm.store import Damaged, open_store
 from ddpm.store.reading import read_json, read_tensors, sealed_json
 from ddpm.training.checkpoint import average_part, drawn_from, read_checkpoint, read_facts
@@ -122,6 +122,13 @@ def of_checkpoint(reference: str) -> Initial:
     averages = {} if alone else {half_life: read.tensors[part] for half_life, part in parts.items()}
     drawn = None if alone else facts.get("average") or half_lives[0]
     return Initial(origin, facts["image_size"], read.tensors[alone or WEIGHTS], averages, drawn)
+
+
+def as_model(initial: Initial) -> Model:
+    """A model that draws with these weights."""
+    net = UNet(initial.settings, initial.image_size)
+    net.load_state_dict(initial.weights if initial.drawn is None else initial.averages[initial.drawn])
+    return Model(net, initial.settings, initial.image_size, DrawSettings(), initial.origin)
 
 
 def is_initial(place: str) -> bool:

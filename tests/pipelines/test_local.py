@@ -271,7 +271,7 @@ def test_the_winner_s_own_trial_guides_it_and_the_version_carries_that(second_ru
     var, again = second_run
     trained = Run.named("two", str(var / "store")).facts("train")
     trial = trained["trials"][trained["best"]]["checkpoint"]
-    assert f"guided, 1.25, by {trial}" in again.stderr
+    assert f"guided, 1.25, by {trial} (weights " in again.stderr
     model = resolve("models:/ddpm-digits/2", f"sqlite:///{var}/mlflow/mlflow.db")
     assert model.drawing.guidance == 1.25
     weights = load_model(trial).net.state_dict()

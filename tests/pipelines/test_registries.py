@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from ddpm.errors import WrongInput
-from pipelines import registries
+from pipelines import logins, registries
 from pipelines.registries import look
 
 DIGEST = "sha256:" + "0" * 64
@@ -177,6 +177,21 @@ def test_why_there_is_no_login_is_said(registry, docker, monkeypatch, tmp_path, 
     monkeypatch.setattr(Registry, "needs", "login")
     docker((facts if isinstance(facts, str) else json.dumps(facts)).replace("REGISTRY", registry))
     assert look(f"{registry}/team/ddpm:1").endswith(f"answers 401 here, and {tmp_path}/config.json {said}")
+
+
+def test_a_token_that_is_no_json_of_ours_is_no_token(registry, monkeypatch):
+    monkeypatch.setattr(Registry, "needs", "token")
+    monkeypatch.setattr(
+        Registry,
+        "give",
+        lambda self, token: (self.send_response(200), self.end_headers(), self.wfile.write(b"[" * 100_000)),
+    )
+    assert "answers 401 here" in look(f"{registry}/team/ddpm:1")
+
+
+def test_a_registry_is_told_of_without_what_its_address_holds():
+    kept = {"https://ann:secret@reg.example/v2": {"auth": ANN}, "other.example": {"auth": ANN}}
+    assert logins.registries_in(json.dumps({"auths": kept})) == ["other.example", "reg.example"]
 
 
 @pytest.mark.parametrize("name", ["https://index.docker.io/v1/", "docker.io", "registry-1.docker.io"])

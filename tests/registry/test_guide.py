@@ -58,6 +58,8 @@ def test_what_does_not_fit_is_refused(guided):
         plain.guided_by(replace(plain, image_size=16))
     with pytest.raises(WrongInput, match="guide: its number of classes is 3, and the model's is 0"):
         plain.guided_by(replace(plain, settings=replace(plain.settings, classes=3)))
+    with pytest.raises(WrongInput, match="guide: it has the model's own weights, and leads nowhere"):
+        plain.guided_by(plain)
 
 
 def test_a_version_brings_its_guide(checkpoints, place, guided, guided_report):
@@ -100,24 +102,30 @@ def test_with_another_guide_or_none_it_is_another_version(checkpoints, place, re
     assert "Guided" not in find(client, "models:/m/1").description
 
 
-def test_a_guided_version_is_measured_again_as_it_draws(checkpoints, place, guided_report, monkeypatch):
-    """The gate's own settings know no guide: what is measured anew is led away as it was."""
-    register(place, "m", checkpoints[0], guided_report, None, {}, guide=checkpoints[1])
-    seen = []
+@pytest.mark.parametrize("guide", [True, False])
+def test_a_version_is_measured_again_with_a_guide_where_it_has_one(
+    checkpoints, place, report_of, guided_report, monkeypatch, guide
+):
+    """Whichever of the two has one: the gate's settings are the other's."""
+    if guide:
+        register(place, "m", checkpoints[0], guided_report, None, {}, guide=checkpoints[1])
+    else:
+        register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {})
+    seen, of_other = [], PLAIN if guide else replace(PLAIN, guidance=1.25)
     monkeypatch.setattr(
         "ddpm.registry.contest.evaluate", lambda model, data, settings, drawing, *rest: seen.append((model, drawing))
     )
     monkeypatch.setattr("ddpm.registry.contest.open_dataset", lambda uri: None)
     one = SimpleNamespace(reference="models:/m/1")
-    _measured(SimpleNamespace(tracking_uri=place, store=None, progress=None), one, "", EvaluateSettings(), PLAIN)
+    _measured(SimpleNamespace(tracking_uri=place, store=None, progress=None), one, "", EvaluateSettings(), of_other)
     ((model, drawing),) = seen
-    assert model.guide is not None and drawing == replace(PLAIN, guidance=2.0)
+    assert (model.guide is not None) == guide and drawing == replace(PLAIN, guidance=2.0 if guide else 1.0)
 
 
 def test_a_tag_follows_from_the_guide_too(guided):
     strong = replace(PLAIN, guidance=2.0)
     other = replace(guided.guide, origin=replace(guided.guide.origin, weights_sha256="other"))
-    served = [SimpleNamespace(model=one, reference="x", arithmetic="") for one in (guided, guided.guided_by(other))]
+    served = [SimpleNamespace(model=one, reference="x", arithmetic="", on={}) for one in (guided, guided.guided_by(other))]
     first, second = (tag_of(one, strong, 3) for one in served)
     assert first != second
     assert len({tag_of(one, PLAIN, 3) for one in served}) == 1, "where nothing guides, the bytes are the same"

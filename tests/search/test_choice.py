@@ -126,13 +126,16 @@ def test_the_winner_trains_on_from_its_trial(run, tmp_path):
     assert trial_settings(other.plan, {"channel_mults": "1-2-4", "lr": 7e-5})[1].train_seed != trial.train_seed
 
 
-def test_the_guide_is_the_winner_as_its_trial_left_it_or_what_is_named():
+def test_the_guide_is_the_winner_as_its_trial_left_it_or_what_the_run_keeps(monkeypatch):
+    monkeypatch.setattr("ddpm.training.checkpoint.load_model", lambda uri: uri)
+    monkeypatch.setattr("ddpm.search.choice.read_initial", lambda place: place)
+    monkeypatch.setattr("ddpm.search.choice.as_model", lambda kept: kept)
     chosen = {"best": 1, "trials": [{"checkpoint": "file:///a"}, {"checkpoint": "file:///b"}]}
-    for guide, named in (("trial", "file:///b"), ("models:/m@champion", "models:/m@champion"), ("", "")):
+    for guide, named in (("trial", "file:///b"), ("models:/m@champion", "s/runs/r/guide"), ("", None)):
         plan = Plan(
             "r", "s", "sqlite:///x", "j", draw=DrawSettings(guidance=1.5 if guide else 1.0), guide=GuideSettings(guide)
         )
-        assert guide_of(plan, chosen) == named
+        assert guide_of(Run(plan), chosen) == named
 
 
 def test_a_single_average_needs_no_choice(tmp_path):

@@ -40,6 +40,11 @@ def test_an_exported_folder_tells_what_its_version_does(registry, checkpoints, t
     )  # fmt: skip
     assert of_version == of_folder, "a Space that is made of the folder is that of the version"
 
+    later = json.dumps({"format_version": 99, "provenance": {}})
+    (folder / "provenance.json").write_text(later)
+    with pytest.raises(WrongInput, match="its provenance.json has format_version 99; this release reads 1"):
+        export(str(folder), "space", str(tmp_path / "of-later"), registry)
+
     for file in ("report.json", "provenance.json"):  # as earlier releases exported it
         (folder / file).unlink()
     told = describe(load(str(folder), "", SETTINGS), "model")

@@ -170,8 +170,9 @@ function figures(version) {
   const found = version.figures;
   if (found.fid === undefined) return "It was not measured.";
   // Null is what was not finite.
-  const near = (value, spread) => `${value?.toPrecision(4) ?? "unknown"} ± ${spread === null ? "?" : (1.96 * spread).toPrecision(2)}`;
-  return `${found.metric} ${near(found.fid, found.fid_std)}, KID ${near(found.kid, found.kid_std)} (95%), of ${found.n} pictures`;
+  const near = (value, spread) => `${value?.toPrecision(4) ?? "unknown"} ± ${spread == null ? "?" : (1.96 * spread).toPrecision(2)}`;
+  const of = found.n === undefined ? "" : `, of ${found.n} pictures`;
+  return `${found.metric ?? "FID"} ${near(found.fid, found.fid_std)}, KID ${near(found.kid, found.kid_std)} (95%)${of}`;
 }
 
 // -- the card: the little Markdown that cards are written in -------------------------------------------------------------
