@@ -125,7 +125,9 @@ def test_a_version_is_measured_again_with_a_guide_where_it_has_one(
 def test_a_tag_follows_from_the_guide_too(guided):
     strong = replace(PLAIN, guidance=2.0)
     other = replace(guided.guide, origin=replace(guided.guide.origin, weights_sha256="other"))
-    served = [SimpleNamespace(model=one, reference="x", arithmetic="", on={}) for one in (guided, guided.guided_by(other))]
+    served = [
+        SimpleNamespace(model=one, reference="x", arithmetic="", on={}) for one in (guided, guided.guided_by(other))
+    ]
     first, second = (tag_of(one, strong, 3) for one in served)
     assert first != second
     assert len({tag_of(one, PLAIN, 3) for one in served}) == 1, "where nothing guides, the bytes are the same"
