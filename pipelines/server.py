@@ -117,7 +117,7 @@ def schedule(
         known = client.list_recurring_runs(experiment_id=where, filter=_named(name), page_size=1).recurring_runs
         if known:
             raise WrongInput(
-                f"schedule: there is one named {name!r} already, whose runs would go on beside; take it away (kfp recurring-run delete {known[0].recurring_run_id}), or give another NAME"
+                f"schedule: there is one named {name!r} already, whose runs would go on beside; take it away (kfp recurring-run delete {known[0].recurring_run_id}), or give another SCHEDULE_NAME"
             )
         made = client.create_recurring_run(
             where, name, cron_expression=cron, max_concurrency=1, no_catchup=True, params=parameters,

@@ -94,3 +94,14 @@ def test_each_thread_gets_its_own_number_of_threads_back():
         worker.join()
     torch.set_num_threads(before)
     assert found == {"drawing": 1, "drew": 3, "loading": 1, "of MKL": False, "loaded": 3}
+
+
+def test_apples_gpu_is_asked_for_no_fp64(digits, tmp_path):
+    from ddpm.settings import ModelSettings, TrainSettings
+    from ddpm.training.trainer import Trainer
+    from ddpm.training.world import World
+
+    model = ModelSettings(channel_mults="1-2", base_channels=8, blocks=1, attention_resolution=4)
+    settings = TrainSettings(precision="fp64", epochs=1)
+    with pytest.raises(WrongInput, match="^precision: Apple's GPU has no fp64; give fp32, or DDPM_DEVICE=cpu$"):
+        Trainer(model, settings, digits, str(tmp_path), World(torch.device("mps")))

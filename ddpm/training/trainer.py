@@ -93,6 +93,8 @@ class Trainer:
                 "nothing is held out, so that patience has nothing to go by: the whole budget will be spent"
             )
         require_one_weight(model, settings)
+        if settings.precision == "fp64" and self.world.device.type == "mps":
+            raise WrongInput("precision: Apple's GPU has no fp64; give fp32, or DDPM_DEVICE=cpu")
         batch, processes = self.schedule.batch, self.world.size
         if batch % processes:
             raise WrongInput(

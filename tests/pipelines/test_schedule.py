@@ -175,7 +175,7 @@ def test_a_schedule_that_is_there_is_not_doubled(make_schedule, kubeflow):
     status, told = make_schedule(server, cron="@daily")
     assert status == 2
     assert told[-1] == (
-        "schedule: there is one named 'flowers102' already, whose runs would go on beside; take it away (kfp recurring-run delete schedule-0), or give another NAME"
+        "schedule: there is one named 'flowers102' already, whose runs would go on beside; take it away (kfp recurring-run delete schedule-0), or give another SCHEDULE_NAME"
     )
     assert make_schedule(server, "--name", "daily", cron="@daily")[0] == 0
     assert [one["display_name"] for one in server.schedules] == ["flowers102", "daily"]
