@@ -13,8 +13,15 @@ from ddpm.numerals import number
 
 VARIABLE = "DDPM_PATIENCE"  # seconds for which an outage is waited out
 PATIENCE = 120.0
-# A database's server that answers FATAL has refused the connection for good, but for these reasons (PostgreSQL's).
-PASSING = ("starting up", "shutting down", "in recovery", "connection slots", "too many", "terminating connection")
+# What a database's server (PostgreSQL, PgBouncer, MySQL) or its driver says of a connection that will never do. All else
+# may pass, "the database system is not yet accepting connections" among it: to wait for nothing costs the patience, to
+# call an outage wrong input ends a run for good.
+FOR_GOOD = (
+    "authentication failed", "no password supplied", "pg_hba.conf", "does not exist", "not permitted to log in",
+    "permission denied", "not currently accepting connections", "no such user", "no such database", "Access denied",
+    "Unknown database", "does not support SSL", "certificate verify failed", "root certificate file", "invalid sslmode",
+    "invalid port", "invalid integer value",
+)  # fmt: skip
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 T = TypeVar("T")
@@ -33,8 +40,8 @@ def patience() -> float:
 
 
 def refused_for_good(words: str) -> bool:
-    """Whether a database's server has answered, by its driver's words, and will answer the same again."""
-    return "FATAL" in words and not any(reason in words for reason in PASSING)
+    """Whether a database cannot be had by this URL, by its driver's words: they will be the same the next time."""
+    return any(reason in words for reason in FOR_GOOD)
 
 
 def wait_out(

@@ -80,6 +80,48 @@ def test_the_default_patience(monkeypatch):
     assert patience() == 120
 
 
+SERVER = 'connection failed: connection to server at "127.0.0.1", port 5432 failed: '
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [
+        "FATAL: the database system is starting up",
+        "FATAL: the database system is shutting down",
+        "FATAL: the database system is in recovery mode",
+        "FATAL: the database system is not yet accepting connections DETAIL: Consistent recovery state has not been yet reached.",
+        "FATAL: the database system is not accepting connections DETAIL: Hot standby mode is disabled.",
+        "FATAL: sorry, too many clients already",
+        "FATAL: remaining connection slots are reserved for roles with the SUPERUSER attribute",
+        "FATAL: terminating connection because of crash of another server process",
+        "FATAL: query_wait_timeout",
+        "FATAL: a reason that nobody here knows",
+        "Connection refused Is the server running on that host and accepting TCP/IP connections?",
+        "server closed the connection unexpectedly",
+    ],
+)
+def test_a_database_that_may_yet_answer_is_not_given_up(passing):
+    assert not outages.refused_for_good(SERVER + passing)
+
+
+@pytest.mark.parametrize(
+    "final",
+    [
+        'FATAL: password authentication failed for user "u"',
+        "fe_sendauth: no password supplied",
+        'FATAL: no pg_hba.conf entry for host "127.0.0.1", user "u", database "d", no encryption',
+        'FATAL: database "d" does not exist',
+        'FATAL: role "u" is not permitted to log in',
+        'FATAL: permission denied for database "d" DETAIL: User does not have CONNECT privilege.',
+        'FATAL: database "d" is not currently accepting connections',
+        "server does not support SSL, but SSL was required",
+        'invalid port number: "99999"',
+    ],
+)
+def test_nor_is_one_waited_for_that_has_refused_for_good(final):
+    assert outages.refused_for_good(SERVER + final)
+
+
 NOWHERE = "127.0.0.1:9"
 
 

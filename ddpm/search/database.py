@@ -66,19 +66,19 @@ def outage(problem: Exception) -> str:
     if isinstance(cause, PendingRollbackError):  # Optuna's commit after a statement that lost its connection
         cause = cause.__context__
     if isinstance(cause, (OperationalError, InterfaceError, PoolTimeout)):
-        return f"the study's database does not answer ({_words(cause)})"
+        return f"the study's database does not answer ({_words(cause)[:160]})"
     return ""
 
 
 def _outage_at_first(problem: Exception) -> str:
     """The same of the first connection, where the URL may be wrong as well."""
-    words = outage(problem)
-    return "" if refused_for_good(words) or "unable to open database file" in words else words
+    whole = _words(problem.__cause__ or problem)
+    return "" if refused_for_good(whole) or "unable to open database file" in whole else outage(problem)
 
 
 def _words(problem: BaseException) -> str:
     """A driver's own words, without the statement that SQLAlchemy adds."""
-    return " ".join(str(getattr(problem, "orig", None) or problem).split())[:160]
+    return " ".join(str(getattr(problem, "orig", None) or problem).split())
 
 
 def open_database(url: str, say: Callable[[str], None], seconds: float | None = None) -> BaseStorage:
@@ -93,6 +93,6 @@ def open_database(url: str, say: Callable[[str], None], seconds: float | None = 
         if isinstance(problem, WrongInput):
             raise
         raise WrongInput(
-            f"study_storage: the database cannot be used ({_words(problem.__cause__ or problem)}); write postgresql+psycopg://USER@HOST/NAME, or a journal file's path"
+            f"study_storage: the database cannot be used ({_words(problem.__cause__ or problem)[:160]}); write postgresql+psycopg://USER@HOST/NAME, or a journal file's path"
         ) from None
     return optuna.storages.get_storage(database)  # with Optuna's cache of ended trials before it

@@ -89,10 +89,12 @@ def away(problem: BaseException, tracking_uri: str) -> str:
 
 def _wrong_place(problem: BaseException) -> str:
     """Why a place that does answer cannot be used, where that is told of a first connection; else nothing."""
+    from sqlalchemy.exc import DBAPIError
+
     for link in _chain(problem):
         text = " ".join(str(link).split())
-        if refused_for_good(text):
-            return text[text.index("FATAL") :].partition(" (Background")[0][:160]
+        if isinstance(link, DBAPIError) and refused_for_good(driver := " ".join(str(link.orig).split())):
+            return driver[max(0, driver.find("FATAL")) :][:160]
         if "CERTIFICATE_VERIFY_FAILED" in text:
             return "nobody here knows its certificate; REQUESTS_CA_BUNDLE names a file of those that are known"
         if wrong := mistaken("", text):

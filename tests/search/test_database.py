@@ -139,9 +139,17 @@ def test_a_study_whose_making_was_cut_off_by_a_restart_has_the_asked_trials(post
     assert len(open_study(postgres.url, "cut", SETTINGS).trials) == 4
 
 
-@pytest.mark.parametrize("wrong", ["tests@127.0.0.1:{port}/nothing", "nobody@127.0.0.1:{port}/postgres"])
-def test_a_database_or_user_that_is_not_there_is_wrong_input_at_once(postgres, wrong):
-    with pytest.raises(WrongInput, match="study_storage: the database cannot be used .*does not exist"):
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("tests@127.0.0.1:{port}/nothing", "does not exist"),
+        ("nobody@127.0.0.1:{port}/postgres", "does not exist"),
+        ("tests@127.0.0.1:{port}/postgres?sslmode=require", "does not support SSL"),
+        ("tests@127.0.0.1:{port}/postgres?sslmode=so", "invalid sslmode value"),
+    ],
+)
+def test_a_database_that_will_never_do_is_wrong_input_at_once(postgres, wrong, words):
+    with pytest.raises(WrongInput, match=f"study_storage: the database cannot be used .*{words}"):
         open_storage(f"postgresql+psycopg://{wrong.format(port=postgres.port)}", Quiet())
 
 
