@@ -50,9 +50,10 @@ def test_quick_scores_are_judged_by_the_final_ones():
     trials = [trial(number) for number in range(1, 9)]
     found = {(row.metric, row.unit): row.ours for row in correlations(trials, [1])}
     assert list(found.values()) == pytest.approx([1, 1, -1, -1]), "Spearman's and Kendall's of each"
-    good, kept, bad, lost = (row.ours for row in replayed(trials, {"budget": 2, "orders": 10}))
-    assert kept == 1 and lost < 0.5, "one keeps the best, the other only where it comes first"
-    assert 0.5 < good < 1 and 0.5 < bad < 1
+    good, kept, bad, lost = replayed(trials, {"budget": 2})
+    assert (good.ours, bad.ours) == (0.75, 0.75), "half of them end at half their budget"
+    assert (kept.ours, kept.peers, kept.ratio) == (10, {"grid": 10}, 1)
+    assert (lost.ours, lost.peers, lost.ratio) == (50, {"grid": 10}, 0.2), "the best of the worse half"
 
 
 def test_the_grid_is_a_study_of_every_list_at_every_rate(tmp_path):

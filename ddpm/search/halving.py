@@ -1,8 +1,11 @@
 """Successive halving: which trials go on, by the same quick score of the same seeds, or pictures, at rungs of their budget.
 
-The rungs are `first_rung`, `rung_factor` times that, and so on. At each, a trial goes on that is among the best
-1/rung_factor of those that have come so far (Li et al. 2018, https://arxiv.org/abs/1810.05934), or that chance alone may
-have put behind them: what is cut is worse than the last of them by more than the 95% interval of the difference.
+The rungs are `first_rung`, `rung_factor` times that, and so on. A trial that has come to one stands there, saved, until a
+worker has nothing else to do: by then the others have come as far, or are at work. So it is judged beside all of them, and
+the best ones first (the promotion of Li et al. 2018, https://arxiv.org/abs/1810.05934, algorithm 2; Optuna's
+SuccessiveHalvingPruner judges a trial as it arrives, when those that beat it may yet have to begin). It goes on if it is
+among the best 1/rung_factor of those that have come so far, or if chance alone may have put it behind them: what is cut
+is worse than the last of them by more than the 95% interval of the difference.
 """
 
 from __future__ import annotations
@@ -14,11 +17,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
 import optuna
-from optuna.pruners import SuccessiveHalvingPruner
+from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial
 
 from ddpm.errors import Refused
-from ddpm.evaluation.figures.numbers import Z
+from ddpm.evaluation.figures.numbers import Z, plus_minus
 from ddpm.settings import SearchSettings
 
 if TYPE_CHECKING:  # they import torch
@@ -27,6 +30,7 @@ if TYPE_CHECKING:  # they import torch
     from ddpm.search.recorder import Recorder
 
 RUNG = "rung_"  # before its epoch: a trial's fact
+STANDS = "stands"  # a trial's fact: the epoch of the last rung at which it stood, with its checkpoint written
 PARTS = 64  # of the held-out pictures, at most: few numbers to keep, and enough to tell chance by
 FEWEST_LOSSES = 16
 
@@ -37,7 +41,7 @@ class Rung(TypedDict):
     score: float  # FID, or the held-out loss; less is better
     std: float  # of the score by itself; of a loss, whose noise most trials have in common, it says little
     parts: list[float]  # the loss of each part of the held-out pictures, the same for every trial; none of FID
-    hopeless: NotRequired[bool]  # whether it ended there; none while that is being asked
+    hopeless: NotRequired[bool]  # whether it ended there; none while it stands there
 
 
 def rung_of_scores(fid: float, fid_std: float) -> Rung:
@@ -77,17 +81,15 @@ def rung_at(epoch: int) -> str:
     return f"{RUNG}{epoch}"
 
 
-class Halving(SuccessiveHalvingPruner):
-    """Optuna's, but that nothing is cut within the noise of its score."""
+class Halving(BasePruner):
+    """Whether a trial is to end at the rung that it told last, beside all that have come there."""
 
     def __init__(self, settings: SearchSettings) -> None:
-        super().__init__(min_resource=settings.first_rung, reduction_factor=settings.rung_factor)
         self.factor = settings.rung_factor
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether the trial is to end at the rung that it has just told. Asked again of the same rung, it says no."""
         name = rung_at(trial.last_step or 0)
-        if name not in trial.user_attrs or not super().prune(study, trial):  # not there: told by an earlier release
+        if name not in trial.user_attrs:  # told by an earlier release
             return False
         reached = [
             cast(Rung, other.user_attrs[name]) for other in study.get_trials(deepcopy=False) if name in other.user_attrs
@@ -97,8 +99,31 @@ class Halving(SuccessiveHalvingPruner):
         return surely_worse(cast(Rung, trial.user_attrs[name]), last)
 
 
+def stands_at(trial: FrozenTrial | optuna.Trial) -> int:
+    """The epoch of the rung at which a trial stands, not yet judged; 0 where it does not."""
+    known = trial.user_attrs
+    epoch = int(known.get(STANDS, 0))
+    return epoch if epoch and "hopeless" not in known[rung_at(epoch)] else 0
+
+
+def turn(trial: FrozenTrial) -> tuple[int, float, int]:
+    """By which the trials that are left are taken: those that stand at a rung last, the best ones first."""
+    epoch = stands_at(trial)
+    return epoch, cast(Rung, trial.user_attrs[rung_at(epoch)])["score"] if epoch else 0.0, trial.number
+
+
+def goes_on(trial: optuna.Trial) -> bool:
+    """Whether a trial goes on from the rung at which it stood last. It is judged once, and that is kept."""
+    if epoch := stands_at(trial):
+        rung = cast(Rung, trial.user_attrs[rung_at(epoch)])
+        rung["hopeless"] = trial.should_prune()
+        trial.set_user_attr(rung_at(epoch), rung)
+    stood = trial.user_attrs.get(STANDS)
+    return stood is None or not trial.user_attrs[rung_at(stood)]["hopeless"]
+
+
 class Rungs:
-    """A trainer's observer that records and, at the rungs, scores a trial, and ends a hopeless one.
+    """A trainer's observer that records and, at the rungs, scores a trial, and lets it rest there.
 
     A rung keeps the score with which it was first told, and what came of that, whatever is killed and carried on.
     """
@@ -109,6 +134,7 @@ class Rungs:
     ) -> None:  # fmt: skip
         self.trial, self.settings, self.recorder, self.quick, self.losses = trial, settings, recorder, quick, losses
         self.require = require  # raises where another worker has taken the trial over: no checkpoint is to follow
+        self.stands = 0  # the epoch at which the training came to rest
 
     def metrics(self, values: dict[str, float], images_seen: int) -> None:
         self.recorder.metrics(values, images_seen)
@@ -120,13 +146,23 @@ class Rungs:
         name = rung_at(epoch)
         if name not in self.trial.user_attrs:
             self.trial.set_user_attr(name, self._score(images_seen, model))
+        if epoch not in self.trial.study.get_trials(deepcopy=False)[self.trial.number].intermediate_values:
+            self.trial.report(self.trial.user_attrs[name]["score"], epoch)
         rung = cast(Rung, self.trial.user_attrs[name])
         if "hopeless" not in rung:
-            if epoch not in self.trial.study.get_trials(deepcopy=False)[self.trial.number].intermediate_values:
-                self.trial.report(rung["score"], epoch)
-            rung["hopeless"] = self.trial.should_prune()
-            self.trial.set_user_attr(name, rung)
-        return rung["hopeless"]
+            self.stands = epoch
+        return rung.get("hopeless", False)
+
+    def rests(self) -> bool:
+        return bool(self.stands)
+
+    @property
+    def scored(self) -> str:
+        """The score with which it stands, in words."""
+        rung = cast(Rung, self.trial.user_attrs[rung_at(self.stands)])
+        if rung["parts"]:
+            return f"held-out loss {rung['score']:.4f}"
+        return f"FID {plus_minus(rung['score'], rung['std'])}"
 
     def _score(self, images_seen: int, model: Model) -> Rung:
         if self.settings.rung_score == "loss":

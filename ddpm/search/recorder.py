@@ -40,5 +40,8 @@ class Recorder:
             self.keep(png(picture))
         return False
 
+    def rests(self) -> bool:
+        return False
+
     def saving(self) -> None:
         self.run.flush()

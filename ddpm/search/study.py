@@ -8,12 +8,10 @@ keeps to itself.
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Iterator
 
 import optuna
-from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -23,9 +21,10 @@ from ddpm.places import local_path
 from ddpm.progress import Lines, Progress
 from ddpm.randomness import key
 from ddpm.search.database import RIGHT, open_database, outage
-from ddpm.search.halving import Halving
+from ddpm.search.halving import Halving, turn
 from ddpm.search.journal import open_journal
 from ddpm.search.leases import Lease
+from ddpm.search.sampler import make_sampler
 from ddpm.search.space import first_trials
 from ddpm.settings import SearchSettings
 from ddpm.store import Store
@@ -74,34 +73,19 @@ def open_study(
         return optuna.load_study(
             storage=open_storage(study_storage, progress),
             study_name=name,
-            sampler=_sampler(settings, key("search", name, worker) % 2**32),
+            sampler=make_sampler(settings, key("search", name, worker) % 2**32),
             pruner=Halving(settings) if settings.first_rung else optuna.pruners.NopPruner(),
         )
     except KeyError:
         raise WrongInput(f"there is no study '{name}' in {study_storage}; configure the run first") from None
 
 
-def _sampler(settings: SearchSettings, seed: int) -> BaseSampler:
-    """The one of this name. Raises WrongInput where what it needs is not installed."""
-    # The founding trials are a sampler's beginning. Without them, or with more to choose, it begins at random.
-    begins = min(len(settings.choices), settings.trials) if settings.founding_first else 10
-    begins += 2 * len(settings.varied)
-    if settings.search_sampler == "random":
-        return optuna.samplers.RandomSampler(seed)
-    if settings.search_sampler == "gp":
-        missing = [module for module in ("scipy", "torch") if importlib.util.find_spec(module) is None]
-        if missing:
-            raise WrongInput(f"search_sampler: gp needs {missing[0]}, which is not installed; give tpe")
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=begins)
-    # constant_liar: workers must not all try the same place at once.
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=begins, constant_liar=True, multivariate=False)
-
-
 def take_trials(study: optuna.Study, run: Store, worker: int, progress: Progress) -> Iterator[tuple[Trial, Lease]]:
     """Trials for this worker, one after the other, each with its lease, which is the caller's to enter; until all have ended.
 
     In the order of the queue, whichever nobody is at work on: those that nobody has begun, and those whose worker is gone,
-    dead, or has let go of them. Where others are at work on all that are left, this waits: one of these may yet be killed.
+    dead, or has let go of them; where there are no such, the best of those that stand at a rung. Where others are at work
+    on all that are left, this waits: one of these may yet be killed.
 
     Args:
         run: the run's folder.
@@ -122,7 +106,7 @@ def take_trials(study: optuna.Study, run: Store, worker: int, progress: Progress
 def _take_one(
     study: optuna.Study, left: list[FrozenTrial], run: Store, progress: Progress
 ) -> tuple[Trial, Lease] | None:
-    for listed in left:
+    for listed in sorted(left, key=turn):
         lease = Lease(run, f"trial-{listed.number:06d}", f"trial {listed.number}", progress.say)
         if not lease.take():
             continue

@@ -29,7 +29,7 @@ from ddpm.plan import SEARCHED, Plan
 from ddpm.progress import Progress
 from ddpm.randomness import key
 from ddpm.run import Run
-from ddpm.search.halving import RUNG, Rung, Rungs
+from ddpm.search.halving import RUNG, STANDS, Rung, Rungs, goes_on
 from ddpm.search.recorder import Recorder
 from ddpm.search.space import Point, suggest
 from ddpm.settings import ModelSettings, TrainSettings
@@ -134,10 +134,11 @@ def run_trial(
     run: Run, trial: optuna.Trial, reference: Reference, world: World, progress: Progress,
     require: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
-    """Run a trial to its end on the reference's data set, or carry it on, and tell its study what came of it.
+    """Run a trial to its next rung or its end on the reference's data set, or carry it on, and tell its study what came.
 
-    One that the guard or the scores refuse is told as failed, and a hopeless one as pruned. One that ends by a fault of
-    ours is told as failed as well, before the fault is raised: no other worker is to fall over it too.
+    One that comes to a rung is left there, RUNNING and free, until its turn comes again. A hopeless one is told as pruned,
+    and one that the guard or the scores refuse as failed. One that ends by a fault of ours is told as failed as well,
+    before the fault is raised: no other worker is to fall over it too.
 
     Args:
         require: raises Outage where another worker has taken the trial over: from there on it is that one's to tell.
@@ -150,6 +151,12 @@ def run_trial(
     task = f"{name} ({of}) · {model.channel_mults}"
     told = " · ".join([task, f"lr {settings.lr:.2g}", *tried(point)])
     scoring = f"{name} ({of}) · its score"
+    if not goes_on(trial):
+        trial.study.tell(trial, state=TrialState.PRUNED)
+        ended = f"pruned after {trial.user_attrs[STANDS]} epochs"
+        progress.update(task, 1, 1, ended)
+        progress.say(f"{told}: {ended}")
+        return
     params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
     tags = {"kind": "trial", "trial": str(trial.number), "device": device_name(world.device)}
     try:
@@ -193,6 +200,10 @@ def run_trial(
     facts |= {"parameters": trained["parameters"], "skipped_steps": trained["skipped_steps"]}
     for fact, value in {**facts, "checkpoint": trained["last_checkpoint"]}.items():
         trial.set_user_attr(fact, value)
+    if rungs.stands:
+        trial.set_user_attr(STANDS, rungs.stands)
+        progress.say(f"{told}: stands at epoch {rungs.stands}, {rungs.scored}, until the others have come there")
+        return
     if scores is None:
         trial.study.tell(trial, state=TrialState.PRUNED)
         progress.say(f"{told}: pruned after {trained['epochs']:g} epochs")

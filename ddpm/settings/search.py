@@ -59,14 +59,14 @@ class SearchSettings(Typed):
     )
     first_rung: int = setting(
         0,
-        "epochs after which a trial that is surely among the worse ones ends, and again at each rung_factor times as many",
+        "epochs after which trials wait for one another and those that are surely among the worse ones end, and again at each rung_factor times as many",
         low=0,
         high=MOST,
         zero="no trial ends early",
         was="prune_every",
     )
     rung_factor: int = setting(
-        2, "at each rung one in so many trials goes on, and all in a tie with those", low=2, high=10
+        2, "at each rung the best one in so many trials goes on, and all in a tie with those", low=2, high=10
     )
     rung_score: str = setting(
         "fid",

@@ -23,14 +23,15 @@ class Best(NamedTuple):
 
 
 class Looks:
-    """A training's looks. `best` and `last`, the loss of the last one, are rank 0's; `stopped` says why it ended early."""
+    """A training's looks. `best` and `last`, the loss of the last one, are rank 0's; `stopped` says why it ended early,
+    `rests` whether the observer lets it rest."""
 
     def __init__(self, recipe: Recipe, learner: Learner, gradients: Gradients, ledger: Ledger, held_out: Split) -> None:
         self.recipe, self.learner, self.gradients = recipe, learner, gradients
         self.ledger, self.held_out = ledger, held_out
         self.best = Best(math.inf, 0)
         self.last = math.nan
-        self.stopped = ""
+        self.stopped, self.rests = "", False
 
     def losses(self) -> list[float]:
         """The averaged network's loss on each of the fixed triples; empty without pictures."""
@@ -44,7 +45,7 @@ class Looks:
         schedule, patience = self.recipe.schedule, self.recipe.settings.patience
         epoch, images_seen = step // schedule.epoch_steps, schedule.images_seen(step)
 
-        def look() -> tuple[bool, Best, str]:
+        def look() -> tuple[bool, Best, str, bool]:
             best, stopped = self.best, ""
             losses = self.losses()
             mean = sum(losses) / len(losses) if losses else math.inf
@@ -58,9 +59,9 @@ class Looks:
                 stopped = "ended by its observer"
             elif losses and 0 < patience <= epoch - max(best.epoch, self._given_more):
                 stopped = f"no better held-out loss for {patience} epochs"
-            return improved, best, stopped
+            return improved, best, stopped, observer.rests()
 
-        improved, self.best, self.stopped = self.recipe.world.decide(look)
+        improved, self.best, self.stopped, self.rests = self.recipe.world.decide(look)
         return improved
 
     @property

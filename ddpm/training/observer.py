@@ -17,6 +17,9 @@ class Observer(Protocol):
     def looked(self, epoch: int, images_seen: int, model: Model) -> bool:
         """After each held-out loss, with the averaged model. True ends the training here."""
 
+    def rests(self) -> bool:
+        """Asked after `looked`. True saves the training and lets it rest here: the same `out` goes on with it."""
+
     def saving(self) -> None:
         """A checkpoint follows: a run that is killed goes on from it, and will not tell again what it told before."""
 
@@ -27,6 +30,9 @@ class NoObserver:
     def metrics(self, values: dict[str, float], images_seen: int) -> None: ...
 
     def looked(self, epoch: int, images_seen: int, model: Model) -> bool:
+        return False
+
+    def rests(self) -> bool:
         return False
 
     def saving(self) -> None: ...

@@ -104,7 +104,8 @@ class Trainer:
     # -- the run ---------------------------------------------------------------------------------------------------
 
     def run(self, observer: Observer, progress: Progress, task: str = "training") -> Trained:
-        """Train to the end of the budget, or until nothing improves. Returns the facts that `ddpm train` prints.
+        """Train to the end of the budget, until nothing improves, or until the observer lets it rest. Returns the facts
+        that `ddpm train` prints.
 
         Raises Refused where the guard had to turn back too often, or the weights are not finite at the end.
         """
@@ -130,7 +131,7 @@ class Trainer:
         timed, note = 0, "the first steps"
         if schedule.ends_run(self.steps_done) and checkpoint.pointed(self.out, "last") is None:
             self._save(best=True)  # the start has the whole budget behind it: it is the result
-        while not schedule.ends_run(self.steps_done) and not self.looks.stopped:
+        while not (schedule.ends_run(self.steps_done) or self.looks.stopped or self.looks.rests):
             self._tell(progress, task)
             # +1: not done before its checkpoint is
             progress.update(task, self.steps_done, schedule.total_steps + 1, note)
@@ -154,7 +155,7 @@ class Trainer:
             note = f"epoch {math.ceil(epochs)}/{self.settings.epochs}  {self._losses()}  {speed:,.0f} img/s"
             progress.update(task, self.steps_done, schedule.total_steps + 1, note)
             due = time.monotonic() - saved > self.settings.checkpoint_seconds
-            ends = schedule.ends_run(self.steps_done) or bool(self.looks.stopped)
+            ends = schedule.ends_run(self.steps_done) or bool(self.looks.stopped) or self.looks.rests
             if self.world.broadcast(improved or ends or due):
                 observer.saving()
                 self._save(best=improved)
@@ -342,6 +343,9 @@ class Trainer:
                 f"the weights are not finite after {self.images_seen:,} images; lower lr (it is {self.settings.lr:g}; in a run, founding_lr and lr_high)"
             )
         facts = self.world.decide(self._facts)
+        if self.looks.rests:
+            progress.drop(task)
+            return facts
         if self.world.leads:
             self.ledger.finish(facts)
         progress.update(task, 1, 1, f"{facts['stopped']}  {self._losses()}  {self.images_seen:,} images")
@@ -364,7 +368,7 @@ class Trainer:
             "rollbacks": self.learner.guard.rollbacks,
             "parameters": self.learner.parameters,
             "spent_budget": self.schedule.ends_run(self.steps_done),
-            "stopped": self.looks.stopped or "all epochs done",
+            "stopped": self.looks.stopped or ("rests" if self.looks.rests else "all epochs done"),
             "spent": self.spent,
         }
         if self.ledger.lineage:

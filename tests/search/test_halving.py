@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import optuna
 import pytest
 import torch
-from optuna.trial import Trial
+from optuna.trial import Trial, TrialState
 
 from ddpm.data.dataset import Split
 from ddpm.errors import Refused, WrongInput
@@ -15,13 +15,16 @@ from ddpm.plan import Plan
 from ddpm.progress import Quiet
 from ddpm.run import Run
 from ddpm.search import trial as room
-from ddpm.search.halving import Halving, Rungs, rung_of_losses, rung_of_scores, surely_worse
+from ddpm.search.halving import STANDS, Halving, Rungs, goes_on, rung_of_losses, rung_of_scores, surely_worse
 from ddpm.search.study import create_study, open_study, take_trials
 from ddpm.search.trial import trial_row
 from ddpm.search.worker import require_losses
 from ddpm.settings import SearchSettings
+from ddpm.store import open_store
+from ddpm.store.reading import read_json
 from ddpm.tracking import NoTrackedRun
 from ddpm.training.observer import NoObserver
+from ddpm.training.trainer import Trainer
 from ddpm.training.world import World
 
 SETTINGS = SearchSettings(trials=4, trial_epochs=8, first_rung=2, mults_choices="1-2", founding_lr=1e-3)
@@ -52,10 +55,30 @@ def study(tmp_path):
     return open_study(place, "s", SETTINGS)
 
 
-def looked(trial, quick, epochs=range(1, 9), recorder=None):
-    """Train through the epochs; the one at which it ended, None where it came to its end."""
-    rungs = Rungs(trial, SETTINGS, recorder or Recorder(), quick, list)
-    return next((epoch for epoch in epochs if rungs.looked(epoch, 100 * epoch, None)), None)
+def trained(trial, quick, epochs=range(1, 9), recorder=None, losses=list, settings=SETTINGS):
+    """Train through the epochs; the one at which it ended or came to rest, None where it came to its end."""
+    rungs = Rungs(trial, settings, recorder or Recorder(), quick, losses)
+    return next((epoch for epoch in epochs if rungs.looked(epoch, 100 * epoch, None) or rungs.rests()), None)
+
+
+def searched(study, folder, scores, std=0.1, settings=SETTINGS):
+    """As one worker searches, its trials scored so at their rungs; who trained up to which epoch, in order, and who was
+    judged hopeless."""
+    order, quick = [], {number: scoring(*fids, std=std) for number, fids in scores.items()}
+    for trial, lease in take_trials(study, open_store(str(folder)), 0, Quiet()):
+        with lease:
+            if not goes_on(trial):
+                study.tell(trial, state=TrialState.PRUNED)
+                order.append((trial.number, "pruned"))
+                continue
+            stood = trial.user_attrs.get(STANDS, 0)
+            rung = trained(trial, quick[trial.number], range(stood + 1, settings.trial_epochs + 1))
+            order.append((trial.number, rung or settings.trial_epochs))
+            if rung:
+                trial.set_user_attr(STANDS, rung)
+            else:
+                study.tell(trial, 1.0)
+    return order
 
 
 def test_rungs_are_where_the_budget_says():
@@ -65,20 +88,43 @@ def test_rungs_are_where_the_budget_says():
     assert SearchSettings(trial_epochs=30, first_rung=30).rungs == []
 
 
-def test_the_worse_half_ends_at_the_first_rung_and_the_better_goes_on(study):
+def test_all_come_to_a_rung_before_the_best_of_them_go_on(study, tmp_path):
+    """The first one, which had nobody to be worse than, is judged beside those that began after it."""
+    scores = {0: [10.0], 1: [20.0], 2: [5.0, 12.0], 3: [9.0, 8.0]}
+    assert searched(study, tmp_path / "run", scores) == [
+        (0, 2), (1, 2), (2, 2), (3, 2),
+        (2, 4), (3, 4), (0, "pruned"), (1, "pruned"),
+        (3, 8), (2, "pruned"),
+    ]  # fmt: skip
+    assert [trial.state.name for trial in study.trials] == ["PRUNED", "PRUNED", "PRUNED", "COMPLETE"]
+    assert [max(trial.intermediate_values) for trial in study.trials] == [2, 2, 4, 4]
+
+
+def test_its_scores_are_recorded(study):
     recorder = Recorder()
-    assert looked(study.ask(), scoring(10.0, 9.0), recorder=recorder) is None
-    assert recorder.told == [{"interim_fid_classifier": fid, "interim_kid_classifier": 0.25} for fid in (10.0, 9.0)]
-    assert looked(study.ask(), scoring(20.0)) == 2
-    assert looked(study.ask(), scoring(5.0, 12.0)) == 4, "a rung later others are better"
-    assert looked(study.ask(), scoring(9.0, 8.0)) is None, "second of four"
+    assert trained(study.ask(), scoring(10.0), recorder=recorder) == 2
+    assert recorder.told == [{"interim_fid_classifier": 10.0, "interim_kid_classifier": 0.25}]
 
 
-def test_what_chance_may_have_put_behind_goes_on(study):
+def test_what_chance_may_have_put_behind_goes_on(study, tmp_path):
     """The interval of the difference of two figures with these deviations is 1.96 √2 times as wide."""
-    assert looked(study.ask(), scoring(10.0, 9.0, std=1.0)) is None
-    assert looked(study.ask(), scoring(12.7, 11.7, std=1.0)) is None
-    assert looked(study.ask(), scoring(12.8, std=1.0)) == 2
+    scores = {0: [9.0, 9.0], 1: [10.0, 9.0], 2: [12.7, 11.7], 3: [12.8]}
+    played = searched(study, tmp_path / "run", scores, std=1.0)
+    assert [step for step in played if step[1] == "pruned"] == [(3, "pruned")]
+
+
+def test_a_worker_with_nothing_else_to_do_waits_for_nobody(study, tmp_path):
+    """Others are still on their way to the rung: the best that has come there goes on."""
+    taken = take_trials(study, open_store(str(tmp_path / "run")), 0, Quiet())
+    others = [next(taken) for _ in range(2)]
+    for fid in (10.0, 9.0):
+        trial, lease = next(taken)
+        with lease:
+            trial.set_user_attr(STANDS, trained(trial, scoring(fid)))
+    (best, lease), (other, other_lease) = next(taken), next(taken)
+    assert (best.number, other.number) == (3, 2) and goes_on(best) and not goes_on(other)
+    for one in (lease, other_lease, *(lease for _, lease in others)):
+        one.release()
 
 
 def test_losses_are_compared_picture_by_picture():
@@ -107,13 +153,13 @@ def test_by_losses_nothing_is_drawn(tmp_path):
     settings = SearchSettings(trials=2, trial_epochs=2, first_rung=1, mults_choices="1-2", rung_score="loss")
     create_study(str(tmp_path / "j"), "s", settings)
     study = open_study(str(tmp_path / "j"), "s", settings)
-    ended = []
-    for worse in (0.0, 0.5):
-        losses = [worse + 0.1 * picture for picture in range(16)]
-        ended.append(
-            Rungs(study.ask(), settings, Recorder(), scoring(), lambda losses=losses: losses).looked(1, 100, None)
-        )
-    assert ended == [False, True]
+    worse, better = study.ask(), study.ask()
+    for trial, more in ((worse, 0.5), (better, 0.0)):
+        rungs = Rungs(trial, settings, Recorder(), scoring(), lambda more=more: [more + 0.1 * n for n in range(16)])
+        assert not rungs.looked(1, 100, None) and rungs.rests()
+        assert rungs.scored == f"held-out loss {more + 0.75:.4f}"
+        trial.set_user_attr(STANDS, 1)
+    assert (goes_on(worse), goes_on(better)) == (False, True)
 
 
 def test_losses_that_do_not_compare_are_refused(digits):
@@ -144,75 +190,113 @@ def open_study_again(study):
     return optuna.load_study(study_name="s", storage=study._storage, pruner=Halving(SETTINGS))
 
 
+def stand(trial, fid):
+    assert trained(trial, scoring(fid)) == 2
+    trial.set_user_attr(STANDS, 2)
+
+
 def test_a_trial_that_is_taken_up_keeps_its_rungs(study):
-    """Its training goes back to before them; they are neither scored nor told anew, and the end is the same."""
-    looked(study.ask(), scoring(10.0, 9.0))
-    good, bad = study.ask(), study.ask()
-    assert looked(good, scoring(9.5), range(1, 4)) is None
-    assert looked(again(study, good), scoring(8.5)) is None, "one more score, at the second rung"
+    """Its training goes back to before them; they are neither scored nor judged anew."""
+    first, good, bad = study.ask(), study.ask(), study.ask()
+    stand(first, 10.0)
+    assert trained(good, scoring(9.5)) == 2, "and killed before its checkpoint was written"
+    assert goes_on(again(study, good)) and trained(again(study, good), scoring()) == 2
+    good.set_user_attr(STANDS, 2)
+    assert goes_on(again(study, good))
+    assert trained(again(study, good), scoring(8.5)) == 4, "from before the rung: one more score, at the second"
+    assert study.trials[1].user_attrs["rung_2"] == {"score": 9.5, "std": 0.1, "parts": [], "hopeless": False}
     assert trial_row(study.trials[1])["rungs"] == {
         "2": {"score": 9.5, "std": 0.1, "parts": [], "hopeless": False},
-        "4": {"score": 8.5, "std": 0.1, "parts": [], "hopeless": False},
-    }  # fmt: skip
-    assert looked(bad, scoring(30.0)) == 2
-    assert looked(again(study, bad), scoring()) == 2, "killed before it was told that it had ended"
+        "4": {"score": 8.5, "std": 0.1, "parts": []},
+    }
+    stand(bad, 30.0)
+    assert not goes_on(again(study, bad))
+    assert not goes_on(again(study, bad)), "killed before that was told"
     assert study.trials[2].intermediate_values == {2: 30.0}
 
 
+def test_what_an_earlier_release_has_judged_ends_at_its_rung(study):
+    """That one judged a trial as it arrived, and kept no standing."""
+    begun = study.ask()
+    assert trained(begun, scoring(30.0)) == 2
+    begun.set_user_attr("rung_2", {**begun.user_attrs["rung_2"], "hopeless": True})
+    taken = again(study, begun)
+    assert goes_on(taken), "since its checkpoint may be from before"
+    rungs = Rungs(taken, SETTINGS, Recorder(), scoring(), list)
+    assert rungs.looked(2, 200, None) and not rungs.rests()
+
+
 def test_a_trial_that_an_earlier_release_began_goes_on(study):
-    """That one told scores every few epochs, without their deviations."""
-    looked(study.ask(), scoring(10.0, 9.0))
+    """One before that told scores every few epochs, without their deviations."""
+    stand(study.ask(), 10.0)
     begun = study.ask()
     for epoch in (4, 6):
         begun.report(30.0, epoch)
-    assert looked(again(study, begun), scoring(30.0), range(4, 9)) is None
+    taken = again(study, begun)
+    assert goes_on(taken) and trained(taken, scoring(30.0), range(4, 9)) == 4
+    taken.set_user_attr(STANDS, 4)
+    assert goes_on(again(study, begun))
 
 
-@pytest.mark.parametrize("moment", ["report", "should_prune"])
+@pytest.mark.parametrize("moment", ["report", "should_prune", "set_user_attr"])
 def test_a_trial_killed_within_a_rung_is_judged_by_the_score_that_it_has(study, monkeypatch, moment):
-    looked(study.ask(), scoring(10.0, 9.0))
+    stand(study.ask(), 10.0)
     bad = study.ask()
 
     def die(*_):
         raise Died
 
-    with monkeypatch.context() as killed:
-        killed.setattr(bad, moment, die)
-        with pytest.raises(Died):
-            looked(bad, scoring(30.0))
-    assert looked(again(study, bad), scoring()) == 2
+    if moment == "report":
+        with monkeypatch.context() as killed, pytest.raises(Died):
+            killed.setattr(bad, moment, die)
+            trained(bad, scoring(30.0))
+        assert trained(again(study, bad), scoring()) == 2
+        bad.set_user_attr(STANDS, 2)
+    else:
+        stand(bad, 30.0)
+        taken = again(study, bad)
+        with monkeypatch.context() as killed, pytest.raises(Died):
+            killed.setattr(taken, moment, die)
+            goes_on(taken)
+    assert not goes_on(again(study, bad))
     assert study.trials[1].intermediate_values == {2: 30.0}
 
 
 def test_a_pruned_trial_has_stopped_early(tmp_path, digits, monkeypatch):
-    """Of real trainings the second, far worse at its rung, ends there, and its study knows both; the third, whose score at
-    its rung is no number, fails for that, and the search goes on."""
+    """Of real trainings the second, far worse at the rung, is never trained beyond it, and its study knows; the third, whose
+    score at the rung is no number, fails for that; the others rest there, go on, and end as if they had not rested."""
     plan = Plan.from_parameters({
         "run_name": "s", "store": str(tmp_path / "store"), "tracking_uri": "sqlite:////none",
         "study_storage": str(tmp_path / "journal"), "trials": 4, "trial_epochs": 4, "epochs": 4, "first_rung": 1,
-        "held_out_every": 1, "base_channels": 8, "blocks": 1, "attention_resolution": 4, "image_size": 8,
+        "rung_factor": 4, "held_out_every": 1, "base_channels": 8, "blocks": 1, "attention_resolution": 4, "image_size": 8,
         "mults_choices": "1-2", "founding_lr": 1e-3, "score_n": 16, "score_steps": 2, "batch_size": 64, "price_per_hour": 2.0,
     })  # fmt: skip
     create_study(plan.study_storage, "s", plan.search)
     run = Run(plan)
     run.__dict__["tracker"] = SimpleNamespace(child=lambda *_, **__: NoTrackedRun())
-    fids = scoring(10.0, 9.0, 8.0, 50.0, float("nan"), std=0.1)
+    fids = scoring(10.0, 50.0, float("nan"), 9.9, 8.0, 8.5, std=0.1)
     monkeypatch.setattr(room, "quick_scores", lambda *_: fids(None))
+    said = []
+    progress = SimpleNamespace(say=said.append, update=lambda *_: None, drop=lambda *_: None)
     study = open_study(plan.study_storage, "s", plan.search)
-    taken = take_trials(study, run.folder, 0, Quiet())
-    for _ in range(3):
-        trial, lease = next(taken)
+    for trial, lease in take_trials(study, run.folder, 0, Quiet()):
         with lease:
-            room.run_trial(run, trial, SimpleNamespace(data=digits), World(torch.device("cpu")), Quiet(), lease.require)
-    whole, pruned, failed, waiting = map(trial_row, study.trials)
-    assert (whole["state"], whole["images_seen"], whole["budget_images"]) == ("COMPLETE", 1024, 1024)
+            room.run_trial(
+                run, trial, SimpleNamespace(data=digits), World(torch.device("cpu")), progress, lease.require
+            )
+    first, pruned, failed, last = map(trial_row, study.trials)
+    assert (first["state"], first["images_seen"], first["budget_images"], first["fid"]) == ("COMPLETE", 1024, 1024, 8.5)
+    assert (last["state"], last["images_seen"], last["fid"]) == ("COMPLETE", 1024, 8.0), "the better one first"
     assert (pruned["state"], pruned["images_seen"], pruned["budget_images"]) == ("PRUNED", 256, 1024)
-    assert (
-        pruned["rungs"] == {"1": {"score": 50.0, "std": 0.1, "parts": [], "hopeless": True}} and pruned["fid"] is None
-    )
+    assert pruned["rungs"] == {"1": {"score": 50.0, "std": 0.1, "parts": [], "hopeless": True}}
+    assert pruned["fid"] is None and pruned["seconds"] > 0 and pruned["parameters"] == first["parameters"]
     assert (failed["state"], failed["problem"], failed["rungs"]) == (
-        "FAIL",
-        "the FID at a rung is not finite; lower lr_high",
-        {},
-    )
-    assert waiting["state"] == "WAITING"
+        "FAIL", "the FID at a rung is not finite; lower lr_high", {},
+    )  # fmt: skip
+    task = f"trial 1 (2 of 4) · 1-2 · lr {pruned['lr']:.2g}"
+    assert f"{task}: stands at epoch 1, FID 50 ± 0.2, until the others have come there" in said
+    assert f"{task}: pruned after 1 epochs" in said
+    model, train = room.trial_settings(plan, {"channel_mults": "1-2", "lr": 1e-3})
+    straight = Trainer(model, train, digits, str(tmp_path / "straight"), World(torch.device("cpu")))
+    ended = read_json(open_store(run.trial(0)), "done.json", dict, "")
+    assert ended["weights_sha256"] == straight.run(NoObserver(), Quiet())["weights_sha256"]

@@ -1,5 +1,6 @@
 """Workers of a search that come, are killed and never come back: no trial is run twice at a time, and none is lost."""
 
+import dataclasses
 import os
 import random
 import signal
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from optuna.storages.journal import JournalFileOpenLock
 from optuna.trial import TrialState
-from toy import SETTINGS, Toy
+from toy import SETTINGS, Halved, Toy
 
 from ddpm.search import journal, study
 
@@ -83,6 +84,35 @@ def test_all_are_killed_again_and_again(toy):
     assert told_and_killed <= killed, "one that was killed between its telling and its note"
     chosen = {(number, *point) for number, _, *point in toy.noted("begun")}
     assert len(chosen) == SETTINGS.trials
+
+
+HALVED = dataclasses.replace(SETTINGS, trial_epochs=2, first_rung=1, rung_factor=4)
+
+
+@pytest.mark.parametrize("kills", [0, 5])
+def test_halving_by_several_workers_ends_each_trial_once(tmp_path, monkeypatch, kills):
+    """Who of the worse ones goes on depends on who came first. The best one always does, and all end."""
+    monkeypatch.setattr(study, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(journal, "JournalFileOpenLock", partial(JournalFileOpenLock, grace_period=3))
+    toy, rng = Halved(str(tmp_path / "journal.log"), tmp_path / "run", HALVED), random.Random(1)
+    for _ in range(kills):
+        workers = [toy.start(worker, 0.1) for worker in range(4)]
+        time.sleep(0.15 + 0.2 * rng.random())
+        for worker in workers:
+            worker.kill()
+            worker.join()
+    workers = [toy.start(worker, 0.02) for worker in range(4)]
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    states = [trial.state.name for trial in toy.study.trials]
+    assert {*states} == {"COMPLETE", "PRUNED"} and len(states) == HALVED.trials and states[2] == "COMPLETE"
+    if not kills:
+        begun = toy.noted("begun")
+        assert len(begun) == len({*map(tuple, begun)}), "no part of a trial is run twice"
+        assert sorted(number for number, stood in begun if stood == "0") == sorted(map(str, range(HALVED.trials)))
+        ended = [number for what in ("ended", "pruned") for number, _ in toy.noted(what)]
+        assert sorted(ended) == sorted(map(str, range(HALVED.trials)))
 
 
 @pytest.mark.parametrize("toy", ["journal"], indirect=True)

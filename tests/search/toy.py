@@ -4,7 +4,10 @@ import multiprocessing
 import time
 from pathlib import Path
 
+from optuna.trial import TrialState
+
 from ddpm.progress import Lines
+from ddpm.search.halving import STANDS, goes_on, rung_at, rung_of_scores
 from ddpm.search.space import suggest
 from ddpm.search.study import create_study, open_study, take_trials
 from ddpm.settings import SearchSettings
@@ -65,3 +68,27 @@ class Toy:
     def _note(self, line):
         with (self.folder / "noted").open("a") as file:
             file.write(f"{line}\n")
+
+
+class Halved(Toy):
+    """Trials that come to a rung, the third one the best of them, and end there or later."""
+
+    def work(self, worker, seconds=0.0):
+        for trial, lease in self.take(worker):
+            with lease:
+                if not goes_on(trial):
+                    trial.study.tell(trial, state=TrialState.PRUNED)
+                    self._note(f"pruned {trial.number} {worker}")
+                    continue
+                suggest(trial, self.settings)
+                stood = trial.user_attrs.get(STANDS, 0)
+                self._note(f"begun {trial.number} {stood}")
+                time.sleep(seconds)
+                lease.require()
+                if not stood:
+                    trial.set_user_attr(rung_at(1), rung_of_scores(10.0 + abs(trial.number - 2), 0.1))
+                    trial.report(10.0 + abs(trial.number - 2), 1)
+                    trial.set_user_attr(STANDS, 1)
+                    continue
+                trial.study.tell(trial, float(trial.number))
+                self._note(f"ended {trial.number} {worker}")

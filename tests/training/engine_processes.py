@@ -97,8 +97,13 @@ class _Refuses(NoObserver):
         raise Refused("looked, and said no")
 
 
+class _Rests(NoObserver):
+    def rests(self):
+        return True
+
+
 def train_as_rank(rank, size, port, data, out, settings, steps, box, room=None):
-    """`room`: by rank, how many pictures fit into its memory at once, and where it shows; "refuses": rank 0's observer does."""
+    """`room`: by rank, how many pictures fit into its memory at once, and where it shows; "refuses", "rests": rank 0's observer does."""
     os.environ.update(
         RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
@@ -107,6 +112,10 @@ def train_as_rank(rank, size, port, data, out, settings, steps, box, room=None):
         if room == "refuses":
             with pytest.raises(Refused, match="looked, and said no"):
                 run.run(_Refuses(), Quiet())
+            box.put((rank, run.steps_done))
+            return
+        if room == "rests":
+            run.run(_Rests() if rank == 0 else NoObserver(), Quiet())
             box.put((rank, run.steps_done))
             return
         if room:

@@ -62,6 +62,12 @@ def test_what_rank_0_refuses_all_refuse(digits, tmp_path):
     assert found == {0: 16, 1: 16}, "at its look"
 
 
+def test_where_rank_0_lets_it_rest_all_do(digits, tmp_path):
+    found = in_two(digits, tmp_path, SETTINGS, None, room="rests")
+    assert found == {0: 16, 1: 16}, "at its look"
+    assert trainer(digits, tmp_path).steps_done == 16, "saved there, for whoever goes on"
+
+
 def test_ranks_that_do_not_see_one_place_are_refused(digits, tmp_path):
     class Elsewhere(World):
         def broadcast(self, value):

@@ -22,10 +22,10 @@ CPU = torch.device("cpu")
 
 
 class Kept(NoObserver):
-    """Keeps what it hears; stops where told; fails where told."""
+    """Keeps what it hears; stops, rests and fails where told."""
 
-    def __init__(self, stop_at=None, die_at=None):
-        self.heard, self.stop_at, self.die_at = [], stop_at, die_at
+    def __init__(self, stop_at=None, die_at=None, rest_at=None):
+        self.heard, self.stop_at, self.die_at, self.rest_at, self.epoch = [], stop_at, die_at, rest_at, 0
 
     def metrics(self, values, images_seen):
         self.heard.append((images_seen, {k: v for k, v in values.items() if k != "images_per_second"}))
@@ -33,7 +33,11 @@ class Kept(NoObserver):
     def looked(self, epoch, images_seen, model):
         if epoch == self.die_at:
             raise KeyboardInterrupt
+        self.epoch = epoch
         return epoch == self.stop_at
+
+    def rests(self):
+        return self.epoch == self.rest_at
 
 
 def trainer(data, out, settings=SETTINGS, model=MODEL, start=None):
@@ -84,6 +88,22 @@ def test_stopped_anywhere_and_resumed_ends_with_the_same_bits(digits, tmp_path, 
     assert {i: v for i, v in whole.heard if "held_out_loss" in v} == {
         i: v for i, v in parts.heard if "held_out_loss" in v
     }
+
+
+def test_one_that_rests_is_saved_and_goes_on_with_the_same_bits(digits, tmp_path):
+    """Whenever its last checkpoint was."""
+    settings = dataclasses.replace(SETTINGS, checkpoint_seconds=3600.0)
+    facts = trainer(digits, tmp_path / "whole", settings).run(NoObserver(), Quiet())
+    parts = Kept(rest_at=2)
+    rested = trainer(digits, tmp_path / "parts", settings).run(parts, Quiet())
+    assert (rested["epochs"], rested["spent_budget"], rested["stopped"]) == (2, False, "rests")
+    assert "done.json" not in open_store(str(tmp_path / "parts")).list("")
+    again = trainer(digits, tmp_path / "parts", settings)
+    assert again.images_seen == rested["images_seen"]
+    ended = again.run(parts, Quiet())
+    assert (ended["weights_sha256"], ended["stopped"]) == (facts["weights_sha256"], "all epochs done")
+    looks = [images for images, values in parts.heard if "held_out_loss" in values]
+    assert len(looks) == len({*looks}) == 4, "none is taken twice"
 
 
 def test_done_is_done(digits, tmp_path):
