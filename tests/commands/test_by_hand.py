@@ -237,7 +237,7 @@ def test_a_search_on_two_processes_is_the_search_on_one(by_hand, tmp_path):
     words = [
         "search", "--dataset", by_hand["ingest"]["uri"], "--store", "store", "--trials", "4", "--mults-choices", "1-2",
         "--founding-lr", "1e-3", "--lr-low", "0.9", "--lr-high", "0.9", "--trial-epochs", "3", "--epochs", "3", "--held-out-every", "1",
-        "--first-rung", "1", "--score-n", "64", "--score-steps", "2", "--extractor", "classifier", "--base-channels", "8", "--blocks", "1",
+        "--first-rung", "1", "--rung-factor", "4", "--score-n", "64", "--score-steps", "2", "--extractor", "classifier", "--base-channels", "8", "--blocks", "1",
         "--attention-resolution", "4", "--precision", "fp64", "--run-name", "ranks", "--json",
     ]  # fmt: skip
     for folder in ("one", "two"):  # the name is one, as seeds follow from it
