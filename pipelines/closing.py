@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ddpm.cost import in_words, saved_in_words
 from ddpm.evaluation.figures.numbers import distance_name, plus_minus
+from ddpm.evaluation.protocol import drawn_in_words
 from ddpm.evaluation.report import Report, number_in
 from ddpm.legible import legible
 from ddpm.plan import Plan
@@ -121,10 +122,12 @@ def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
         f"{name} {measurement[name]}" for name in ("extractor", "layer", "n") if measurement.get(name) is not None
     )
     shares = final.get("recognisable")
+    drawn = drawn_in_words(summary["protocol"].get("generation", {}))
     text = [
         f"chosen     {summary['best_why']}",
         *finalists_line(summary.get("finalists", [])),
         f"final      {figures}   {measured}",
+        *([f"drawn by   {drawn}"] if drawn else []),
         f"data set   {dataset['name']}, {dataset['n']:,} pictures, {dataset['digest'][:12]}"
         + (f"; {dataset['taken']}" if "taken" in dataset else ""),
         f"version    {model['name']} {model['version']} ({aliases}{'' if model['new'] else '; the same weights were registered before'})"

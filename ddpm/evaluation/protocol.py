@@ -13,7 +13,7 @@ from typing import Any, TypedDict, cast
 from ddpm.errors import Refused, WrongInput
 from ddpm.evaluation.figures.numbers import Z
 from ddpm.evaluation.figures.table import DECISIVE, FIGURES, Interval
-from ddpm.evaluation.report import Measurement, Report, is_sealed, number_in
+from ddpm.evaluation.report import Generation, Measurement, Report, is_sealed, number_in
 
 BESIDE = ("metric", "n", "noise_floor", "excess", "warnings")  # what `compare` shows of a report besides its figures
 
@@ -33,6 +33,17 @@ class Judged(Change):
 
 
 Compared = dict[str, Any]  # a, b: what is shown of either report; by a figure's name: Judged
+
+
+def drawn_in_words(generation: Generation) -> str:
+    """How the pictures were made, in a few words; nothing where that is not known, as of a folder of pictures."""
+    if "sampler" not in generation:
+        return ""
+    words = [generation["sampler"], f"{generation.get('sampling_steps', 0):,} steps"]
+    if (guidance := generation.get("guidance", 1.0)) != 1:
+        guide = generation.get("guide")
+        words.append(f"guidance {guidance:g}" + (f" by the weaker weights {guide[:12]}" if guide else ""))
+    return ", ".join(words)
 
 
 def require_same_measurement(a: Mapping[str, object], b: Mapping[str, object]) -> None:

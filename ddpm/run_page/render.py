@@ -19,6 +19,7 @@ from ddpm.evaluation.figures.numbers import distance_name, duration, number, plu
 from ddpm.evaluation.figures.table import DECISIVE
 from ddpm.evaluation.page.tables import figure_rows
 from ddpm.evaluation.page.verdict import verdict
+from ddpm.evaluation.protocol import drawn_in_words
 from ddpm.evaluation.report import Report
 from ddpm.page.render import data_uri, template
 from ddpm.run import Run
@@ -81,6 +82,7 @@ def page_of(run: Run, links: Links | None = None, more: Sequence[Command] = ()) 
         second_pictures=_pictures(of_second),
         second_findings=verdict(of_second) if of_second else [],
         figures=figure_rows(report) if report else [],
+        drawn=drawn_in_words(summary.get("protocol", {}).get("generation", {})),
         priced=priced(summary),
         trials=[_trial_cells(row, summary) for row in shown],
         not_shown=not_shown(summary.get("trials", []), shown),

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ddpm.evaluation.figures.numbers import number, plus_minus
 from ddpm.evaluation.figures.table import DECISIVE, FIGURES
+from ddpm.evaluation.protocol import drawn_in_words
 from ddpm.evaluation.report import number_in
 from ddpm.plan import Plan
 from ddpm.summary import Summary, SummedSet
@@ -33,6 +34,9 @@ def both_sets(summary: Summary, plan: Plan) -> list[Row]:
     for name in DECISIVE:
         rows.append(Row(FIGURES[name].title, *(_figure(one, name) for one in sets)))
         rows.append(Row(f"{FIGURES[name].title} above its noise floor", *(_above(one, name) for one in sets)))
+    rows.append(
+        Row("drawn by", *(drawn_in_words(one.get("protocol", {}).get("generation", {})) or "–" for one in sets))
+    )
     return [*rows, Row("measured by", *map(_measured_by, sets)), Row("version", *map(_version, sets))]
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from ddpm.errors import Refused, WrongInput
 from ddpm.evaluation.printed import side_by_side
-from ddpm.evaluation.protocol import compare, require_same_measurement
+from ddpm.evaluation.protocol import compare, drawn_in_words, require_same_measurement
 
 
 def report(fid, kid, **measurement):
@@ -84,3 +84,18 @@ def test_reports_without_intervals_compare_by_what_they_have():
               "protocol": {"measurement": {"layer": 768}, "generation": {}}}  # fmt: skip
     found = compare(report, {**report, "fid": 3.0})
     assert found["fid"]["better"] == "a" and "precision" not in found
+
+
+@pytest.mark.parametrize(
+    ("generation", "words"),
+    [
+        ({"sampler": "ddim", "sampling_steps": 250, "guidance": 1.0}, "ddim, 250 steps"),
+        ({"sampler": "heun", "sampling_steps": 18, "guidance": 2.0}, "heun, 18 steps, guidance 2"),
+        ({"sampler": "ddpm", "sampling_steps": 1000, "guidance": 1.25, "guide": "ab" * 32},
+         "ddpm, 1,000 steps, guidance 1.25 by the weaker weights abababababab"),
+        ({"pictures": "/folder", "sha256": "0"}, ""),
+        ({}, ""),
+    ],
+)  # fmt: skip
+def test_how_pictures_were_made_is_said_in_a_few_words(generation, words):
+    assert drawn_in_words(generation) == words

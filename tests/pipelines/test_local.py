@@ -66,6 +66,8 @@ def test_a_killed_run_carries_on_to_the_end(finished):
     assert summary["final"]["fid"] > summary["final"]["noise_floor"]["fid"] > 0
     assert summary["protocol"]["measurement"]["n"] == 64
     assert summary["protocol"]["generation"]["sampler"] == "ddim"
+    steps = summary["protocol"]["generation"]["sampling_steps"]
+    assert f"drawn by   ddim, {steps} steps\n" in again.stdout
     assert (summary["model"]["version"], summary["model"]["aliases"]) == (1, ["champion"])
     (start,) = summary["final"]["lineage"]
     assert (start["how"], start["images_seen"]) == ("start", 1600)
@@ -303,7 +305,13 @@ def test_a_second_set_goes_through_the_same_steps_and_stands_beside_the_first(se
     assert steps[-6:] == [
         "transfer-ingest", "transfer-train", "transfer-evaluate", "transfer-register", "transfer-promote", "summarise",
     ]  # fmt: skip
-    for words in ("both sets", "the winner's weights", "ddpm-five 1 (champion)", f"harder     {second['harder']}"):
+    for words in (
+        "both sets",
+        "the winner's weights",
+        "drawn by",
+        "ddpm-five 1 (champion)",
+        f"harder     {second['harder']}",
+    ):
         assert words in again.stdout, words
     folder = var / "runs" / "two"
     page = (folder / "index.html").read_text()

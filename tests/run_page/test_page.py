@@ -102,6 +102,9 @@ def test_what_the_steps_left_is_told_though_mlflow_is_away(begun, monkeypatch, c
     assert "promote: MLflow does not answer" in run.folder.read("index.html").decode()
 
 
+DRAWN = {"sampler": "heun", "sampling_steps": 18, "guidance": 1.25, "guide": "ab" * 32}
+
+
 @pytest.fixture
 def ended(begun):
     """A run that has come to its end, with names as long as they may be, and photographs' worth of pixels."""
@@ -111,7 +114,7 @@ def ended(begun):
         pictures[name] = begun.store.uri(f"reports/{name}.png")
     begun.store.write("reports/report.html", b"<p>the report</p>")
     begun.keep("evaluate", {"pictures": pictures, "grid": pictures["grid"], "page": begun.store.uri("reports/report.html"),
-                            "protocol": {"measurement": {"n": 128}}, "metric": "fid_768", "n": 128, "fid": 1.0, "kid": 0.1,
+                            "protocol": {"measurement": {"n": 128}, "generation": DRAWN}, "metric": "fid_768", "n": 128, "fid": 1.0, "kid": 0.1,
                             "noise_floor": {"fid": 0.1, "kid": 0.0}, "seconds": 1.0})  # fmt: skip
     trials = [
         {"number": number, "channel_mults": "1-2-4-8-16-32-64-64", "lr": 1.23456e-3, "fid": 2.0 + number, "kid": 0.1,
@@ -144,6 +147,7 @@ def test_trials_have_their_protocol_and_their_intervals_and_a_tie_is_shown(ended
     assert page.count(">2.5 (0.25 of them waiting)</td>") == 1, "as the closing table has it"
     assert "2.5 device-hours (0.25 of them waiting), " in page
     assert "≈ chance may have put it behind the chosen one" in page
+    assert "what real pictures have; drawn by heun, 18 steps, guidance 1.25 by the weaker weights abababababab<" in page
 
 
 def test_trials_that_have_no_room_are_counted(ended, tmp_path, monkeypatch):
