@@ -71,7 +71,7 @@ def cost(
 
 
 def trial_cost(row: Mapping[str, Any], price: float) -> Cost | None:
-    """Of a trial, by its row; None where it has not ended."""
+    """Of a trial, by its row; None where it has not come to a rung or its end."""
     if (seconds := row.get("seconds")) is None:
         return None
     return cost(seconds, price, row.get("devices") or 1, row.get("images_seen"), row.get("joules"))
@@ -79,7 +79,7 @@ def trial_cost(row: Mapping[str, Any], price: float) -> Cost | None:
 
 def saved(rows: Iterable[Mapping[str, Any]], price: float) -> Saved | None:
     """What pruning saved, by a study's rows; None where nothing was pruned."""
-    known = [row for row in rows if row.get("budget_images")]
+    known = [row for row in rows if row.get("budget_images") and row["state"] != "FAIL"]
     pruned = [row for row in known if row["state"] == "PRUNED"]
     if not pruned:
         return None
@@ -105,7 +105,9 @@ def costs(
     """Of a run, by what its steps and its search's workers left, and by the attempts that came to nothing."""
     trained = facts.get("train", {})
     on_second = f"{SECOND}train"
-    rows = trained["trials"] if trained else [row for worker in workers for row in worker.get("trials", [])]
+    # Several workers may have had a turn of one trial: its seconds are of all of them.
+    by_number = {row["number"]: row for worker in workers for row in worker.get("trials", [])}
+    rows = trained["trials"] if trained else [*by_number.values()]
     trials = [row for row in rows if row.get("seconds") is not None]
     held = {  # by the ranks of a step that has several
         "search": max((row.get("devices") or 1 for row in rows), default=1), "train": trained.get("devices") or 1,

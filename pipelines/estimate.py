@@ -70,8 +70,10 @@ class Estimate:
         stages = list(self._work)
         if self._began is None:
             self._began = self._clock()
-            for earlier in stages[: stages.index(stage)]:  # of a run that carries on
-                self._done.setdefault(earlier, 1.0)
+            # Of a run that carries on. Where trials wait for one another, any of them may be the first that is heard of.
+            if stage in AFTER_TRIALS or not self._plan.search.rungs:
+                for earlier in stages[: stages.index(stage)]:
+                    self._done.setdefault(earlier, 1.0)
             self._done[stage] = share
             self._before = self._so_far()
         elif stage in AFTER_TRIALS and stage not in self._done:

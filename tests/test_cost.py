@@ -12,11 +12,11 @@ from ddpm.meter import Meter
 HOUR, KWH = 3600.0, 3_600_000
 
 
-def row(seconds, images=1000, joules=None, devices=1):
-    return {"seconds": seconds, "images_seen": images, "joules": joules, "devices": devices}
+def row(seconds, images=1000, joules=None, devices=1, number=0):
+    return {"number": number, "seconds": seconds, "images_seen": images, "joules": joules, "devices": devices}
 
 
-TRIALS = [row(900, 1000, KWH), row(1800, 2000, 2 * KWH), row(None, None)]
+TRIALS = [row(900, 1000, KWH), row(1800, 2000, 2 * KWH, number=1), row(None, None, number=2)]
 FACTS = {
     "ingest": {"seconds": 60.0},
     "train": {"seconds": HOUR, "trials": TRIALS, "best": 1, "images_seen": 5000, "spent": {"seconds": 3500, "joules": KWH}},
@@ -95,7 +95,11 @@ def test_what_pruning_saved():
     whole = {**row(HOUR, 1000), "budget_images": 1000, "state": "COMPLETE"}
     pruned = {**row(HOUR / 4, 250, devices=2), "budget_images": 1000, "state": "PRUNED"}
     old = {**row(HOUR, 250), "state": "PRUNED"}
-    found = costs({}, [{"seconds": 1.0, "trials": [whole, whole, pruned, pruned, old]}], [], 3.0)["saved"]
+    failed = {**row(HOUR / 4, 250), "budget_images": 1000, "state": "FAIL"}
+    trials = [
+        {**one, "number": number} for number, one in enumerate([whole, whole, pruned, pruned, old, failed])
+    ]  # fmt: skip
+    found = costs({}, [{"seconds": 1.0, "trials": trials}], [], 3.0)["saved"]
     assert found == {
         "trials": 2,
         "images": 1500,
@@ -105,7 +109,16 @@ def test_what_pruning_saved():
     }
     words = "2 trials ended early, which saved 1,500 pictures, 38% of all trials' budgets: about 3 device-hours, 9 at 3 an hour"
     assert saved_in_words(found, 3.0) == words
-    assert costs({}, [{"seconds": 1.0, "trials": [whole, old]}], [], 3.0)["saved"] is None, "nobody knows"
+    assert costs({}, [{"seconds": 1.0, "trials": [whole, {**old, "number": 1}]}], [], 3.0)["saved"] is None, (
+        "nobody knows"
+    )
+
+
+def test_a_trial_of_which_several_workers_had_a_turn_counts_once():
+    """Its facts are of all turns, and stand with each of them."""
+    workers = [{"seconds": 100.0, "trials": [row(150.0, joules=KWH)]} for _ in range(2)]
+    search = costs({}, workers, [], 0.0)["steps"]["search"]
+    assert (search["seconds"], search["images"], search["energy_kwh"]) == (200, 1000, 1)
 
 
 def test_several_devices_cost_as_many_hours():

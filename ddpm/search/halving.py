@@ -1,8 +1,8 @@
 """Successive halving: which trials go on, by the same quick score of the same seeds, or pictures, at rungs of their budget.
 
 The rungs are `first_rung`, `rung_factor` times that, and so on. A trial that has come to one stands there, saved, until a
-worker has nothing else to do: by then the others have come as far, or are at work. So it is judged beside all of them, and
-the best ones first (the promotion of Li et al. 2018, https://arxiv.org/abs/1810.05934, algorithm 2; Optuna's
+worker has nothing else to do: by then the others have come as far, or are at work. The best of those that stand goes on at
+once; one that is to be cut is judged when all have come there (the promotion of Li et al. 2018, https://arxiv.org/abs/1810.05934, algorithm 2; Optuna's
 SuccessiveHalvingPruner judges a trial as it arrives, when those that beat it may yet have to begin). It goes on if it is
 among the best 1/rung_factor of those that have come so far, or if chance alone may have put it behind them: what is cut
 is worse than the last of them by more than the 95% interval of the difference.
@@ -112,6 +112,13 @@ def turn(trial: FrozenTrial) -> tuple[int, float, int]:
     return epoch, cast(Rung, trial.user_attrs[rung_at(epoch)])["score"] if epoch else 0.0, trial.number
 
 
+def awaits(study: optuna.Study, trial: FrozenTrial, left: Sequence[FrozenTrial]) -> bool:
+    """Whether a trial that stands would be cut by what has come there so far, and some that are left may yet come there."""
+    epoch = stands_at(trial)
+    behind = [other for other in left if rung_at(epoch) not in other.user_attrs]
+    return bool(epoch and behind) and study.pruner.prune(study, trial)
+
+
 def goes_on(trial: optuna.Trial) -> bool:
     """Whether a trial goes on from the rung at which it stood last. It is judged once, and that is kept."""
     if epoch := stands_at(trial):
@@ -135,6 +142,13 @@ class Rungs:
         self.trial, self.settings, self.recorder, self.quick, self.losses = trial, settings, recorder, quick, losses
         self.require = require  # raises where another worker has taken the trial over: no checkpoint is to follow
         self.stands = 0  # the epoch at which the training came to rest
+
+    def begins(self, epochs: float) -> None:
+        """The training goes on from there: a rung whose checkpoint was written when its worker was killed, say."""
+        for epoch in self.settings.rungs:
+            rung = self.trial.user_attrs.get(rung_at(epoch))
+            if epoch == epochs and rung and "hopeless" not in rung:
+                self.stands = epoch
 
     def metrics(self, values: dict[str, float], images_seen: int) -> None:
         self.recorder.metrics(values, images_seen)

@@ -10,6 +10,8 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
+from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ddpm.errors import WrongInput
@@ -67,11 +69,12 @@ class ByRungs(BaseSampler):
         self.inner, self.shown, self.first_rung = inner, shown, first_rung
 
     def _copy(self, study: optuna.Study, trial: FrozenTrial) -> tuple[optuna.Study, FrozenTrial]:
-        seen = optuna.create_study(direction="minimize")
-        seen.add_trials([
-            one if one.number == trial.number else self.shown(one, self.first_rung)
-            for one in study.get_trials(deepcopy=False)
-        ])  # fmt: skip
+        storage = InMemoryStorage()
+        number = storage.create_new_study([StudyDirection.MINIMIZE], "seen")
+        for one in study.get_trials(deepcopy=False):  # Study.add_trial would refuse a founding rate out of range
+            shown = one if one.number == trial.number else self.shown(one, self.first_rung)
+            storage.create_new_trial(number, template_trial=shown)
+        seen = optuna.load_study(study_name="seen", storage=storage)
         return seen, seen.get_trials(deepcopy=False)[trial.number]
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

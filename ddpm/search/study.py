@@ -21,7 +21,7 @@ from ddpm.places import local_path
 from ddpm.progress import Lines, Progress
 from ddpm.randomness import key
 from ddpm.search.database import RIGHT, open_database, outage
-from ddpm.search.halving import Halving, turn
+from ddpm.search.halving import Halving, awaits, stands_at, turn
 from ddpm.search.journal import open_journal
 from ddpm.search.leases import Lease
 from ddpm.search.sampler import make_sampler
@@ -84,8 +84,8 @@ def take_trials(study: optuna.Study, run: Store, worker: int, progress: Progress
     """Trials for this worker, one after the other, each with its lease, which is the caller's to enter; until all have ended.
 
     In the order of the queue, whichever nobody is at work on: those that nobody has begun, and those whose worker is gone,
-    dead, or has let go of them; where there are no such, the best of those that stand at a rung. Where others are at work
-    on all that are left, this waits: one of these may yet be killed.
+    dead, or has let go of them; where there are no such, the best of those that stand at a rung, if it goes on. Where
+    others are at work on the rest, this waits: one of these may yet be killed.
 
     Args:
         run: the run's folder.
@@ -97,7 +97,7 @@ def take_trials(study: optuna.Study, run: Store, worker: int, progress: Progress
             yield taken
             continue
         if not waits:
-            numbers = ", ".join(str(trial.number) for trial in left)
+            numbers = ", ".join(str(trial.number) for trial in left if not stands_at(trial))
             progress.say(f"worker {worker}: waiting for trial {numbers}, which other workers are at work on")
         waits = True
         time.sleep(LOOK_SECONDS)
@@ -107,6 +107,8 @@ def _take_one(
     study: optuna.Study, left: list[FrozenTrial], run: Store, progress: Progress
 ) -> tuple[Trial, Lease] | None:
     for listed in sorted(left, key=turn):
+        if awaits(study, listed, left):
+            continue
         lease = Lease(run, f"trial-{listed.number:06d}", f"trial {listed.number}", progress.say)
         if not lease.take():
             continue

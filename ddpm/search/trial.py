@@ -22,7 +22,7 @@ from ddpm.evaluation.figures.numbers import plus_minus
 from ddpm.evaluation.measure import Scores, score
 from ddpm.evaluation.reference import Reference
 from ddpm.failure import said
-from ddpm.meter import NOTHING, Meter
+from ddpm.meter import NOTHING, Meter, Spent
 from ddpm.model.drawing import draw_told
 from ddpm.model.model import Model
 from ddpm.plan import SEARCHED, Plan
@@ -130,6 +130,13 @@ def quick_scores(
         progress.drop(task)
 
 
+def _spent(trial: optuna.Trial, at_checkpoint: Spent) -> Spent:
+    """By all before this process: as its last turn told, which was longer than its checkpoint knows, or one that was killed
+    after it."""
+    told: Spent = {"seconds": trial.user_attrs.get("seconds", 0.0), "joules": trial.user_attrs.get("joules")}
+    return max(at_checkpoint, told, key=lambda spent: spent["seconds"])
+
+
 def run_trial(
     run: Run, trial: optuna.Trial, reference: Reference, world: World, progress: Progress,
     require: Callable[[], None] = lambda: None,
@@ -165,7 +172,7 @@ def run_trial(
             out = run.trial(trial.number)
             world.broadcast({"settings": params, "out": out, "initial": run.initial})
             trainer = Trainer(model, settings, data, out, world, initial=partial(read_initial, run.initial))
-            spent_before = trainer.spent_before
+            trainer.spent_before = spent_before = _spent(trial, trainer.spent_before)
             recorder = Recorder(tracked, run.plan.search.score_steps, partial(run.folder.write, Run.grid(trial.number)))
             recorder.begins(trainer.averaged)
             if lineage := trainer.ledger.lineage:
@@ -174,6 +181,7 @@ def run_trial(
                 trial, run.plan.search, recorder,
                 lambda model: quick_scores(run.plan, reference, model, progress, scoring), lambda: trainer.held_out_losses(), require,
             )  # fmt: skip
+            rungs.begins(trainer.schedule.epochs(trainer.steps_done))
             trained = trainer.run(rungs, progress, task)
             averaged = trainer.averaged
             scores = quick_scores(run.plan, reference, averaged, progress, scoring) if trained["spent_budget"] else None
@@ -202,7 +210,7 @@ def run_trial(
         trial.set_user_attr(fact, value)
     if rungs.stands:
         trial.set_user_attr(STANDS, rungs.stands)
-        progress.say(f"{told}: stands at epoch {rungs.stands}, {rungs.scored}, until the others have come there")
+        progress.say(f"{told}: stands at epoch {rungs.stands}, {rungs.scored}, until its turn comes again")
         return
     if scores is None:
         trial.study.tell(trial, state=TrialState.PRUNED)

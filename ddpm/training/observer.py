@@ -18,7 +18,7 @@ class Observer(Protocol):
         """After each held-out loss, with the averaged model. True ends the training here."""
 
     def rests(self) -> bool:
-        """Asked after `looked`. True saves the training and lets it rest here: the same `out` goes on with it."""
+        """Asked where it goes on, and after `looked`. True lets the training rest here, saved: the same `out` goes on with it."""
 
     def saving(self) -> None:
         """A checkpoint follows: a run that is killed goes on from it, and will not tell again what it told before."""

@@ -129,6 +129,7 @@ class Trainer:
         schedule = self.schedule
         saved = clock = time.monotonic()
         timed, note = 0, "the first steps"
+        self.looks.rests = self.world.broadcast(self.saved is not None and observer.rests())
         if schedule.ends_run(self.steps_done) and checkpoint.pointed(self.out, "last") is None:
             self._save(best=True)  # the start has the whole budget behind it: it is the result
         while not (schedule.ends_run(self.steps_done) or self.looks.stopped or self.looks.rests):

@@ -239,6 +239,21 @@ def test_a_run_that_carries_on_is_measured_by_its_own_seconds(heard):
     assert share == pytest.approx(13 / 26) and left == "about 2 min left", "13,000 at 100 a second"
 
 
+@pytest.mark.parametrize(("rung", "share"), [(0, 13 / 26), (1, 6 / 26)])
+def test_where_trials_wait_for_one_another_the_first_that_is_heard_of_says_nothing_of_others(tmp_path, rung, share):
+    from ddpm.run import Run
+
+    settings = plan(tmp_path, first_rung=rung, held_out_every=1)
+    Run(settings).keep("ingest", {"n": 1000, "seconds": 1.0})
+    clock, seen = Clock(), Seen()
+    estimate = Estimate(settings, clock)
+    for at, done in ((0.0, None), (100.0, 2), (130.0, 4)):
+        clock.now = at
+        trial = {"step": "search-0", "task": "trial 1 (2 of 2) · 1-2", "done": done, "total": 4}
+        estimate.hear(trial if done else {"step": "ingest", "state": "done", "seconds": 1.0}, seen)
+    assert seen.under_way[TASK][0] == pytest.approx(share)
+
+
 def test_durations_in_words():
     assert [in_words(seconds) for seconds in (0, 29, 31, 600, 7260)] == [
         "less than a minute", "less than a minute", "about 1 min", "about 10 min", "about 2 h 1 min",

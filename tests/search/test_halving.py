@@ -11,11 +11,12 @@ from optuna.trial import Trial, TrialState
 from ddpm.data.dataset import Split
 from ddpm.errors import Refused, WrongInput
 from ddpm.evaluation.measure import Scores
+from ddpm.meter import NOTHING
 from ddpm.plan import Plan
 from ddpm.progress import Quiet
 from ddpm.run import Run
 from ddpm.search import trial as room
-from ddpm.search.halving import STANDS, Halving, Rungs, goes_on, rung_of_losses, rung_of_scores, surely_worse
+from ddpm.search.halving import STANDS, Halving, Rungs, awaits, goes_on, rung_of_losses, rung_of_scores, surely_worse
 from ddpm.search.study import create_study, open_study, take_trials
 from ddpm.search.trial import trial_row
 from ddpm.search.worker import require_losses
@@ -113,18 +114,25 @@ def test_what_chance_may_have_put_behind_goes_on(study, tmp_path):
     assert [step for step in played if step[1] == "pruned"] == [(3, "pruned")]
 
 
-def test_a_worker_with_nothing_else_to_do_waits_for_nobody(study, tmp_path):
-    """Others are still on their way to the rung: the best that has come there goes on."""
+def test_a_worker_with_nothing_else_to_do_takes_the_best_and_cuts_nobody_too_early(study, tmp_path):
+    """Others are still on their way to the rung: the best that has come there goes on; what would be cut waits for them."""
     taken = take_trials(study, open_store(str(tmp_path / "run")), 0, Quiet())
     others = [next(taken) for _ in range(2)]
     for fid in (10.0, 9.0):
         trial, lease = next(taken)
         with lease:
             trial.set_user_attr(STANDS, trained(trial, scoring(fid)))
-    (best, lease), (other, other_lease) = next(taken), next(taken)
-    assert (best.number, other.number) == (3, 2) and goes_on(best) and not goes_on(other)
-    for one in (lease, other_lease, *(lease for _, lease in others)):
-        one.release()
+    best, best_lease = next(taken)
+    assert best.number == 3 and goes_on(best)
+    left = [trial for trial in study.trials if not trial.state.is_finished()]
+    assert [awaits(study, trial, left) for trial in left] == [False, False, True, False]
+    for trial, lease in others:
+        trial.set_user_attr(STANDS, trained(trial, scoring(20.0)))
+        lease.release()
+    second, lease = next(taken)
+    assert second.number == 2 and goes_on(second), "by now it is among the better half"
+    lease.release()
+    best_lease.release()
 
 
 def test_losses_are_compared_picture_by_picture():
@@ -262,9 +270,9 @@ def test_a_trial_killed_within_a_rung_is_judged_by_the_score_that_it_has(study, 
     assert study.trials[1].intermediate_values == {2: 30.0}
 
 
-def test_a_pruned_trial_has_stopped_early(tmp_path, digits, monkeypatch):
-    """Of real trainings the second, far worse at the rung, is never trained beyond it, and its study knows; the third, whose
-    score at the rung is no number, fails for that; the others rest there, go on, and end as if they had not rested."""
+@pytest.fixture
+def real(tmp_path, monkeypatch):
+    """A run whose trials are trained in truth, and scored as told: `scores` are used up in the order of the trainings."""
     plan = Plan.from_parameters({
         "run_name": "s", "store": str(tmp_path / "store"), "tracking_uri": "sqlite:////none",
         "study_storage": str(tmp_path / "journal"), "trials": 4, "trial_epochs": 4, "epochs": 4, "first_rung": 1,
@@ -274,29 +282,79 @@ def test_a_pruned_trial_has_stopped_early(tmp_path, digits, monkeypatch):
     create_study(plan.study_storage, "s", plan.search)
     run = Run(plan)
     run.__dict__["tracker"] = SimpleNamespace(child=lambda *_, **__: NoTrackedRun())
-    fids = scoring(10.0, 50.0, float("nan"), 9.9, 8.0, 8.5, std=0.1)
-    monkeypatch.setattr(room, "quick_scores", lambda *_: fids(None))
-    said = []
+    scores, said = [], []
+    monkeypatch.setattr(room, "quick_scores", lambda *_: Scores("fid_classifier", scores.pop(0), 0.1, 0.25, 0.01, 64))
     progress = SimpleNamespace(say=said.append, update=lambda *_: None, drop=lambda *_: None)
-    study = open_study(plan.study_storage, "s", plan.search)
-    for trial, lease in take_trials(study, run.folder, 0, Quiet()):
+    return SimpleNamespace(run=run, plan=plan, scores=scores, said=said, progress=progress)
+
+
+def turns(real, digits):
+    """As one worker has them; the trials' rows are made anew by `rows`."""
+    study, world = open_study(real.plan.study_storage, "s", real.plan.search), World(torch.device("cpu"))
+    for trial, lease in take_trials(study, real.run.folder, 0, Quiet()):
         with lease:
-            room.run_trial(
-                run, trial, SimpleNamespace(data=digits), World(torch.device("cpu")), progress, lease.require
-            )
-    first, pruned, failed, last = map(trial_row, study.trials)
+            room.run_trial(real.run, trial, SimpleNamespace(data=digits), world, real.progress, lease.require)
+        yield trial.number
+
+
+def rows(real):
+    return [trial_row(trial) for trial in open_study(real.plan.study_storage, "s", real.plan.search).trials]
+
+
+def test_a_pruned_trial_has_stopped_early(tmp_path, digits, real):
+    """Of real trainings the second, far worse at the rung, is never trained beyond it, and its study knows; the third, whose
+    score at the rung is no number, fails for that; the others rest there, go on, and end as if they had not rested."""
+    real.scores += [10.0, 50.0, float("nan"), 9.9, 8.0, 8.5]
+    order, seconds = [], []
+    for number in turns(real, digits):
+        order.append(number)
+        seconds.append(rows(real)[0]["seconds"])
+    assert order == [0, 1, 2, 3, 3, 0, 1]
+    assert seconds[-1] > seconds[0] > 0, "both turns count"
+    first, pruned, failed, last = rows(real)
     assert (first["state"], first["images_seen"], first["budget_images"], first["fid"]) == ("COMPLETE", 1024, 1024, 8.5)
     assert (last["state"], last["images_seen"], last["fid"]) == ("COMPLETE", 1024, 8.0), "the better one first"
     assert (pruned["state"], pruned["images_seen"], pruned["budget_images"]) == ("PRUNED", 256, 1024)
     assert pruned["rungs"] == {"1": {"score": 50.0, "std": 0.1, "parts": [], "hopeless": True}}
-    assert pruned["fid"] is None and pruned["seconds"] > 0 and pruned["parameters"] == first["parameters"]
+    assert pruned["fid"] is None and pruned["seconds"] > 0
     assert (failed["state"], failed["problem"], failed["rungs"]) == (
         "FAIL", "the FID at a rung is not finite; lower lr_high", {},
     )  # fmt: skip
     task = f"trial 1 (2 of 4) · 1-2 · lr {pruned['lr']:.2g}"
-    assert f"{task}: stands at epoch 1, FID 50 ± 0.2, until the others have come there" in said
-    assert f"{task}: pruned after 1 epochs" in said
-    model, train = room.trial_settings(plan, {"channel_mults": "1-2", "lr": 1e-3})
+    assert f"{task}: stands at epoch 1, FID 50 ± 0.2, until its turn comes again" in real.said
+    assert f"{task}: pruned after 1 epochs" in real.said
+    model, train = room.trial_settings(real.plan, {"channel_mults": "1-2", "lr": 1e-3})
     straight = Trainer(model, train, digits, str(tmp_path / "straight"), World(torch.device("cpu")))
-    ended = read_json(open_store(run.trial(0)), "done.json", dict, "")
+    ended = read_json(open_store(real.run.trial(0)), "done.json", dict, "")
     assert ended["weights_sha256"] == straight.run(NoObserver(), Quiet())["weights_sha256"]
+
+
+def test_one_killed_when_its_checkpoint_was_written_meets_its_rung_all_the_same(digits, real, monkeypatch):
+    """It has not been noted yet that it stands there: taken up, it rests at once, and is judged beside the others."""
+    real.scores += [10.0, 50.0, 40.0, 30.0, 8.0]
+    set_user_attr, killed = Trial.set_user_attr, []
+
+    def dies(self, name, value):
+        if name == STANDS and self.number == 1 and not killed:
+            killed.append(self.number)
+            raise Died
+        set_user_attr(self, name, value)
+
+    monkeypatch.setattr(Trial, "set_user_attr", dies)
+    with pytest.raises(Died):
+        list(turns(real, digits))
+    assert list(turns(real, digits)) == [1, 2, 3, 0, 3, 2, 1]
+    assert [(row["state"], row["images_seen"]) for row in rows(real)] == [
+        ("COMPLETE", 1024), ("PRUNED", 256), ("PRUNED", 256), ("PRUNED", 256),
+    ]  # fmt: skip
+    assert real.scores == [], "none is scored twice at a rung"
+
+
+def test_what_several_turns_took_is_added_up(study):
+    trial = study.ask()
+    assert room._spent(trial, NOTHING) == NOTHING, "a new one"
+    trial.set_user_attr("seconds", 3.0)
+    trial.set_user_attr("joules", 5.0)
+    assert room._spent(trial, {"seconds": 2.5, "joules": 4.0}) == {"seconds": 3.0, "joules": 5.0}
+    later = {"seconds": 4.0, "joules": 6.0}
+    assert room._spent(trial, later) == later, "a later turn was killed, and its checkpoint knows more"

@@ -112,3 +112,15 @@ def test_they_are_shown_as_what_they_would_have_ended_as(tmp_path):
 )  # fmt: skip
 def test_only_where_there_are_rungs_and_something_goes_by_them(changes, wrapped):
     assert isinstance(make_sampler(settings(**changes), 0), ByRungs) == wrapped
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_a_founding_rate_out_of_the_range_is_no_obstacle(tmp_path, sampler):
+    """It is tried as it was asked for, and what is chosen by it is in the range."""
+    given = settings(sampler, founding_lr=2e-2, founding_first=True)
+    study = study_of(tmp_path, given)
+    for fid in (10.0, 11.0, 12.0, 13.0):
+        trial = study.ask()
+        assert suggest(trial, given)["lr"] == 2e-2
+        stand(trial, fid)
+    assert 1e-5 <= suggest(study.ask(), given)["lr"] <= 1e-2

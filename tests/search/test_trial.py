@@ -44,7 +44,8 @@ class FakeTrainer:
     outcome = "spent"
     averaged = "the averaged model"
     ledger = SimpleNamespace(lineage=[])
-    schedule = SimpleNamespace(images_seen=lambda step: 256 * step, total_steps=6)
+    schedule = SimpleNamespace(images_seen=lambda step: 256 * step, total_steps=6, epochs=lambda step: step)
+    steps_done = 0
     spent_before = BEFORE
 
     def __init__(self, model, settings, data, out, world, initial):

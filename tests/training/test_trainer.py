@@ -100,7 +100,9 @@ def test_one_that_rests_is_saved_and_goes_on_with_the_same_bits(digits, tmp_path
     assert "done.json" not in open_store(str(tmp_path / "parts")).list("")
     again = trainer(digits, tmp_path / "parts", settings)
     assert again.images_seen == rested["images_seen"]
-    ended = again.run(parts, Quiet())
+    assert again.run(parts, Quiet()) == rested, "where it is to rest on"
+    parts.rest_at = None
+    ended = trainer(digits, tmp_path / "parts", settings).run(parts, Quiet())
     assert (ended["weights_sha256"], ended["stopped"]) == (facts["weights_sha256"], "all epochs done")
     looks = [images for images, values in parts.heard if "held_out_loss" in values]
     assert len(looks) == len({*looks}) == 4, "none is taken twice"
