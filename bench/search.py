@@ -3,9 +3,9 @@
     make bench BENCH=search
 
 The grid is a study too: every list of the preset at every rate, each to its whole budget. The other studies have the same
-lists, rates between the grid's, begin at the middle one, and end trials early. Each chooses as a run does. What each chose
-is then trained anew, with training seeds that all have in common, and measured by pictures of one set of seeds: so the
-verdict is on settings, and the best of many scores is no better for being that. See docs/search.md.
+lists and as many trials, rates between the grid's, begin at the middle one, and end trials early. Each chooses as a run
+does. What each chose is then trained anew, with training seeds that all have in common, and measured by pictures of one set
+of seeds: so the verdict is on settings, and the best of many scores is no better for being that. See docs/search.md.
 
 All of it is kept in `folder`, and the same command carries on there.
 """
@@ -53,7 +53,7 @@ SETTINGS: dict[str, Any] = {
     "studies": 3,
     "first": 0,  # the first study's number: others have other seeds
     "both": "base_channels=8 held_out_every=1",  # settings of the grid and of the studies, over the preset's
-    "search": "trials=7 first_rung=1 rung_factor=4 rung_score=loss",  # those by which the studies differ
+    "search": "trials=12 first_rung=1 rung_factor=4 rung_score=loss",  # those by which the studies differ
     "name": "halving",  # of the studies, for other settings in the same folder
     "repeats": 2,  # trainings of each choice
     "final_n": 1024,  # pictures of each

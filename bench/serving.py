@@ -124,18 +124,26 @@ def run(settings: dict[str, Any], say: Say) -> list[Row]:
                 failures = [text for one in asked for text in one.failures]
                 assert not failures, failures[:3]
                 rows.append(Row("serving", "failures at saturation, but 429", "", 0.0))
-        rows += _below(servers, {name: statistics.median(rates[name]) for name in servers}, settings["seconds"])
+        rows += _below(
+            servers,
+            {name: statistics.median(rates[name]) for name in servers},
+            settings["seconds"],
+            settings["callers"],
+        )
         if settings["requests"]:
             quick: Draw = lambda seed: get(f"http://127.0.0.1:{ports[0]}/v1/images/{seed}.png?steps=1")  # noqa: E731
             rows.append(_memory(quick, pids[OURS], settings["requests"], settings["callers"], say))
         return rows
 
 
-def _below(servers: dict[str, tuple[list[str], str, Draw]], rates: dict[str, float], seconds: float) -> list[Row]:
+def _below(
+    servers: dict[str, tuple[list[str], str, Draw]], rates: dict[str, float], seconds: float, callers: int
+) -> list[Row]:
     """p95 of the time to a picture with one caller at half of saturation, and of one who asks alone; in batches of ours."""
     long = {name: max(seconds, 8 / rates[name]) for name in servers}  # long enough for some answers
     alone = {name: _ask(draw, 1, long[name]) for name, (_, _, draw) in servers.items()}
-    half = {name: _ask(draw, 8, long[name], every=2 / rates[name]) for name, (_, _, draw) in servers.items()}
+    # As many callers as never have to wait for one another's answers: otherwise they ask in step with the batches.
+    half = {name: _ask(draw, callers, long[name], every=2 / rates[name]) for name, (_, _, draw) in servers.items()}
     one_batch = statistics.median(alone[OURS].waits)
     rows = []
     for metric, asked in (("alone", alone), ("at half of saturation", half)):
