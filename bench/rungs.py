@@ -22,6 +22,7 @@ from typing import Any
 import optuna
 from scipy.stats import kendalltau, spearmanr
 
+from bench.search import words_of
 from bench.table import Row
 from ddpm.data.dataset import open_dataset
 from ddpm.data.ingest import ingest
@@ -44,6 +45,7 @@ SETTINGS: dict[str, Any] = {
     "preset": "digits",
     "source": "",  # empty: the preset's
     "max_pictures": 0,
+    "all": "",  # settings over the preset's, in words: 'base_channels=16 batch_size=32'
     "mults": "1-2-3,1-2-4",
     "rates": "3e-4,7e-4,2e-3,5e-3",
     "budget": 4,  # epochs of a trial
@@ -126,7 +128,7 @@ def _plan(settings: dict[str, Any], folder: str) -> Plan:
     """The preset's, with a look every epoch."""
     given = {**load_preset(settings["preset"]), "held_out_every": 1, "first_rung": 0}
     given |= {"mults_choices": settings["mults"], "trial_epochs": settings["budget"]}
-    given |= {"max_pictures": settings["max_pictures"]}
+    given |= {"max_pictures": settings["max_pictures"], **words_of(settings["all"])}
     if settings["source"]:
         given["source"] = settings["source"]
     places = {

@@ -78,7 +78,7 @@ def run(settings: dict[str, Any], say: Say) -> list[Row]:
     given = load_preset(settings["preset"])
     if settings["source"]:
         given["source"] = settings["source"]
-    given |= _words(settings["both"])
+    given |= words_of(settings["both"])
     given |= {"lr_low": rates[0], "lr_high": rates[-1], "founding_lr": rates[len(rates) // 2]}
     plan = _plan(settings, given, "grid")
     points = [{"channel_mults": mults, "lr": rate} for rate, mults in itertools.product(rates, plan.search.choices)]
@@ -88,14 +88,15 @@ def run(settings: dict[str, Any], say: Say) -> list[Row]:
     grid = _studied(plan, uri, say)
     numbers = range(settings["first"], settings["first"] + settings["studies"])
     found = [
-        _studied(_plan(settings, given | _words(settings["search"]), f"{settings['name']}-{number}"), uri, say)
+        _studied(_plan(settings, given | words_of(settings["search"]), f"{settings['name']}-{number}"), uri, say)
         for number in numbers
     ]
     judge = Judge(plan, uri, settings, say)
     return rows(grid, found, {one.name: judge.figures(one.choice) for one in (grid, *found)})
 
 
-def _words(text: str) -> dict[str, Any]:
+def words_of(text: str) -> dict[str, Any]:
+    """Settings written as words: 'base_channels=8 held_out_every=1'."""
     return dict(word.partition("=")[::2] for word in setting_words(text))
 
 

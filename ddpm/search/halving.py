@@ -1,11 +1,12 @@
 """Successive halving: which trials go on, by the same quick score of the same seeds, or pictures, at rungs of their budget.
 
 The rungs are `first_rung`, `rung_factor` times that, and so on. A trial that has come to one stands there, saved, until a
-worker has nothing else to do: by then the others have come as far, or are at work. The best of those that stand goes on at
-once; one that is to be cut is judged when all have come there (the promotion of Li et al. 2018, https://arxiv.org/abs/1810.05934, algorithm 2; Optuna's
-SuccessiveHalvingPruner judges a trial as it arrives, when those that beat it may yet have to begin). It goes on if it is
-among the best 1/rung_factor of those that have come so far, or if chance alone may have put it behind them: what is cut
-is worse than the last of them by more than the 95% interval of the difference.
+worker has nothing else to do. Then the best of those that stand goes on if it is among the best 1/rung_factor of all that
+have come so far, or if chance alone may have put it behind them: what is cut is worse than the last of them by more than
+the 95% interval of the difference, and is cut when nobody is left who might yet come there.
+
+This is the promotion of Li et al. 2018 (https://arxiv.org/abs/1810.05934, algorithm 2). Optuna's SuccessiveHalvingPruner
+judges a trial as it arrives, when those that beat it may yet have to begin.
 """
 
 from __future__ import annotations
