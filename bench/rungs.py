@@ -29,6 +29,7 @@ from ddpm.data.ingest import ingest
 from ddpm.device import pick_device
 from ddpm.evaluation.measure import Scores, score
 from ddpm.evaluation.reference import Reference, open_reference
+from ddpm.fields import require
 from ddpm.model.model import Model
 from ddpm.plan import Plan
 from ddpm.presets import load_preset
@@ -97,6 +98,8 @@ class Watcher(NoObserver):
 
 def run(settings: dict[str, Any], say: Callable[[str], None]) -> list[Row]:
     rungs = [int(epoch) for epoch in settings["rungs"].split(",")]
+    halved = SearchSettings(trial_epochs=settings["budget"], first_rung=min(rungs)).rungs
+    require({*halved} <= {*rungs}, "rungs", settings["rungs"], f"{','.join(map(str, halved))} and any others")
     counts = sorted(map(int, settings["counts"].split(",")))
     ways = dict.fromkeys(map(int, settings["steps"].split(",")), counts)
     with tempfile.TemporaryDirectory() as folder:

@@ -48,7 +48,7 @@ class SummedTrial(TypedDict):
     kid_std: float | None
     seconds: float | None
     images_seen: int | None
-    cost: Cost | None  # None of one that has not ended
+    cost: Cost | None  # None where it has not come to a rung or its end
 
 
 class SummedFinalist(TypedDict):

@@ -77,6 +77,13 @@ def surely_worse(one: Rung, other: Rung) -> bool:
     return one["score"] - other["score"] > Z * noise
 
 
+def rung_in_words(rung: Rung) -> str:
+    """What was scored there."""
+    if rung["parts"]:
+        return f"held-out loss {rung['score']:.4f}"
+    return f"FID {plus_minus(rung['score'], rung['std'])}"
+
+
 def rung_at(epoch: int) -> str:
     """The name of the trial's fact."""
     return f"{RUNG}{epoch}"
@@ -89,12 +96,14 @@ class Halving(BasePruner):
         self.factor = settings.rung_factor
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        return self.cuts(trial, study.get_trials(deepcopy=False))
+
+    def cuts(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
+        """The same, by all trials of the study, as they are listed."""
         name = rung_at(trial.last_step or 0)
         if name not in trial.user_attrs:  # told by an earlier release
             return False
-        reached = [
-            cast(Rung, other.user_attrs[name]) for other in study.get_trials(deepcopy=False) if name in other.user_attrs
-        ]
+        reached = [cast(Rung, other.user_attrs[name]) for other in trials if name in other.user_attrs]
         reached.sort(key=lambda rung: rung["score"])
         last = reached[max(1, len(reached) // self.factor) - 1]  # the last of the best
         return surely_worse(cast(Rung, trial.user_attrs[name]), last)
@@ -113,11 +122,13 @@ def turn(trial: FrozenTrial) -> tuple[int, float, int]:
     return epoch, cast(Rung, trial.user_attrs[rung_at(epoch)])["score"] if epoch else 0.0, trial.number
 
 
-def awaits(study: optuna.Study, trial: FrozenTrial, left: Sequence[FrozenTrial]) -> bool:
-    """Whether a trial that stands would be cut by what has come there so far, and some that are left may yet come there."""
+def awaits(pruner: BasePruner, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
+    """Whether a trial that stands would be cut by what has come there so far, while others of the study's may yet come."""
     epoch = stands_at(trial)
-    behind = [other for other in left if rung_at(epoch) not in other.user_attrs]
-    return bool(epoch and behind) and study.pruner.prune(study, trial)
+    if not epoch or not isinstance(pruner, Halving):
+        return False
+    behind = any(not other.state.is_finished() and rung_at(epoch) not in other.user_attrs for other in trials)
+    return behind and pruner.cuts(trial, trials)
 
 
 def goes_on(trial: optuna.Trial) -> bool:
@@ -174,10 +185,7 @@ class Rungs:
     @property
     def scored(self) -> str:
         """The score with which it stands, in words."""
-        rung = cast(Rung, self.trial.user_attrs[rung_at(self.stands)])
-        if rung["parts"]:
-            return f"held-out loss {rung['score']:.4f}"
-        return f"FID {plus_minus(rung['score'], rung['std'])}"
+        return rung_in_words(cast(Rung, self.trial.user_attrs[rung_at(self.stands)]))
 
     def _score(self, images_seen: int, model: Model) -> Rung:
         if self.settings.rung_score == "loss":

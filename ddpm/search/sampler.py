@@ -72,7 +72,8 @@ class ByRungs(BaseSampler):
         storage = InMemoryStorage()
         number = storage.create_new_study([StudyDirection.MINIMIZE], "seen")
         for one in study.get_trials(deepcopy=False):  # Study.add_trial would refuse a founding rate out of range
-            shown = one if one.number == trial.number else self.shown(one, self.first_rung)
+            shown = copy.copy(one if one.number == trial.number else self.shown(one, self.first_rung))
+            shown.user_attrs = {}  # rungs hold many numbers, and are not asked for
             storage.create_new_trial(number, template_trial=shown)
         seen = optuna.load_study(study_name="seen", storage=storage)
         return seen, seen.get_trials(deepcopy=False)[trial.number]

@@ -91,29 +91,36 @@ def take_trials(study: optuna.Study, run: Store, worker: int, progress: Progress
         run: the run's folder.
     """
     waits = False
-    while left := [trial for trial in study.get_trials(deepcopy=False) if not trial.state.is_finished()]:
-        if taken := _take_one(study, left, run, progress):
+    while left := _left(trials := study.get_trials(deepcopy=False)):
+        if taken := _take_one(study, trials, run, progress):
             waits = False
             yield taken
             continue
         if not waits:
-            numbers = ", ".join(str(trial.number) for trial in left if not stands_at(trial))
+            held = [trial for trial in left if not stands_at(trial)] or left
+            numbers = ", ".join(str(trial.number) for trial in held)
             progress.say(f"worker {worker}: waiting for trial {numbers}, which other workers are at work on")
         waits = True
         time.sleep(LOOK_SECONDS)
 
 
+def _left(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    return [trial for trial in trials if not trial.state.is_finished()]
+
+
 def _take_one(
-    study: optuna.Study, left: list[FrozenTrial], run: Store, progress: Progress
+    study: optuna.Study, trials: list[FrozenTrial], run: Store, progress: Progress
 ) -> tuple[Trial, Lease] | None:
-    for listed in sorted(left, key=turn):
-        if awaits(study, listed, left):
+    for listed in sorted(_left(trials), key=turn):
+        if awaits(study.pruner, listed, trials):
             continue
         lease = Lease(run, f"trial-{listed.number:06d}", f"trial {listed.number}", progress.say)
         if not lease.take():
             continue
         if _begin(study, listed):
-            return Trial(study, listed._trial_id), lease
+            now = study.get_trials(deepcopy=False)  # it may have come to a rung since it was listed
+            if not awaits(study.pruner, now[listed.number], now):
+                return Trial(study, listed._trial_id), lease
         lease.release()
     return None
 

@@ -21,6 +21,7 @@ from ddpm.pictures import grid, png
 from ddpm.progress import Progress
 from ddpm.run import STUDY, Run
 from ddpm.search.choice import Choice, rank_trials, winner_settings
+from ddpm.search.halving import Rung, rung_in_words
 from ddpm.search.importances import importances
 from ddpm.search.recorder import GRID_SEEDS
 from ddpm.search.trial import TRIAL, TrialRow, trial_name, tried
@@ -55,10 +56,11 @@ def _render(run: Run, choice: Choice, progress: Progress) -> str:
     order = [int(one["trial"].removeprefix(TRIAL)) for one in choice["ranking"]]
     leaders = _leaders(choice)
     shown, lines = leaders[:MOST_ROWS], order[:MOST_LINES]
-    grids = _grids([rows[trial] for trial in order[:MOST_GRIDS]], plan.search.score_steps, progress)
+    drawn = [row for row in leaders if row["checkpoint"] and row["state"] != "FAIL"]  # pruned ones behind the others
+    grids = _grids(drawn[:MOST_GRIDS], plan.search.score_steps, progress)
     metric = next((one["metric"] for one in choice["finalists"]), None)
     spared = saved(rows, price)
-    learning_name, learning = _learning(run, order[:MOST_CURVES])
+    learning_name, learning = _learning(run, [row["number"] for row in drawn[:MOST_CURVES]])
     return template("ddpm.study_page", "study.html.j2").render(
         name=run.name,
         dataset=plan.ingest.dataset_name,
@@ -79,10 +81,10 @@ def _render(run: Run, choice: Choice, progress: Progress) -> str:
         ],
         choices=_choices(choice),
         grids=grids,
-        left_out=len(order) - len(grids),
+        left_out=len(drawn) - len(grids),
         learning=learning,
         learning_name=learning_name,
-        shown=min(len(order), MOST_CURVES),
+        shown=min(len(drawn), MOST_CURVES),
         history=curves(_history(rows), "trial", "FID", "FID of each trial, and the best so far"),
         coordinates=parallel_coordinates([_point(rows[trial]) for trial in lines], lines.index(choice["best"])),
         lines=len(lines),
@@ -104,12 +106,28 @@ def _mark(trial: int, choice: Choice) -> str:
 
 
 def _leaders(choice: Choice) -> list[TrialRow]:
-    """Completed trials by their mean ranks, then the others by how far they came."""
+    """Completed trials by their mean ranks, then the others by how far they came, and by what they scored there."""
     places = {one["trial"]: place for place, one in enumerate(choice["ranking"])}
-    return sorted(
-        choice["trials"],
-        key=lambda row: (places.get(trial_name(row["number"]), len(places)), -(row["images_seen"] or 0)),
-    )
+
+    def place(row: TrialRow) -> tuple[int, int, float]:
+        last = _last_rung(row)
+        mean_rank = places.get(trial_name(row["number"]), len(places))
+        return mean_rank, -(row["images_seen"] or 0), last[1]["score"] if last else 0.0
+
+    return sorted(choice["trials"], key=place)
+
+
+def _last_rung(row: TrialRow) -> tuple[str, Rung] | None:
+    """The epoch of the last rung that a trial came to, and what it scored there."""
+    epoch = max(row["rungs"], key=int, default=None)
+    return (epoch, row["rungs"][epoch]) if epoch else None
+
+
+def _state(row: TrialRow) -> str:
+    """How a trial ended, and where, or why."""
+    if row["state"] == "PRUNED" and (last := _last_rung(row)):
+        return f"pruned at epoch {last[0]}: {rung_in_words(last[1])}"
+    return row["state"].lower() + (f": {_short(row['problem'])}" if row["problem"] else "")
 
 
 def _leaderboard(leaders: Sequence[TrialRow], choice: Choice, price: float) -> list[dict[str, object]]:
@@ -128,7 +146,7 @@ def _leaderboard(leaders: Sequence[TrialRow], choice: Choice, price: float) -> l
                 "–" if seen is None else f"{seen:,}" + (f" ({seen / budget:.0%})" if budget and seen < budget else ""),
                 "–" if row["seconds"] is None else duration(row["seconds"]),
                 *([number(took["money"]) if took else "–"] if price else []),
-                row["state"].lower() + (f": {_short(row['problem'])}" if row["problem"] else ""),
+                _state(row),
             ],
         })  # fmt: skip
     return found
@@ -165,8 +183,8 @@ def _grids(rows: Sequence[TrialRow], steps: int, progress: Progress) -> list[dic
     size, task = 0, "the study's pictures"
     for done, row in enumerate(rows):
         progress.update(task, done, len(rows), trial_name(row["number"]))
-        fid = _figure(row["fid"], row["fid_std"])
-        caption = f"Trial {row['number']}: {row['channel_mults']}, rate {number(row['lr'])}, FID {fid}"
+        came = f"FID {_figure(row['fid'], row['fid_std'])}" if row["fid"] is not None else _state(row)
+        caption = f"Trial {row['number']}: {row['channel_mults']}, rate {number(row['lr'])}, {came}"
         try:
             model = checkpoint.load_model(str(row["checkpoint"]))
         except WrongInput as problem:  # of a run that was begun long ago: its pictures are the least of it

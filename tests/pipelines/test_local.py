@@ -241,8 +241,8 @@ def test_a_finished_run_is_done_again_at_once_and_changes_nothing(finished):
 
 @pytest.fixture(scope="module")
 def second_run(finished, tmp_path_factory):
-    """Another run on the same data set, guided by its own trial, and with a second set, the digits below five, that begins
-    with the winner's weights."""
+    """Another run on the same data set, whose trials wait for one another at a rung, guided by its own trial, and with a
+    second set, the digits below five, that begins with the winner's weights."""
     var, _ = finished
     raw, pictures = load_digits(), tmp_path_factory.mktemp("pictures")
     for number, (picture, digit) in enumerate(zip(raw.images, raw.target, strict=True)):
@@ -252,6 +252,7 @@ def second_run(finished, tmp_path_factory):
             Image.fromarray(grey).save(pictures / str(digit) / f"{number}.png")
     second = [f"transfer_source={pictures}", "transfer_dataset_name=five", "transfer_epochs=1", "transfer_from=winner"]
     second += ["guide=trial", "guidance=1.25"]
+    second += "trial_epochs=2 epochs=3 first_rung=1 rung_factor=3 rung_score=loss founding_first=false".split()
     return var, run(var, "--run-name", "two", *TINY, *second)
 
 
@@ -267,6 +268,26 @@ def test_a_second_run_recognises_the_data_set_and_challenges(second_run):
     assert summary["model"]["decision"] == log[1]["why"]
     if log[1]["action"] == "challenge":
         assert summary["model"]["aliases"] == ["challenger"]
+
+
+def test_what_halving_saved_is_told_wherever_one_looks(second_run):
+    var, again = second_run
+    summary = json.loads((var / "last-run.json").read_text())
+    states = [trial["state"] for trial in summary["trials"]]
+    assert {*states} == {"COMPLETE", "PRUNED"} and states[summary["best"]] == "COMPLETE"
+    assert [trial["images_seen"] for trial in summary["trials"]] == [
+        3200 if state == "COMPLETE" else 1600 for state in states
+    ]  # fmt: skip
+    saved = summary["cost"]["saved"]
+    assert (saved["trials"], saved["images"]) == (states.count("PRUNED"), 1600 * states.count("PRUNED"))
+    words = f"ended early, which saved {saved['images']:,} pictures"
+    assert "pruning    " in again.stdout and words in again.stdout
+    folder = var / "runs" / "two"
+    assert words in (folder / "index.html").read_text() and words in (folder / "study.html").read_text()
+    client = open_client(f"sqlite:///{var}/mlflow/mlflow.db")
+    told = client.get_run(summary["mlflow_run"].rpartition("/")[2]).data.metrics
+    assert told["pruning_saved_images"] == saved["images"] and told["pruning_saved_share"] == saved["share"]
+    assert summary["cost"]["steps"]["search"]["images"] == sum(trial["images_seen"] for trial in summary["trials"])
 
 
 def test_the_winner_s_own_trial_guides_it_and_the_version_carries_that(second_run):

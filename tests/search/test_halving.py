@@ -17,7 +17,7 @@ from ddpm.progress import Quiet
 from ddpm.run import Run
 from ddpm.search import trial as room
 from ddpm.search.halving import STANDS, Halving, Rungs, awaits, goes_on, rung_of_losses, rung_of_scores, surely_worse
-from ddpm.search.study import create_study, open_study, take_trials
+from ddpm.search.study import _take_one, create_study, open_study, take_trials
 from ddpm.search.trial import trial_row
 from ddpm.search.worker import require_losses
 from ddpm.settings import SearchSettings
@@ -124,8 +124,8 @@ def test_a_worker_with_nothing_else_to_do_takes_the_best_and_cuts_nobody_too_ear
             trial.set_user_attr(STANDS, trained(trial, scoring(fid)))
     best, best_lease = next(taken)
     assert best.number == 3 and goes_on(best)
-    left = [trial for trial in study.trials if not trial.state.is_finished()]
-    assert [awaits(study, trial, left) for trial in left] == [False, False, True, False]
+    trials = study.trials
+    assert [awaits(study.pruner, trial, trials) for trial in trials] == [False, False, True, False]
     for trial, lease in others:
         trial.set_user_attr(STANDS, trained(trial, scoring(20.0)))
         lease.release()
@@ -133,6 +133,25 @@ def test_a_worker_with_nothing_else_to_do_takes_the_best_and_cuts_nobody_too_ear
     assert second.number == 2 and goes_on(second), "by now it is among the better half"
     lease.release()
     best_lease.release()
+
+
+def test_one_that_came_to_its_rung_since_it_was_listed_waits_as_well(study, tmp_path):
+    """Another worker has let go of it meanwhile, with two still at work below the rung."""
+    run = open_store(str(tmp_path / "run"))
+    theirs = take_trials(study, run, 1, Quiet())
+    held = [next(theirs) for _ in range(4)]
+    for (trial, lease), fid in zip(held[:2], (9.0, 20.0), strict=True):
+        trial.set_user_attr(STANDS, trained(trial, scoring(fid)))
+        if trial.number == 0:
+            lease.release()
+    listed = study.get_trials(deepcopy=True)
+    listed[1].user_attrs.pop(STANDS)  # as it was
+    held[1][1].release()
+    assert _take_one(study, [listed[1]], run, Quiet()) is None, "it would be cut, and others may yet come"
+    best, lease = next(take_trials(study, run, 0, Quiet()))
+    assert best.number == 0 and goes_on(best)
+    for one in (lease, *(lease for _, lease in held[2:])):
+        one.release()
 
 
 def test_losses_are_compared_picture_by_picture():

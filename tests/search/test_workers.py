@@ -89,25 +89,34 @@ def test_all_are_killed_again_and_again(toy):
 HALVED = dataclasses.replace(SETTINGS, trial_epochs=2, first_rung=1, rung_factor=4)
 
 
-@pytest.mark.parametrize("kills", [0, 5])
-def test_halving_by_several_workers_ends_each_trial_once(tmp_path, monkeypatch, kills):
+@pytest.mark.parametrize("trouble", ["none", "workers are killed", "one is killed for ever", "the database is killed"])
+def test_halving_by_several_workers_ends_each_trial_once(request, tmp_path, monkeypatch, trouble):
     """Who of the worse ones goes on depends on who came first. The best one always does, and all end."""
     monkeypatch.setattr(study, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(journal, "JournalFileOpenLock", partial(JournalFileOpenLock, grace_period=3))
-    toy, rng = Halved(str(tmp_path / "journal.log"), tmp_path / "run", HALVED), random.Random(1)
-    for _ in range(kills):
+    server = request.getfixturevalue("postgres") if trouble == "the database is killed" else None
+    toy = Halved(server.database() if server else str(tmp_path / "journal.log"), tmp_path / "run", HALVED)
+    rng = random.Random(1)
+    for _ in range(5 if trouble == "workers are killed" else 0):
         workers = [toy.start(worker, 0.1) for worker in range(4)]
         time.sleep(0.15 + 0.2 * rng.random())
         for worker in workers:
             worker.kill()
             worker.join()
     workers = [toy.start(worker, 0.02) for worker in range(4)]
+    if server:
+        toy.wait_for("begun")
+        server.kill()
+        server.up()
+    elif trouble == "one is killed for ever":
+        toy.wait_for("begun")
+        workers.pop().kill()
     for worker in workers:
         worker.join(120)
-    assert [worker.exitcode for worker in workers] == [0] * 4
+    assert [worker.exitcode for worker in workers] == [0] * len(workers)
     states = [trial.state.name for trial in toy.study.trials]
     assert {*states} == {"COMPLETE", "PRUNED"} and len(states) == HALVED.trials and states[2] == "COMPLETE"
-    if not kills:
+    if trouble == "none":
         begun = toy.noted("begun")
         assert len(begun) == len({*map(tuple, begun)}), "no part of a trial is run twice"
         assert sorted(number for number, stood in begun if stood == "0") == sorted(map(str, range(HALVED.trials)))

@@ -48,7 +48,8 @@ def run(tmp_path, monkeypatch):
         fid, kid = FOUNDING[suggest(trial, plan.search)["channel_mults"]]
         more, state = {}, TrialState.COMPLETE
         if number == 6:
-            state, more = TrialState.PRUNED, {"images_seen": 250}
+            rung = {"score": 61.5, "std": 0.5, "parts": [], "hopeless": True}
+            state, more = TrialState.PRUNED, {"images_seen": 250, "rung_1": rung}
         elif number == 7:
             state, more = TrialState.FAIL, {"problem": "<i>blew</i> up"}
         worse = 10 * (number > 3) + number / 100
@@ -76,7 +77,7 @@ def page_of(run):
 def test_the_page_holds_the_study_and_all_of_itself(run):
     page = page_of(run)
     assert not re.search(r"""(src|href)=["'](?!data:)""", page) and "<script" not in page, "nothing is fetched"
-    assert page.count('src="data:image/png;base64,') == 6, "one grid a completed trial"
+    assert page.count('src="data:image/png;base64,') == 7, "one grid a trial that did not fail"
     assert len(page) < 5_000_000
     for heading in (
         "Leaderboard",
@@ -89,10 +90,11 @@ def test_the_page_holds_the_study_and_all_of_itself(run):
     ):
         assert heading in page, heading
     assert (
-        "<h3>Held-out loss of the 6 best</h3><svg" in page
+        "<h3>Held-out loss of the 7 best</h3><svg" in page
         and "The trials took 0.2 device-hours, 7,250 pictures trained on" in page
     )
     assert "1 trial ended early, which saved 750 pictures" in page and "250 (25%)" in page
+    assert page.count("pruned at epoch 1: FID 61.5 ± 0.98") == 3, "in the table, and beside its pictures twice"
     assert "fail: &lt;i&gt;blew&lt;/i&gt; up" in page, "what a trial says is no markup"
     rows = re.findall(r'<tr( class="chosen")?><td>(.?)</td><td>(\d)</td>', page)
     assert rows[0] == (' class="chosen"', "★", "3")
@@ -110,7 +112,20 @@ def test_the_founding_choice_by_both_and_by_each(run):
 def test_with_too_few_looks_the_training_loss_is_shown(run):
     curves = {"held_out_loss": [(1000, 0.1)], "loss": [(10, 0.5), (20, 0.4), (30, 0.3)]}
     run.__dict__["tracker"] = SimpleNamespace(child=lambda *_: SimpleNamespace(history=curves.__getitem__))
-    assert "<h3>Training loss of the 6 best</h3><svg" in page_of(run)
+    assert "<h3>Training loss of the 7 best</h3><svg" in page_of(run)
+
+
+def test_of_a_study_in_which_one_trial_was_completed_the_others_are_seen_as_well(run):
+    """Halving may leave no more: there is one figure to choose by, and what the others scored at their rungs."""
+    rows = choose(run, "/no/data", Quiet())["trials"]
+    for row in (*rows[:2], *rows[3:6]):
+        rung = {"score": 0.7 + 0.01 * row["number"], "std": 0.1, "parts": [0.7], "hopeless": True}
+        row |= {"state": "PRUNED", "fid": None, "kid": None, "images_seen": 250, "rungs": {"1": rung}}
+    page = render._render(run, choose_among(rows), Quiet())
+    order = [int(row) for row in re.findall(r"<tr(?: class=\"chosen\")?><td>.?</td><td>(\d)</td>", page)]
+    assert order == [2, 7, 0, 1, 3, 4, 5, 6], "the completed one, then by how far they came and what they scored there"
+    assert "pruned at epoch 1: held-out loss 0.7300" in page and page.count('src="data:image/png;base64,') == 7
+    assert "6 trials ended early" in page and "by both, the mean of ranks" in page
 
 
 def test_it_is_made_once(run, monkeypatch):
@@ -122,7 +137,7 @@ def test_it_is_made_once(run, monkeypatch):
 def test_grids_stop_before_the_page_is_too_large(run, monkeypatch):
     monkeypatch.setattr(render, "MOST_BYTES", 1)
     page = page_of(run)
-    assert page.count('src="data:image/png;base64,') == 1 and "5 more trials are not shown here" in page
+    assert page.count('src="data:image/png;base64,') == 1 and "6 more trials are not shown here" in page
 
 
 def test_a_study_of_thousands_shows_the_best_and_counts_the_others(run, monkeypatch):
@@ -172,7 +187,7 @@ def test_a_trial_whose_checkpoint_is_gone_has_no_picture_and_says_so(run, monkey
 
     monkeypatch.setattr(render.checkpoint, "load_model", load_model)
     page = page_of(run)
-    assert "<img" not in page and page.count("it cannot be drawn from: /trials/x is gone") == 6
+    assert "<img" not in page and page.count("it cannot be drawn from: /trials/x is gone") == 7
 
 
 def test_the_network_has_its_levels_channels_and_attention():
