@@ -89,12 +89,16 @@ def away(problem: BaseException, tracking_uri: str) -> str:
 
 def _wrong_place(problem: BaseException) -> str:
     """Why a place that does answer cannot be used, where that is told of a first connection; else nothing."""
-    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.exc import InterfaceError, OperationalError
 
     for link in _chain(problem):
         text = " ".join(str(link).split())
-        if isinstance(link, DBAPIError) and refused_for_good(driver := " ".join(str(link.orig).split())):
-            return driver[max(0, driver.find("FATAL")) :][:160]
+        if isinstance(
+            link, (OperationalError, InterfaceError)
+        ):  # of a connection; a table that is not there is another matter
+            driver = " ".join(str(link.orig).split())
+            if refused_for_good(driver):
+                return driver[max(0, driver.find("FATAL")) :][:160]
         if "CERTIFICATE_VERIFY_FAILED" in text:
             return "nobody here knows its certificate; REQUESTS_CA_BUNDLE names a file of those that are known"
         if wrong := mistaken("", text):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 from requests.exceptions import SSLError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import mlflow
 from ddpm import outages
@@ -195,6 +195,8 @@ def test_a_server_without_tls_has_answered():
         (SSLError("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred"), ""),
         (OperationalError("", {}, Exception('FATAL: password authentication failed for user "u"')), "FATAL: password authentication"),
         (OperationalError("", {}, Exception("FATAL: the database system is starting up")), ""),
+        (OperationalError("", {}, Exception("server does not support SSL, but SSL was required")), "server does not support SSL"),
+        (ProgrammingError("", {}, Exception('relation "runs" does not exist')), ""),
     ],
 )  # fmt: skip
 def test_what_answers_for_good_and_what_may_pass_are_told_apart(problem, words):
