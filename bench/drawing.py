@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from bench import quality
-from bench.quality import GUIDE, RECIPES, Place, Say
+from bench.quality import RECIPES, Place, Say
 from bench.table import Row
 
 SETTINGS: dict[str, Any] = {
@@ -35,7 +35,8 @@ def run(settings: dict[str, Any], say: Say) -> list[Row]:
     model = place.average_of(facts["last_checkpoint"], train.half_lives)
     asked = [(one, model, 1.0) for one in settings["samplers"].split(",") if one]
     if settings["guide_images"]:
-        short = place.trained("guide", GUIDE, settings["guide_images"])
+        weaker = {**RECIPES[settings["recipe"]], "ema_half_lives": "10k"}  # the same, but short
+        short = place.trained(f"{name}-guide", weaker, settings["guide_images"])
         guide = place.average_of(short["last_checkpoint"], (10_000,))
         guided = model.guided_by(guide)
         asked += [(settings["guided"], guided, float(weight)) for weight in settings["guidances"].split(",")]

@@ -68,6 +68,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "founding-2e-4": {**FOUNDING, "lr": 2e-4},
     "founding-5e-4": {**FOUNDING, "lr": 5e-4},
     "founding-1e-3": {**FOUNDING, "lr": 1e-3},
+    "founding-batch-32": {**FOUNDING, "batch_size": 32},
+    "founding-5e-4-batch-32": {**FOUNDING, "lr": 5e-4, "batch_size": 32},
     "ours": OURS,
     "ours-3e-4": {**OURS, "lr": 3e-4},
     "ours-2e-3": {**OURS, "lr": 2e-3},
@@ -78,8 +80,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "ours-no-decay": {**OURS, "decay_fraction": 0.0},
     "ours-no-warmup": {**OURS, "warmup_images": 0},
     "ours-beta2-0.999": {**OURS, "adam_beta2": 0.999},
+    "ours-batch-64": {**OURS, "batch_size": 64},
+    "ours-batch-32": {**OURS, "batch_size": 32},
+    "ours-batch-32-5e-4": {**OURS, "batch_size": 32, "lr": 5e-4},
+    "ours-batch-16-5e-4": {**OURS, "batch_size": 16, "lr": 5e-4},
 }
-GUIDE = {**OURS, "ema_half_lives": "10k"}  # a short training, which guides a long one of the same kind
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ class GuardFacts(TypedDict, total=False):
     lowered: int
     calm: float
     calm_losses: list[float]
+    turned: bool
 
 
 class SpikeGuard:
@@ -48,6 +49,7 @@ class SpikeGuard:
         self.lowered = 0  # rollbacks whose lower rate is in force
         self.calm = 0.0  # checks in a row, since the rate was last changed
         self.losses: list[float] = []  # of the last calm checks
+        self.turned = False  # back at the last check, which was not calm
 
     @torch.no_grad()
     def judge(self, norm: Tensor) -> Tensor:
@@ -82,6 +84,7 @@ class SpikeGuard:
         much_higher = loss > (1 + LOSS_EXCESS / math.sqrt(min(1.0, share))) * usual
         if mostly_skipped or in_a_row >= IN_A_ROW or much_higher:
             return True
+        self.turned = False
         if not math.isnan(loss):
             self.losses = [*self.losses, loss][-LOSSES:]
         self.calm += min(1.0, share)
@@ -90,7 +93,15 @@ class SpikeGuard:
         return False
 
     def turned_back(self) -> None:
-        """Count a rollback, and begin again with what came in a row."""
+        """Count a rollback, and begin again with what came in a row.
+
+        Where the check before turned back too, the remembered weights' own gradients are above the ordinary: all steps from
+        there would be skipped at any rate. So the norms are forgotten, and what comes is ordinary once it is warm.
+        """
+        if self.turned:
+            self.norms.fill_(torch.nan)
+            self.counts[0], self.checked = 0, (0.0, self.checked[1])
+        self.turned = True
         self.rollbacks += 1
         self.lowered += 1
         self.calm = 0.0
@@ -108,7 +119,9 @@ class SpikeGuard:
         return {"guard.norms": self.norms, "guard.counts": self.counts}
 
     def facts(self) -> GuardFacts:
-        return {"rollbacks": self.rollbacks, "lowered": self.lowered, "calm": self.calm, "calm_losses": self.losses}
+        return {
+            "rollbacks": self.rollbacks, "lowered": self.lowered, "calm": self.calm, "calm_losses": self.losses, "turned": self.turned,
+        }  # fmt: skip
 
     def load(self, state: dict[str, Tensor], facts: GuardFacts) -> None:
         self.norms.copy_(state["guard.norms"])
@@ -116,6 +129,7 @@ class SpikeGuard:
         self.checked = (float(self.counts[0]), float(self.counts[1]))  # checkpoints are written at checks
         self.rollbacks, self.lowered = facts.get("rollbacks", 0), facts.get("lowered", 0)
         self.calm, self.losses = facts.get("calm", 0.0), list(facts.get("calm_losses", ()))
+        self.turned = facts.get("turned", False)
 
 
 class Snapshot:
