@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, SupportsIndex, TypeVar
@@ -120,6 +120,11 @@ class Model:
                 raise WrongInput(
                     f"guide: its {name} is {other}, and the model's is {own}; give one of the same pictures"
                 )
+
+    def asked_through(self, through: Callable[[nn.Module], nn.Module]) -> Model:
+        """The same model, whose network, and its guide's, is asked by way of `through(network)`."""
+        guide = self.guide and self.guide.asked_through(through)
+        return dataclasses.replace(self, net=through(self.net), guide=guide)
 
     def quick(self, steps: int, sample_batch: int) -> DrawSettings:
         """DPM-Solver++ in few steps, at most as many as the process has: for previews, and for scores on the way."""

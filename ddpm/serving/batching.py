@@ -1,39 +1,28 @@
 """One queue, and one thread that draws from it: pictures of different callers share a batch of a fixed shape.
 
 A picture's bytes are its seed's whatever shares its batch (see `Model.draw_batches`), so who waits beside whom is a matter
-of speed alone. A batch holds pictures of one version, drawn in one way; callers take turns in it.
+of speed alone. A picture joins the batch under way as soon as it has room, at any step, in whatever way the others are
+drawn; a batch holds pictures of one version, and callers take turns in its places.
 """
 
 from __future__ import annotations
 
-import bisect
-import copy
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
-from ddpm.device import keep_threads
-from ddpm.model.model import Model
-from ddpm.model.sampling import Between
+from ddpm.device import keep_threads, threads_for
 from ddpm.model.strips import Appearing
+from ddpm.serving.jobs import Drawable, Job, Place, Turns, join, next_place, seconds
+from ddpm.serving.joining import Drawing, Kind, Through, answers
 from ddpm.settings import DrawSettings
 
-
-class Drawable(Protocol):
-    """A version as the queue sees it."""
-
-    @property
-    def model(self) -> Model: ...
-
-    @property
-    def shapes(self) -> Sequence[int]: ...
-
-    def seconds(self, pictures: int) -> float: ...
+KINDS = 16  # of questions that are remembered: more than are asked at once
 
 
 class Full(Exception):
@@ -54,85 +43,74 @@ class TooLong(Exception):
 
 
 class Abandoned(Exception):
-    """Everybody who waited for this batch has left."""
+    """Everybody who waited for these pictures has left."""
 
 
-@dataclass(eq=False)
-class Job:
-    """What one request wants: pictures of one version, drawn in one way, and of each, where `frames`, how it appears."""
+class Company:
+    """Pictures that were begun at one time, in one way: they go through their sampler together."""
 
-    version: Drawable
-    drawing: DrawSettings
-    seeds: Sequence[int | Between]
-    labels: Sequence[int | None]
-    frames: int = 0
-    done: Future[list[Tensor]] = field(default_factory=Future)  # of each [3,h,w], or [frames,3,h,w]
-    begun: int = 0  # so many of its pictures have had a place in a batch
-    left: bool = False  # its caller has
-
-    def __post_init__(self) -> None:
-        self.drawn: list[Tensor | None] = [None] * len(self.seeds)
-        self.done.set_running_or_notify_cancel()
+    def __init__(self, places: list[Place]) -> None:
+        self.places, self.version, self.drawing = places, places[0][0].version, places[0][0].drawing
+        self.pictures: list[Tensor] = []  # when they are drawn: each [3,h,w], or, of how it appeared, [frames,3,h,w]
+        self.under_way = Drawing(len(places), self._draw)
 
     @property
-    def kind(self) -> Kind:
-        """Jobs of one kind may share a batch."""
-        return id(self.version), self.drawing
+    def left(self) -> int:
+        """Evaluations that it still needs: one at least, until it has ended."""
+        return max(1, self.places[0][0].evaluations - max(0, self.under_way.asked - 1))
 
     @property
-    def waiting(self) -> int:
-        return len(self.seeds) - self.begun
+    def asks_two(self) -> bool:
+        return self.places[0][0].asks_two
 
-    def seconds(self, pictures: int, steps: int = 0) -> float:
-        """What so many pictures of its kind should take; in so many steps, where they are said."""
-        drawing = replace(self.drawing, sampling_steps=steps) if steps else self.drawing
-        return self.version.seconds(pictures) * self.version.model.evaluations(drawing)
+    def _draw(self, through: Through) -> None:
+        appearing = Appearing(
+            self.drawing.sampling_steps, {row: job.frames for row, (job, _) in enumerate(self.places) if job.frames}
+        )
 
+        def watch(x: Tensor, sigma: Tensor) -> None:
+            if all(job.left for job, _ in self.places):
+                raise Abandoned
+            appearing.watch(x, sigma)
 
-Kind = tuple[int, DrawSettings]
-Turns = dict[Kind, list[Job]]  # who waits, by kind; the first kind's turn is next
-Place = tuple[Job, int]  # a job, and which of its pictures
+        [images] = self.version.model.asked_through(through).draw_batches(
+            [job.seeds[number] for job, number in self.places], replace(self.drawing, sample_batch=len(self.places)),
+            [job.labels[number] for job, number in self.places], watch,
+        )  # fmt: skip
+        self.pictures = [
+            appearing.of(row, image) if job.frames else image
+            for row, ((job, _), image) in enumerate(zip(self.places, images, strict=True))
+        ]
 
-
-def _join(turns: Turns, jobs: Sequence[Job]) -> Turns:
-    for job in jobs:
-        turns.setdefault(job.kind, []).append(job)
-    return turns
-
-
-def _take(turns: Turns) -> list[Place]:
-    """The places of the next batch. Callers of the kind whose turn it is take one place each, again and again, and those
-    that still wait go behind the others."""
-    kind = next(iter(turns))
-    sharing, places = turns.pop(kind), list[Place]()
-    room = sharing[0].version.shapes[-1]
-    while sharing and len(places) < room:
-        job = sharing.pop(0)
-        places.append((job, job.begun))
-        job.begun += 1
-        if job.waiting:
-            sharing.append(job)
-    if sharing:
-        turns[kind] = sharing
-    return places
-
-
-def _takes(turns: Turns, steps: int = 0) -> float:
-    """Seconds to draw all of them: those of one kind share batches."""
-    return sum(alike[0].seconds(sum(job.waiting for job in alike), steps) for alike in turns.values())
+    def deliver(self) -> None:
+        """Hand the pictures to those who wait for them, or why there are none."""
+        for job in {job for job, _ in self.places}:
+            if not self.pictures and not isinstance(self.under_way.problem, Abandoned) and not job.done.done():
+                job.done.set_exception(self.under_way.problem)
+        for (job, number), picture in zip(self.places, self.pictures, strict=False):
+            job.drawn[number] = picture
+            finished = [picture for picture in job.drawn if picture is not None]
+            if len(finished) == len(job.drawn) and not job.done.done():
+                job.done.set_result(finished)
 
 
 class Queue:
-    """Jobs that wait, and the thread that draws them. `drew(version, pictures, shape, seconds)` hears of each batch."""
+    """Jobs that wait, and the thread that draws them.
+
+    `evaluated(version, pictures, seconds)` hears of each evaluation of a network, `drew(version, pictures)` of what is done.
+    """
 
     def __init__(
-        self, most_waiting: int, most_seconds: float, drew: Callable[[Any, int, int, float], None] = lambda *_: None
-    ) -> None:
-        self.most_waiting, self.most_seconds, self._drew = most_waiting, most_seconds, drew
+        self, most_waiting: int, most_seconds: float,
+        evaluated: Callable[[Any, int, float], None] = lambda *_: None,
+        drew: Callable[[Any, int], None] = lambda *_: None,
+    ) -> None:  # fmt: skip
+        self.most_waiting, self.most_seconds, self._evaluated, self._drew = most_waiting, most_seconds, evaluated, drew
         self._turns: Turns = {}
+        self._drawn: list[Company] = []  # under way
+        self._asked: list[Kind] = []  # of late, the last one last
         self._changed = threading.Condition()
         self._closed = False
-        self._ends = 0.0  # when the batch under way should, by time.monotonic; 0: there is none
         self._thread = threading.Thread(target=self._work, name="drawing", daemon=True)
         self._thread.start()
 
@@ -148,42 +126,32 @@ class Queue:
     def put(self, *jobs: Job) -> None:
         """Let the jobs of a request wait for their turn, all or none. Raises TooLong where they would take too long by
         themselves, and Full where too many pictures wait, or the turns of others would leave them too little time."""
-        alone = _takes(_join({}, jobs))
+        alone = seconds([], [], jobs)
         if alone > self.most_seconds:
             raise TooLong(alone, self._steps_that_would_do(jobs))
         with self._changed:
             many = self._turns and self._waiting() + sum(job.waiting for job in jobs) > self.most_waiting
-            under_way = max(0.0, self._ends - time.monotonic())
-            if many or under_way + self._wait(jobs) > self.most_seconds:
-                raise Full(min(self.most_seconds, under_way + _takes(self._turns)))
-            _join(self._turns, jobs)
+            before = [job for alike in self._turns.values() for job in alike]
+            if many or seconds(self._drawn, before, jobs) > self.most_seconds:
+                raise Full(min(self.most_seconds, seconds(self._drawn, before, [])))
+            join(self._turns, jobs)
             self._changed.notify()
 
-    def _wait(self, jobs: Sequence[Job]) -> float:
-        """In how many seconds the last of these would be drawn, by the turns as they would be taken; no more than tell
-        that it is too long."""
-        mine = [copy.copy(job) for job in jobs]
-        turns = _join({kind: [copy.copy(job) for job in alike] for kind, alike in self._turns.items()}, mine)
-        seconds = 0.0
-        while seconds <= self.most_seconds and any(job.waiting for job in mine):
-            places = _take(turns)
-            seconds += places[0][0].seconds(len(places))
-        return seconds
-
     def _steps_that_would_do(self, jobs: Sequence[Job]) -> int:
-        turns = _join({}, jobs)
-        steps = range(1, max(job.drawing.sampling_steps for job in jobs))
-        return bisect.bisect_right(steps, self.most_seconds, key=lambda few: _takes(turns, few))
+        def takes(steps: int) -> float:
+            return seconds([], [], [job.in_steps(steps) for job in jobs])
+
+        return bisect_right(range(1, max(job.drawing.sampling_steps for job in jobs)), self.most_seconds, key=takes)
 
     def leave(self, job: Job) -> None:
-        """A caller leaves: what it waited for is not drawn, or, in a batch that has begun, not waited for."""
+        """A caller leaves: what it waited for is not drawn, or, where that has begun, not waited for."""
         with self._changed:
             job.left = True
-            alike = self._turns.get(job.kind, [])
+            alike = self._turns.get(job.version, [])
             if job in alike:
                 alike.remove(job)
                 if not alike:
-                    del self._turns[job.kind]
+                    del self._turns[job.version]
 
     def close(self) -> None:
         """Draw what waits, and end the thread."""
@@ -196,52 +164,74 @@ class Queue:
 
     def _work(self) -> None:
         keep_threads()
-        while places := self._next():
-            try:
-                self._draw(places)
-            except Abandoned:
-                continue
-            except Exception as problem:  # of this batch alone: its callers hear of it, and the next is drawn
-                self._fail({job for job, _ in places}, problem)
-            finally:
-                self._ends = 0.0
+        while self._fill():
+            for version in {company.version: None for company in self._drawn}:
+                self._step([company for company in self._drawn if company.version is version])
 
-    def _next(self) -> list[Place]:
-        """The places of the next batch; none when the queue is closed and empty."""
+    def _fill(self) -> bool:
+        """Give those who wait the places that are free. False when the queue is closed and empty."""
         with self._changed:
-            while not self._turns:
+            while not (self._turns or self._drawn):
                 if self._closed:
-                    return []
+                    return False
                 self._changed.wait()
-            return _take(self._turns)
+            begun = [company for version in list(self._turns) for company in self._begin(version)]
+            self._drawn += begun
+        for company in begun:
+            company.under_way.go_on()
+        self._deliver()
+        return True
 
-    def _draw(self, places: list[Place]) -> None:
-        version, drawing = places[0][0].version, places[0][0].drawing
-        shape = next(shape for shape in version.shapes if shape >= len(places))
+    def _begin(self, version: Drawable) -> list[Company]:
+        """What those who wait for this version may begin with now."""
+        alike = self._turns[version]
+        room = version.shapes[-1] - sum(len(one.places) for one in self._drawn if one.version is version)
+        ways: dict[DrawSettings, list[Place]] = {}
+        while alike and room > 0:
+            job, number = next_place(alike)
+            ways.setdefault(job.drawing, []).append((job, number))
+            room -= 1
+        if not alike:
+            del self._turns[version]
+        return [Company(places) for places in ways.values()]
+
+    def _step(self, drawn: list[Company]) -> None:
+        """Answer what those of one version ask, as many as ask alike at once. Where they ask two networks, a model's and its
+        guide's, the one is that was asked longest ago: so those who began at different times come to ask the same."""
+        version = drawn[0].version
+        kinds: dict[Kind, list[Company]] = {}
+        for company in drawn:
+            if company.under_way.question:
+                kinds.setdefault(company.under_way.question.kind, []).append(company)
+        kind = min(kinds, key=lambda kind: self._asked.index(kind) if kind in self._asked else -1)
+        self._asked = [*(other for other in self._asked if other != kind), kind][-KINDS:]
+        self._answer(version, kinds[kind])
+        self._deliver()
+
+    def _answer(self, version: Drawable, asking: list[Company]) -> None:
+        questions = [company.under_way.question for company in asking if company.under_way.question]
+        pictures = sum(len(question.x) for question in questions)
         began = time.perf_counter()
-        appearing = Appearing(
-            drawing.sampling_steps, {row: job.frames for row, (job, _) in enumerate(places) if job.frames}
-        )
+        told: Sequence[Tensor | Exception]
+        try:
+            with threads_for(version.model.settings.base_channels, version.model.place):
+                told = answers(questions, next(shape for shape in version.shapes if shape >= pictures))
+        except Exception as problem:  # of these alone: their callers hear of it, and the others are drawn
+            told = [problem] * len(asking)
+        else:
+            self._evaluated(version, pictures, time.perf_counter() - began)
+        for company, answer in zip(asking, told, strict=True):
+            company.under_way.go_on(answer)
 
-        def watch(x: Tensor, sigma: Tensor) -> None:
-            if all(job.left for job, _ in places):
-                raise Abandoned
-            appearing.watch(x, sigma)
-
-        self._ends = time.monotonic() + places[0][0].seconds(len(places))
-        [images] = version.model.draw_batches(
-            [job.seeds[number] for job, number in places], replace(drawing, sample_batch=shape),
-            [job.labels[number] for job, number in places], watch,
-        )  # fmt: skip
-        self._drew(version, len(places), shape, time.perf_counter() - began)
-        for row, (job, number) in enumerate(places):
-            job.drawn[number] = appearing.of(row, images[row]) if job.frames else images[row]
-            finished = [picture for picture in job.drawn if picture is not None]
-            if len(finished) == len(job.drawn) and not job.done.done():
-                job.done.set_result(finished)
-
-    def _fail(self, jobs: set[Job], problem: Exception) -> None:
-        for job in jobs:
-            self.leave(job)
-            if not job.done.done():
-                job.done.set_exception(problem)
+    def _deliver(self) -> None:
+        """See to what has ended."""
+        ended = [company for company in self._drawn if company.under_way.question is None]
+        with self._changed:
+            self._drawn = [company for company in self._drawn if company not in ended]
+        for company in ended:
+            if company.pictures:
+                self._drew(company.version, len(company.places))
+            else:
+                for job in {job for job, _ in company.places}:
+                    self.leave(job)
+            company.deliver()

@@ -34,10 +34,18 @@ class Metrics:
         )
         self.left = Counter("ddpm_left", "callers that left before their answer", registry=registry)
         self.batches = Histogram(
-            "ddpm_batch_pictures", "pictures in a batch, without padding", ["version"], buckets=SIZES, registry=registry
+            "ddpm_batch_pictures",
+            "pictures that share an evaluation of the network, without padding",
+            ["version"],
+            buckets=SIZES,
+            registry=registry,
         )
-        self.batch_seconds = Histogram(
-            "ddpm_batch_seconds", "drawing one", ["version"], buckets=SECONDS, registry=registry
+        self.evaluation_seconds = Histogram(
+            "ddpm_evaluation_seconds",
+            "an evaluation of the network; on a GPU, until it is under way",
+            ["version"],
+            buckets=(0.001, 0.0025, 0.005, *SECONDS),
+            registry=registry,
         )
         self._version = Gauge("ddpm_version", "1 for each version served", ["alias", "version"], registry=registry)
         self._refused = Gauge(
@@ -59,11 +67,14 @@ class Metrics:
         )
         self._waiting = Gauge("ddpm_waiting_pictures", "pictures that wait", registry=registry)
 
-    def drew(self, version: Any, pictures: int, shape: int, seconds: float) -> None:
-        """A batch was drawn."""
-        self.pictures.labels(version.reference).inc(pictures)
+    def evaluated(self, version: Any, pictures: int, seconds: float) -> None:
+        """A network was evaluated for so many pictures."""
         self.batches.labels(version.reference).observe(pictures)
-        self.batch_seconds.labels(version.reference).observe(seconds)
+        self.evaluation_seconds.labels(version.reference).observe(seconds)
+
+    def drew(self, version: Any, pictures: int) -> None:
+        """Pictures are done."""
+        self.pictures.labels(version.reference).inc(pictures)
 
     def text(self, versions: Versions, queue: Queue) -> bytes:
         """All of it, as Prometheus reads it."""

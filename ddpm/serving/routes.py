@@ -24,7 +24,7 @@ from ddpm import settings as names
 from ddpm.model.model import label_of
 from ddpm.model.sampling import Between
 from ddpm.pictures import grid, png
-from ddpm.serving.batching import Job
+from ddpm.serving.jobs import Job
 from ddpm.serving.limits import Door
 from ddpm.serving.problems import REFUSALS, Problem, handle_problems
 from ddpm.serving.server import Drawn, Server, Share, describe, first, in_common, is_known, tag_of, told

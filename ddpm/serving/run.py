@@ -35,7 +35,11 @@ def open_server(reference: str, tracking_uri: str, settings: ServeSettings, prog
     for alias, served in versions.by_alias.items():
         progress.say(f"{alias}: {served.reference}, {how(served)}")
     return Server(
-        settings, versions, Queue(settings.most_waiting, settings.most_seconds, metrics.drew), metrics, tokens
+        settings,
+        versions,
+        Queue(settings.most_waiting, settings.most_seconds, metrics.evaluated, metrics.drew),
+        metrics,
+        tokens,
     )
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ddpm.errors import WrongInput
 from ddpm.model.sampling import Between
-from ddpm.serving.batching import Full, Job, Queue, TooLong
+from ddpm.serving.batching import Full, Queue, TooLong
+from ddpm.serving.jobs import Job
 from ddpm.serving.limits import Tokens
 from ddpm.serving.metrics import Metrics
 from ddpm.serving.problems import LEFT, Problem

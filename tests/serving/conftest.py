@@ -3,24 +3,7 @@
 import contextlib
 
 import pytest
-import torch
-from sites import running
-
-
-def train(out, digits, seed, **model):
-    from ddpm.progress import Quiet
-    from ddpm.settings import ModelSettings, TrainSettings
-    from ddpm.training.observer import NoObserver
-    from ddpm.training.trainer import Trainer
-    from ddpm.training.world import World
-
-    settings = TrainSettings(lr=1e-3, epochs=1, flip=False, train_seed=seed)
-    network = ModelSettings(
-        channel_mults="1-2", base_channels=8, blocks=1, attention_resolution=4, timesteps=50, **model
-    )
-    return Trainer(network, settings, digits, str(out), World(torch.device("cpu"))).run(NoObserver(), Quiet())[
-        "checkpoint"
-    ]
+from sites import running, train
 
 
 @pytest.fixture(scope="session")

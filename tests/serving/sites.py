@@ -53,6 +53,25 @@ class Site:
                 return Answer(problem.code, {k.lower(): v for k, v in problem.headers.items()}, problem.read())
 
 
+def train(out, digits, seed, **model):
+    """A tiny network, hardly trained: its checkpoint's URI."""
+    import torch
+
+    from ddpm.progress import Quiet
+    from ddpm.settings import ModelSettings, TrainSettings
+    from ddpm.training.observer import NoObserver
+    from ddpm.training.trainer import Trainer
+    from ddpm.training.world import World
+
+    settings = TrainSettings(lr=1e-3, epochs=1, flip=False, train_seed=seed)
+    network = ModelSettings(
+        channel_mults="1-2", base_channels=8, blocks=1, attention_resolution=4, timesteps=50, **model
+    )
+    return Trainer(network, settings, digits, str(out), World(torch.device("cpu"))).run(NoObserver(), Quiet())[
+        "checkpoint"
+    ]
+
+
 @contextlib.contextmanager
 def running(reference, registry="", **settings):
     """A server, as `ddpm serve` runs it, in a thread of this process."""

@@ -8,7 +8,6 @@ import json
 import math
 import socket
 import threading
-import time
 import types
 
 import pytest
@@ -17,7 +16,8 @@ from sites import process, until
 
 from ddpm.device import threads_for
 from ddpm.registry.sample import surroundings
-from ddpm.serving.batching import Full, Job, Queue, TooLong
+from ddpm.serving.batching import Full, Queue, TooLong
+from ddpm.serving.jobs import Job
 from ddpm.serving.shapes import Shape, fixed
 from ddpm.serving.versions import Served
 from ddpm.settings import DrawSettings
@@ -92,19 +92,12 @@ def test_a_batch_that_nobody_waits_for_any_more_is_stopped(checkpoint):
     queue = Queue(100, 60)
     job = Job(served, DrawSettings(sampler="ddim", sampling_steps=50), [1], [None])
 
-    def denoiser(*arguments):
-        real = denoisers(*arguments)
+    def forward(x, *arguments):
+        steps.append(len(x))
+        queue.leave(job)
+        return real(x, *arguments)
 
-        def one(x, sigma):
-            steps.append(float(sigma))
-            queue.leave(job)
-            return real(x, sigma)
-
-        one.diffusion = real.diffusion
-        return one
-
-    denoisers = model.denoiser
-    object.__setattr__(model, "denoiser", denoiser)
+    real, model.net.forward = model.net.forward, forward
     queue.put(job)
     queue.close()
     assert len(steps) == 1 and not job.done.done()
@@ -113,22 +106,28 @@ def test_a_batch_that_nobody_waits_for_any_more_is_stopped(checkpoint):
 def test_callers_take_turns_so_that_one_picture_does_not_wait_behind_sixty(checkpoint):
     model = load_model(checkpoint)
     served = Served("m", model, fixed(model, 16), "a drawing", None, "", surroundings(model))
-    queue = Queue(1000, 1e9)
-    queue.close()  # its thread has ended: what it would take next can be looked at
+    queue = queue_that_stands(most_seconds=1e9)
     few, more = DrawSettings(sampling_steps=2), DrawSettings(sampling_steps=3)
     many, one, other = (Job(served, how, range(n), [None] * n) for how, n in ((few, 60), (few, 1), (more, 1)))
     for job in (many, one, other):
         queue.put(job)
-    batches = [queue._next() for _ in range(5)]
-    assert [len(places) for places in batches] == [16, 1, 16, 16, 13]
-    assert batches[0][1] == (one, 0) and batches[1] == [(other, 0)]
+    begun = queue._begin(served)
+    assert [len(company.places) for company in begun] == [15, 1], "in two ways, in one batch"
+    assert begun[0].places[:3] == [(many, 0), (one, 0), (many, 1)] and begun[1].places == [(other, 0)]
+    queue._drawn += begun
+    assert queue._begin(served) == [] and many.waiting == 46, "there is no place left"
+    queue._drawn.pop()
+    assert [company.places for company in queue._begin(served)] == [[(many, 14)]]
 
 
 class Paced:
     """A version as the queue sees it: a batch of up to 16 takes a second a step, and nothing is drawn."""
 
     shapes = (16,)
-    model = types.SimpleNamespace(evaluations=lambda drawing: drawing.sampling_steps)
+    model = types.SimpleNamespace(
+        evaluations=lambda drawing: drawing.sampling_steps, settings=types.SimpleNamespace(base_channels=64),
+        place=torch.device("cpu"),
+    )  # fmt: skip
 
     def seconds(self, pictures):
         return math.ceil(pictures / 16)
@@ -157,27 +156,31 @@ def test_what_alone_takes_longer_than_a_request_may_is_refused_and_told_what_wou
 def test_a_newcomer_is_let_in_by_its_own_wait_and_not_by_what_the_queue_holds():
     queue, one, other = queue_that_stands(), Paced(), Paced()
     queue.put(one.wants(64, 15))  # 60 s
-    queue.put(one.wants(1, 15), other.wants(1, 2))  # a place in the batch that is next, and the turn after it: 17 s
-    queue.put(other.wants(16, 2))  # the last of them in that kind's second turn, 34 s
+    queue.put(one.wants(1, 15), other.wants(1, 2))  # a place at once, beside two evaluations of the other version: 17 s
+    queue.put(other.wants(16, 2))  # the last of them after 4 evaluations of either: 8 s
     with pytest.raises(Full) as refused:
-        queue.put(other.wants(64, 10))  # 40 s by itself, and between its batches are those of the others
+        queue.put(other.wants(64, 10))  # 40 s by itself, but its evaluations are in turns with the others'
     assert refused.value.again == 60, "no longer than a request may take, though there are 79 s of work"
-    for _ in range(4):
-        queue._next()
-    queue.put(other.wants(64, 3))  # 57 s, where 45 s of work wait
-    queue._ends = time.monotonic() + 55  # a batch under way is waited for too, whoever else waits
+    queue.put(other.wants(64, 3))
     queue._turns.clear()
+    queue._drawn = [
+        types.SimpleNamespace(version=one, places=[None] * 16, left=55, asks_two=False)
+    ]  # no place is free for so long
     with pytest.raises(Full):
         queue.put(one.wants(1, 6))
-    queue.put(one.wants(1, 4))
+    queue.put(one.wants(1, 5))
+    queue._turns.clear()
+    queue._drawn[0].places.pop()
+    queue.put(one.wants(1, 60))  # there is one at once
 
 
-def test_the_end_of_a_batch_that_was_stopped_is_waited_for_by_nobody():
+def test_what_has_failed_is_waited_for_by_nobody():
     queue, hog = Queue(1000, 60), Paced()
     job = hog.wants(16, 60)
     hog.model = types.SimpleNamespace(
-        evaluations=Paced.model.evaluations, draw_batches=lambda *_: queue.leave(job) or 1 / 0
-    )
+        evaluations=Paced.model.evaluations, asked_through=lambda through: hog.model,
+        draw_batches=lambda *_: queue.leave(job) or 1 / 0,
+    )  # fmt: skip
     queue.put(job)
     queue.close()
     queue.put(Paced().wants(16, 60))
@@ -189,8 +192,9 @@ def test_it_draws_with_as_many_threads_as_the_process_had_whoever_is_inside_a_sm
     found, before, small = [], torch.get_num_threads(), Paced()
     job = small.wants(1, 1)
     small.model = types.SimpleNamespace(
-        evaluations=Paced.model.evaluations, draw_batches=lambda *_: found.append(torch.get_num_threads()) or 1 / 0
-    )
+        evaluations=Paced.model.evaluations, asked_through=lambda through: small.model,
+        draw_batches=lambda *_: found.append(torch.get_num_threads()) or 1 / 0,
+    )  # fmt: skip
     torch.set_num_threads(3)
     try:
         queue = Queue(1000, 60)
