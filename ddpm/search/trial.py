@@ -130,6 +130,9 @@ def quick_scores(
         progress.drop(task)
 
 
+OUTCOME = "outcome"  # MLflow's own state of a trial that stands or was pruned is FINISHED
+
+
 def _spent(trial: optuna.Trial, at_checkpoint: Spent) -> Spent:
     """By all before this process: as its last turn told, which was longer than its checkpoint knows, or one that was killed
     after it."""
@@ -158,14 +161,16 @@ def run_trial(
     task = f"{name} ({of}) · {model.channel_mults}"
     told = " · ".join([task, f"lr {settings.lr:.2g}", *tried(point)])
     scoring = f"{name} ({of}) · its score"
+    params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
+    tags = {"kind": "trial", "trial": str(trial.number), "device": device_name(world.device)}
     if not goes_on(trial):
-        trial.study.tell(trial, state=TrialState.PRUNED)
         ended = f"pruned after {trial.user_attrs[STANDS]} epochs"
+        with run.tracker.child(name, {}, tags) as tracked:
+            tracked.tag(OUTCOME, ended)
+        trial.study.tell(trial, state=TrialState.PRUNED)
         progress.update(task, 1, 1, ended)
         progress.say(f"{told}: {ended}")
         return
-    params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
-    tags = {"kind": "trial", "trial": str(trial.number), "device": device_name(world.device)}
     try:
         with run.tracker.child(name, {**params, "n": run.plan.search.score_n}, tags, training=True) as tracked:
             tracked.dataset({"name": data.name, "digest": data.digest, "uri": data.uri, "n": len(data.train)})
@@ -187,6 +192,10 @@ def run_trial(
             scores = quick_scores(run.plan, reference, averaged, progress, scoring) if trained["spent_budget"] else None
             if scores:
                 tracked.metrics({**scores.by_key(), "parameters": trained["parameters"]}, trained["images_seen"])
+            outcome = (
+                f"stands at epoch {rungs.stands}" if rungs.stands else f"pruned after {trained['epochs']:g} epochs"
+            )
+            tracked.tag(OUTCOME, "complete" if scores else outcome)
             facts = {**meter.spent(spent_before), "devices": world.size, "images_seen": trained["images_seen"]}
             facts["budget_images"] = trainer.schedule.images_seen(trainer.schedule.total_steps)
             if taken := trial_cost(facts, run.plan.cost.price_per_hour):

@@ -23,10 +23,13 @@ class Heard(NoTrackedRun):
     def __init__(self):
         self.told, self.ended_by = {}, None
 
-    def child(self, name, params, tags, training):
-        assert training, "what it records must not end it"
-        self.name, self.params, self.tags = name, params, tags
+    def child(self, name, params, tags, training=False):
+        assert training or not params, "what a training records must not end it"
+        self.name, self.params, self.tags = name, params, dict(tags)
         return self
+
+    def tag(self, name, value):
+        self.tags[name] = value
 
     def metrics(self, values, step):
         self.told.update(values)
@@ -98,6 +101,8 @@ def test_a_trial_is_told_as_it_ended(run, digits, monkeypatch, outcome, state, f
     assert study.trials[0].values == ([12.5] if fid else None)
     tracked = run.tracker
     assert (tracked.name, tracked.tags["kind"]) == ("trial 0", "trial")
+    said = {"COMPLETE": "complete", "PRUNED": "pruned after 3 epochs", "FAIL": None}
+    assert tracked.tags.get("outcome") == said[state]
     scores = {name: value for name, value in tracked.told.items() if not name.startswith("cost_")}
     assert scores == ({"fid_classifier": 12.5, "kid_classifier": 0.25, "parameters": 1000} if fid else {})
     assert 1000 <= row["seconds"] < 1100, "with those of the processes before"
@@ -113,6 +118,16 @@ def test_a_trial_is_told_as_it_ended(run, digits, monkeypatch, outcome, state, f
     assert (model.channel_mults, settings.lr, settings.epochs) == (row["channel_mults"], row["lr"], 6)
     assert data is digits and out == run.trial(0)
     assert FakeTrainer.initial.args == (run.initial,), "all trials begin with what the run keeps"
+
+
+def test_one_that_is_cut_where_it_stands_is_told_to_mlflow_as_pruned(run, digits, monkeypatch):
+    study = open_study(run.plan.study_storage, run.name, run.plan.search)
+    trial = study.ask()
+    trial.set_user_attr(room.STANDS, 2)
+    monkeypatch.setattr(room, "goes_on", lambda trial: False)
+    run_trial(run, trial, SimpleNamespace(data=digits), World(torch.device("cpu")), Quiet())
+    assert study.trials[0].state.name == "PRUNED"
+    assert (run.tracker.name, run.tracker.tags["outcome"]) == ("trial 0", "pruned after 2 epochs")
 
 
 def one_trial(run, digits, require=lambda: None):
