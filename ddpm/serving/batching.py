@@ -84,9 +84,13 @@ class Company:
 
     def deliver(self) -> None:
         """Hand the pictures to those who wait for them, or why there are none."""
+        problem = self.under_way.problem
+        if isinstance(problem, Abandoned):
+            problem.__traceback__ = None  # which holds us, and the tensors on the way
+            return
         for job in {job for job, _ in self.places}:
-            if not self.pictures and not isinstance(self.under_way.problem, Abandoned) and not job.done.done():
-                job.done.set_exception(self.under_way.problem)
+            if problem and not job.done.done():
+                job.done.set_exception(problem)
         for (job, number), picture in zip(self.places, self.pictures, strict=False):
             job.drawn[number] = picture
             finished = [picture for picture in job.drawn if picture is not None]
@@ -165,8 +169,7 @@ class Queue:
     def _work(self) -> None:
         keep_threads()
         while self._fill():
-            for version in {company.version: None for company in self._drawn}:
-                self._step([company for company in self._drawn if company.version is version])
+            self._step()
 
     def _fill(self) -> bool:
         """Give those who wait the places that are free. False when the queue is closed and empty."""
@@ -195,7 +198,12 @@ class Queue:
             del self._turns[version]
         return [Company(places) for places in ways.values()]
 
-    def _step(self, drawn: list[Company]) -> None:
+    def _step(self) -> None:
+        """An evaluation for each version under way."""
+        for version in {company.version: None for company in self._drawn}:
+            self._step_of([company for company in self._drawn if company.version is version])
+
+    def _step_of(self, drawn: list[Company]) -> None:
         """Answer what those of one version ask, as many as ask alike at once. Where they ask two networks, a model's and its
         guide's, the one is that was asked longest ago: so those who began at different times come to ask the same."""
         version = drawn[0].version
@@ -229,9 +237,9 @@ class Queue:
         with self._changed:
             self._drawn = [company for company in self._drawn if company not in ended]
         for company in ended:
+            company.deliver()
             if company.pictures:
                 self._drew(company.version, len(company.places))
             else:
                 for job in {job for job, _ in company.places}:
                     self.leave(job)
-            company.deliver()

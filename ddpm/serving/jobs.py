@@ -78,7 +78,7 @@ def next_place(alike: list[Job]) -> Place:
     job = alike.pop(0)
     place = job, job.begun
     job.begun += 1
-    if job.waiting:
+    if job.waiting > 0:
         alike.append(job)
     return place
 
@@ -104,7 +104,7 @@ def seconds(drawn: Sequence[UnderWay], before: Sequence[Job], jobs: Sequence[Job
     them; without jobs, the last of the others'.
 
     A version's places are given as they become free, in turns; versions under way are evaluated in turns. Where some are
-    led by a guide, the others wait while that is asked.
+    led by a guide, the others wait while that is asked: as if to the end of all, so that the estimate is then too long.
     """
     asked = [copy.copy(job) for job in jobs]
     turns = join(join({}, [copy.copy(job) for job in before]), asked)

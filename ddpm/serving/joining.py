@@ -129,8 +129,14 @@ class _Asks(nn.Module):
         return self
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """In pieces of as many as the drawing has pictures: a sampler may ask more at once, and the batch has no more room."""
+        """In pieces of as many as the drawing has pictures: a sampler may ask more at once, and the batch has no more room.
+
+        What makes no batch is asked alone, and is its own sampler's fault alone.
+        """
         net, drawing, autocast = *self._asked, torch.is_autocast_enabled(x.device.type)
+        if not len(x) or len(t) != len(x) or (labels is not None and len(labels) != len(x)):
+            found: Tensor = net(x, t, labels)
+            return found
         pieces = zip(
             x.split(drawing.pictures), t.split(drawing.pictures), _split(labels, drawing.pictures), strict=False
         )

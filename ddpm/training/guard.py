@@ -31,7 +31,7 @@ class GuardFacts(TypedDict, total=False):
     lowered: int
     calm: float
     calm_losses: list[float]
-    turned: bool
+    stuck: int
 
 
 class SpikeGuard:
@@ -49,7 +49,7 @@ class SpikeGuard:
         self.lowered = 0  # rollbacks whose lower rate is in force
         self.calm = 0.0  # checks in a row, since the rate was last changed
         self.losses: list[float] = []  # of the last calm checks
-        self.turned = False  # back at the last check, which was not calm
+        self.stuck = 0  # checks in a row at which steps were being skipped
 
     @torch.no_grad()
     def judge(self, norm: Tensor) -> Tensor:
@@ -80,11 +80,12 @@ class SpikeGuard:
             skipped - self.checked[1] > accepted - self.checked[0] and skipped - self.checked[1] >= IN_A_ROW
         )
         self.checked = (accepted, skipped)
+        skipping = mostly_skipped or in_a_row >= IN_A_ROW
+        self.stuck = self.stuck + 1 if skipping else 0
         usual = statistics.median(self.losses) if self.losses else math.inf
         much_higher = loss > (1 + LOSS_EXCESS / math.sqrt(min(1.0, share))) * usual
-        if mostly_skipped or in_a_row >= IN_A_ROW or much_higher:
+        if skipping or much_higher:
             return True
-        self.turned = False
         if not math.isnan(loss):
             self.losses = [*self.losses, loss][-LOSSES:]
         self.calm += min(1.0, share)
@@ -95,13 +96,13 @@ class SpikeGuard:
     def turned_back(self) -> None:
         """Count a rollback, and begin again with what came in a row.
 
-        Where the check before turned back too, the remembered weights' own gradients are above the ordinary: all steps from
-        there would be skipped at any rate. So the norms are forgotten, and what comes is ordinary once it is warm.
+        Where steps were being skipped at the check before too, the remembered weights' own gradients are above the ordinary:
+        all steps from there would be skipped, at any rate. So norms and losses are forgotten, and what comes is ordinary once
+        it is warm.
         """
-        if self.turned:
+        if self.stuck > 1:
             self.norms.fill_(torch.nan)
-            self.counts[0], self.checked = 0, (0.0, self.checked[1])
-        self.turned = True
+            self.counts[0], self.checked, self.losses = 0, (0.0, self.checked[1]), []
         self.rollbacks += 1
         self.lowered += 1
         self.calm = 0.0
@@ -120,7 +121,7 @@ class SpikeGuard:
 
     def facts(self) -> GuardFacts:
         return {
-            "rollbacks": self.rollbacks, "lowered": self.lowered, "calm": self.calm, "calm_losses": self.losses, "turned": self.turned,
+            "rollbacks": self.rollbacks, "lowered": self.lowered, "calm": self.calm, "calm_losses": self.losses, "stuck": self.stuck,
         }  # fmt: skip
 
     def load(self, state: dict[str, Tensor], facts: GuardFacts) -> None:
@@ -129,7 +130,7 @@ class SpikeGuard:
         self.checked = (float(self.counts[0]), float(self.counts[1]))  # checkpoints are written at checks
         self.rollbacks, self.lowered = facts.get("rollbacks", 0), facts.get("lowered", 0)
         self.calm, self.losses = facts.get("calm", 0.0), list(facts.get("calm_losses", ()))
-        self.turned = facts.get("turned", False)
+        self.stuck = facts.get("stuck", 0)
 
 
 class Snapshot:

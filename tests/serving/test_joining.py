@@ -173,11 +173,15 @@ def smaller(denoise, x, sigmas, draw, watch=None):
     return denoise(x[:, :, :3, :3], sigmas[0])
 
 
+def none_left(denoise, x, sigmas, draw, watch=None):
+    return torch.cat([x[1:], denoise(x[:0], sigmas[0])])
+
+
 def raises(denoise, x, sigmas, draw, watch=None):
     raise LookupError("no such thing")
 
 
-@pytest.mark.parametrize("solve", [too_few, of_another_size, smaller, raises])
+@pytest.mark.parametrize("solve", [too_few, of_another_size, smaller, none_left, raises])
 def test_a_sampler_that_fails_fails_those_who_asked_for_it_alone(checkpoint, sampler, solve):
     model = load_model(checkpoint)
     version, queue, paced = served(model), Queue(1000, 1e9), Stepwise(model)
