@@ -47,9 +47,10 @@ def test_what_is_trained_and_measured_goes_on_where_it_was(tiny, capsys):
     (row,) = rows = json.loads((root / "out" / "tiny-8px" / "recipes-70.json").read_text())
     assert (row["name"], row["images"], row["n"]) == ("founding-12", 64, 16) and row["fid"] > 0
     trained = {path: path.read_bytes() for path in (root / "out").rglob("*.safetensors")}
-    asked = ["--set=samplers=heun:2", "--set=guide_images=64", "--set=guidances=2", "--set=guided=dpm-solver++:2"]
+    asked = {"images": 140, "samplers": "heun:2", "guide_images": 70, "guidances": 2, "guided": "dpm-solver++:2"}
+    asked = [f"--set={name}={value}" for name, value in asked.items()]
     main(["drawing", *flags, "--set=recipe=founding", *asked])
-    drawn = json.loads((root / "out" / "tiny-8px" / "drawing-70.json").read_text())
+    drawn = json.loads((root / "out" / "tiny-8px" / "drawing-140.json").read_text())
     told = [(row["name"], row["nfe"], row["guidance"]) for row in drawn]
     assert told == [("heun:2 1", 3, 1.0), ("dpm-solver++:2 2", 4, 2.0)]
     main(["recipes", *flags, "--set=recipes=founding"])
