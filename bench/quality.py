@@ -68,7 +68,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     "founding-2e-4": {**FOUNDING, "lr": 2e-4},
     "founding-5e-4": {**FOUNDING, "lr": 5e-4},
     "founding-1e-3": {**FOUNDING, "lr": 1e-3},
-    "founding-batch-32": {**FOUNDING, "batch_size": 32},
     "founding-5e-4-batch-32": {**FOUNDING, "lr": 5e-4, "batch_size": 32},
     "ours": OURS,
     "ours-3e-4": {**OURS, "lr": 3e-4},

@@ -130,9 +130,6 @@ def quick_scores(
         progress.drop(task)
 
 
-OUTCOME = "outcome"  # MLflow's own state of a trial that stands or was pruned is FINISHED
-
-
 def _spent(trial: optuna.Trial, at_checkpoint: Spent) -> Spent:
     """By all before this process: as its last turn told, which was longer than its checkpoint knows, or one that was killed
     after it."""
@@ -166,7 +163,7 @@ def run_trial(
     if not goes_on(trial):
         ended = f"pruned after {trial.user_attrs[STANDS]} epochs"
         with run.tracker.child(name, {}, tags) as tracked:
-            tracked.tag(OUTCOME, ended)
+            tracked.tag("outcome", ended)
         trial.study.tell(trial, state=TrialState.PRUNED)
         progress.update(task, 1, 1, ended)
         progress.say(f"{told}: {ended}")
@@ -192,10 +189,10 @@ def run_trial(
             scores = quick_scores(run.plan, reference, averaged, progress, scoring) if trained["spent_budget"] else None
             if scores:
                 tracked.metrics({**scores.by_key(), "parameters": trained["parameters"]}, trained["images_seen"])
-            outcome = (
-                f"stands at epoch {rungs.stands}" if rungs.stands else f"pruned after {trained['epochs']:g} epochs"
-            )
-            tracked.tag(OUTCOME, "complete" if scores else outcome)
+            outcome = "complete" if scores else f"pruned after {trained['epochs']:g} epochs"
+            if rungs.stands:
+                outcome = f"stands at epoch {rungs.stands}"
+            tracked.tag("outcome", outcome)  # MLflow has all of these as FINISHED
             facts = {**meter.spent(spent_before), "devices": world.size, "images_seen": trained["images_seen"]}
             facts["budget_images"] = trainer.schedule.images_seen(trainer.schedule.total_steps)
             if taken := trial_cost(facts, run.plan.cost.price_per_hour):
@@ -219,11 +216,11 @@ def run_trial(
         trial.set_user_attr(fact, value)
     if rungs.stands:
         trial.set_user_attr(STANDS, rungs.stands)
-        progress.say(f"{told}: stands at epoch {rungs.stands}, {rungs.scored}, until its turn comes again")
+        progress.say(f"{told}: {outcome}, {rungs.scored}, until its turn comes again")
         return
     if scores is None:
         trial.study.tell(trial, state=TrialState.PRUNED)
-        progress.say(f"{told}: pruned after {trained['epochs']:g} epochs")
+        progress.say(f"{told}: {outcome}")
         return
     for figure in ("fid", "kid", "fid_std", "kid_std"):
         trial.set_user_attr(figure, getattr(scores, figure))

@@ -7,6 +7,7 @@ drawn; a batch holds pictures of one version, and callers take turns in its plac
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from bisect import bisect_right
@@ -21,6 +22,8 @@ from ddpm.model.strips import Appearing
 from ddpm.serving.jobs import Drawable, Job, Place, Turns, join, next_place, seconds
 from ddpm.serving.joining import Drawing, Kind, Through, answers
 from ddpm.settings import DrawSettings
+
+log = logging.getLogger("ddpm.serving")
 
 KINDS = 16  # of questions that are remembered: more than are asked at once
 
@@ -181,7 +184,7 @@ class Queue:
             begun = [company for version in list(self._turns) for company in self._begin(version)]
             self._drawn += begun
         for company in begun:
-            company.under_way.go_on()
+            company.under_way.begin()
         self._deliver()
         return True
 
@@ -227,7 +230,7 @@ class Queue:
         except Exception as problem:  # of these alone: their callers hear of it, and the others are drawn
             told = [problem] * len(asking)
         else:
-            self._evaluated(version, pictures, time.perf_counter() - began)
+            self._tell(self._evaluated, version, pictures, time.perf_counter() - began)
         for company, answer in zip(asking, told, strict=True):
             company.under_way.go_on(answer)
 
@@ -239,7 +242,15 @@ class Queue:
         for company in ended:
             company.deliver()
             if company.pictures:
-                self._drew(company.version, len(company.places))
+                self._tell(self._drew, company.version, len(company.places))
             else:
                 for job in {job for job, _ in company.places}:
                     self.leave(job)
+
+    @staticmethod
+    def _tell(who: Callable[..., None], *what: object) -> None:
+        """What cannot be counted is drawn all the same."""
+        try:
+            who(*what)
+        except Exception:
+            log.exception("what was drawn could not be counted")

@@ -70,17 +70,19 @@ class Drawing:
         self._turn, self._stands = threading.Semaphore(0), threading.Semaphore(0)
         self._torch_threads = torch.get_num_threads()
 
-    def go_on(self, answer: Tensor | Exception | None = None) -> None:
-        """Let it begin, or work on, until its next question, or its end. An exception is raised where it asked."""
-        self._answer, self.question = answer, None
-        if answer is None:
-            try:
-                threading.Thread(target=self._run, name="sampling", daemon=True).start()
-            except RuntimeError as problem:  # the system has no more threads
-                self.problem = problem
-                return
+    def begin(self) -> None:
+        """Let it work until its first question, or its end."""
+        try:
+            threading.Thread(target=self._run, name="sampling", daemon=True).start()
+        except RuntimeError as problem:  # the system has no more threads
+            self.problem = problem
         else:
-            self._turn.release()
+            self._stands.acquire()
+
+    def go_on(self, answer: Tensor | Exception) -> None:
+        """Let it work until its next question, or its end. An exception is raised where it asked."""
+        self._answer, self.question = answer, None
+        self._turn.release()
         self._stands.acquire()
 
     # -- its thread ----------------------------------------------------------------------------------------------------

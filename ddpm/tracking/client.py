@@ -93,9 +93,8 @@ def _wrong_place(problem: BaseException) -> str:
 
     for link in _chain(problem):
         text = " ".join(str(link).split())
-        if isinstance(
-            link, (OperationalError, InterfaceError)
-        ):  # of a connection; a table that is not there is another matter
+        # Of a connection: a table that is not there is another matter.
+        if isinstance(link, (OperationalError, InterfaceError)):
             driver = " ".join(str(link.orig).split())
             if refused_for_good(driver):
                 return driver[max(0, driver.find("FATAL")) :][:160]

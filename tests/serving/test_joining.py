@@ -227,6 +227,18 @@ def test_where_the_system_has_no_more_threads_a_request_fails_and_the_next_is_dr
     assert len(drawn.done.result(0)) == 1
 
 
+def test_what_cannot_be_counted_is_drawn_all_the_same(checkpoint, caplog):
+    def broken(*_):
+        raise ValueError("no such label")
+
+    queue = Queue(1000, 1e9, evaluated=broken, drew=broken)
+    jobs = [Job(served(load_model(checkpoint)), PLAIN, [seed], [None]) for seed in (0, 1)]
+    queue.put(*jobs)
+    queue.close()
+    assert all(len(job.done.result(0)) == 1 for job in jobs)
+    assert "could not be counted" in caplog.text and "no such label" in caplog.text
+
+
 def test_what_is_drawn_is_forgotten_without_the_collector_of_cycles(checkpoint):
     version, queue, kept = served(load_model(checkpoint)), Queue(1000, 1e9), []
     begin = queue._begin
