@@ -14,8 +14,8 @@ from ddpm.errors import WrongInput
 from ddpm.places import require_output
 
 BENCHES: tuple[str, ...] = ("training", "sampling", "ingest", "evaluation", "serving")  # in the order in which they run
-# They train for long, and run when they are named.
-NAMED = ("search", "rungs", "workers", "recipes", "drawing", "spikes")
+# They train for long, or compare us with ourselves, and run when they are named.
+NAMED = ("search", "rungs", "workers", "recipes", "drawing", "spikes", "order")
 
 
 def _read_settings(texts: list[str], names: list[str]) -> dict[str, dict[str, Any]]:

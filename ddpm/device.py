@@ -12,10 +12,12 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ddpm.errors import WrongInput
 
 SMALL = 32  # a network is small that begins with fewer channels
+VECTORS = ("AVX2", "AVX512")  # a processor's instructions with which both orders of weights were measured
 
 
 def pick_device() -> torch.device:
@@ -55,6 +57,21 @@ def memory_of(device: torch.device) -> int:
         with suppress(OSError, ValueError):  # another kind of cgroup, none, or "max": no limit
             known.append(int(Path(file).read_text()))
     return min(known)
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """How the weights of convolutions lie in memory where a network trains: with channels last, as a GPU's convolutions want
+    them, and those of a processor with AVX2 or AVX-512 (docs/benchmarks.md has by how much); elsewhere as torch has them."""
+    wanted = device.type == "cuda" or (device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in VECTORS)
+    return torch.channels_last if wanted else torch.contiguous_format
+
+
+def placed(net: nn.Module, device: torch.device) -> nn.Module:
+    """The network where it is to draw, itself. On a CPU its weights are then in the order in which they train there; a GPU
+    draws with one order as fast here and slower there (docs/results.md), and takes them as they come."""
+    if device.type != "cpu":
+        return net.to(device)
+    return net.to(device=device, memory_format=memory_format(device))  # type: ignore[call-overload]
 
 
 def keep_memory(device: torch.device) -> None:

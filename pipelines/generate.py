@@ -47,7 +47,7 @@ def configure(
 
 PAGE = """# The settings
 
-Written by `make compile` from `ddpm/settings/`, where each is one field; do not edit it here. The names are the same in `SET='name=value …'`, as a command's flags (`--like-this`), in presets (`ddpm/presets/`), as the pipeline's parameters, and in MLflow. Values are checked before anything starts; nan and infinities are refused. Of a run, the search chooses {searched}; `ddpm train` has them as flags.
+Written by `make compile` from `ddpm/settings/`, where each is one field; do not edit it here. The names are the same in `SET='name=value …'`, as a command's flags (`--like-this`), in presets (`ddpm/presets/`), as the pipeline's parameters, and in MLflow. Values are checked before anything starts; nan and infinities are refused. Of a run, the search chooses {searched}; `ddpm train` has them as flags. A run has one more, which none of its steps is told: `search_workers`, the tasks that share the search, as their number (2 where nobody says otherwise, as in `SET='search_workers=4'`) or as a list of their numbers (`[0,1]`).
 
 ## A run's name and places
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench import search
+from bench import order, search
 from bench.__main__ import main
 from bench.rungs import Trial, correlations, replayed
 from bench.table import Row, in_turns, rate_row, table, write
@@ -91,3 +91,10 @@ def test_a_choice_of_the_same_settings_is_judged_once(tmp_path):
     """Its figures are the grid's own, and count once in the noise."""
     noise, freedom = search._noise([[1.0, 1.2], [1.0, 1.2], [3.0, 3.4]])
     assert freedom == 2 and noise == pytest.approx(((0.02 + 0.08) / 2) ** 0.5)
+
+
+def test_both_orders_of_weights_take_their_turns():
+    settings = {**order.SETTINGS, "image_size": 8, "base_channels": 8, "batch": 2, "rounds": 2, "seconds": 0.01}
+    found = order.run(settings, lambda _: None)
+    assert [row.metric for row in found] == ["training, channels last", "drawing, channels last"]
+    assert all(row.ours > 0 and row.peers["channels first"] > 0 and row.ratio for row in found)

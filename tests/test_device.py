@@ -7,9 +7,10 @@ import threading
 import pytest
 import torch
 
-from ddpm.device import SMALL, pick_device, threads_for
+from ddpm.device import SMALL, memory_format, pick_device, placed, threads_for
 from ddpm.errors import WrongInput
 
+LAST, FIRST = torch.channels_last, torch.contiguous_format
 FAULTS_OF_LATER_TENSORS = """
 import resource, sys, torch
 from ddpm.device import keep_memory
@@ -105,3 +106,26 @@ def test_apples_gpu_is_asked_for_no_fp64(digits, tmp_path):
     settings = TrainSettings(precision="fp64", epochs=1)
     with pytest.raises(WrongInput, match="^precision: Apple's GPU has no fp64; give fp32, or DDPM_DEVICE=cpu$"):
         Trainer(model, settings, digits, str(tmp_path), World(torch.device("mps")))
+
+
+def lies(net):
+    """The order of a convolution's weights."""
+    return LAST if net.weight.is_contiguous(memory_format=LAST) else FIRST
+
+
+@pytest.mark.parametrize(
+    ("processor", "order"), [("AVX2", LAST), ("AVX512", LAST), ("DEFAULT", FIRST), ("NEON", FIRST)]
+)
+def test_weights_lie_as_a_processors_convolutions_want_them_to_train_and_to_draw(monkeypatch, processor, order):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
+    assert memory_format(torch.device("cpu")) == order
+    for before in (FIRST, LAST):
+        net = torch.nn.Conv2d(4, 8, 3).to(memory_format=before)
+        assert placed(net, torch.device("cpu")) is net and lies(net) == order
+
+
+def test_a_gpu_trains_with_channels_last_and_draws_with_weights_as_they_come():
+    assert memory_format(torch.device("cuda")) == LAST
+    for before in (FIRST, LAST):
+        net = torch.nn.Conv2d(4, 8, 3).to(memory_format=before)
+        assert lies(placed(net, torch.device("meta"))) == before

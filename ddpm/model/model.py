@@ -12,7 +12,7 @@ from typing import Any, SupportsIndex, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ddpm.device import keep_memory, pick_device, threads_for
+from ddpm.device import keep_memory, pick_device, placed, threads_for
 from ddpm.errors import WrongInput
 from ddpm.model.diffusion import Denoiser, Diffusion, to_uint8
 from ddpm.model.sampling import SAMPLERS, Between, PictureNoise, Watch, evaluations
@@ -185,7 +185,7 @@ class Model:
     def denoiser(self, labels: Tensor | None = None, guidance: float = 1.0) -> Denoiser:
         """The network as D(x, sigma) on the model's device, in the precision in which pictures are drawn there."""
         device = self.place
-        net = self.net.to(device).eval()
+        net = placed(self.net, device).eval()
         guide = None
         if self.guide and guidance != 1:
             guide = dataclasses.replace(self.guide, device=device).denoiser(labels)
@@ -208,4 +208,4 @@ class Model:
             sigmas = denoise.diffusion.sampling_sigmas(drawing.sampling_steps)
             with threads_for(self.settings.base_channels, device):
                 pictures = solve(denoise, denoise.diffusion.prior(noise(), sigmas[0]), sigmas, noise, watch)
-            yield to_uint8(pictures[: len(seeds) - start]).cpu()
+            yield to_uint8(pictures[: len(seeds) - start]).cpu().contiguous()

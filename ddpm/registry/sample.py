@@ -13,13 +13,13 @@ import hashlib
 import json
 import platform
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from ddpm.device import device_name, threads_for
+from ddpm.device import device_name, memory_format, threads_for
 from ddpm.model.model import Model
 from ddpm.registry.catalogue import find
 from ddpm.registry.folder import DRAWN_BY, Folder, open_folder
@@ -29,6 +29,7 @@ from ddpm.store.reading import parse_tensors
 
 SEEDS = range(16)  # as many as a model draws at once, so that one costs as much as all
 SAMPLE, PICTURES = "sample.json", "sample.safetensors"
+CHANNELS_FIRST, CHANNELS_LAST = "channels first", "channels last"
 NEAR, ENOUGH = 2, 0.999  # elsewhere, this share of values must be within so many levels of 255
 
 
@@ -39,6 +40,7 @@ class Surroundings(TypedDict):
     machine: str  # the processor's kind
     threads: int
     torch: str
+    weights: NotRequired[str]  # in which order they lie in memory; earlier releases told none: channels first
 
 
 class Recorded(TypedDict):
@@ -75,6 +77,7 @@ def surroundings(model: Model) -> Surroundings:
         "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "threads": threads,
         "torch": torch.__version__,
+        "weights": CHANNELS_LAST if memory_format(place) == torch.channels_last else CHANNELS_FIRST,
     }
 
 
@@ -129,7 +132,7 @@ def verify_with(model: Model, folder: Folder) -> Verified:
         )
     same = sum(_digest(picture) == sha256 for picture, sha256 in zip(mine, recorded["sha256"], strict=True))
     near = float(((mine.int() - theirs.int()).abs() <= NEAR).float().mean())
-    here, there = surroundings(model), recorded["surroundings"]
+    here, there = surroundings(model), Surroundings(**{"weights": CHANNELS_FIRST, **recorded["surroundings"]})
     words = f"{same} of {len(seeds)} pictures of its recorded sample have the same bytes, and {near:.2%} of values are within {NEAR} of 255"
     if here == there:
         return Verified(same == len(seeds), f"{words}; as it was recorded, on {here['device']}", same, near)

@@ -119,10 +119,13 @@ class _Asks(nn.Module):
         super().__init__()
         self._asked = (net, drawing)  # not as a part: what is done to parts, for each drawing, takes longer than a step
 
-    def to(self, device: torch.device) -> _Asks:  # type: ignore[override]
-        there = next(self._asked[0].parameters()).device
-        if there.type != device.type or device.index not in (None, there.index):
-            self._asked[0].to(device)
+    def to(self, device: torch.device, memory_format: torch.memory_format | None = None) -> _Asks:  # type: ignore[override]
+        net = self._asked[0]
+        there = next(net.parameters()).device
+        filters = next((weight for weight in net.parameters() if weight.dim() == 4), None)
+        lies = memory_format is None or filters is None or filters.is_contiguous(memory_format=memory_format)
+        if not lies or there.type != device.type or device.index not in (None, there.index):
+            net.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
         return self
 
     def eval(self) -> _Asks:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ddpm.device import memory_format
 from ddpm.model.unet import UNet, require_room
 from ddpm.randomness import key
 from ddpm.settings import TrainSettings, pick
@@ -19,11 +20,6 @@ from ddpm.training.recipe import Recipe
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, for each weight
 SKIPS_BY_ITSELF = {"cpu", "cuda"}  # kinds of device whose fused Adam changes nothing where found_inf is 1
-
-
-def memory_format(device: torch.device) -> torch.memory_format:
-    """How weights lie in memory: with channels last on a GPU, whose convolutions want them so."""
-    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
 class Learner:

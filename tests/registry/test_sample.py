@@ -71,6 +71,26 @@ def test_on_another_machine_nearly_all_values_must_be_near(model, folder):
     assert not far.reproduced and "device cpu" in far.says and "recorded with another" in far.says
 
 
+def test_a_recording_of_a_release_that_had_weights_in_another_order_is_of_other_surroundings(
+    model, folder, monkeypatch
+):
+    """It names no order, and so had channels first: where they lie otherwise now, a level here and there is borne."""
+    from ddpm.registry.sample import _digest
+
+    drawn = model.draw(range(16)).int()
+    images = (drawn + torch.where(drawn > 128, -1, 1)).to(torch.uint8)
+    recorded = json.loads((folder.path / SAMPLE).read_text())
+    recorded["sha256"] = [_digest(picture) for picture in images]
+    del recorded["surroundings"]["weights"]
+    (folder.path / SAMPLE).write_text(json.dumps(recorded))
+    (folder.path / PICTURES).write_bytes(save({"images": images}))
+    for order, borne in ((torch.channels_last, True), (torch.contiguous_format, False)):
+        monkeypatch.setattr("ddpm.registry.sample.memory_format", lambda device, order=order: order)
+        found = verify_with(model, folder)
+        assert found.reproduced is borne
+        assert ("weights channels last, recorded with channels first" in found.says) is borne
+
+
 def test_at_home_a_level_is_too_much(model, folder):
     from ddpm.registry.sample import _digest
 

@@ -66,7 +66,9 @@ def test_loss_falls_and_facts_are_kept(digits, tmp_path):
     )
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["as on a CPU", "as on a GPU"])
+@pytest.mark.parametrize(
+    "layout", [torch.contiguous_format, torch.channels_last], ids=["channels first", "channels last"]
+)
 def test_stopped_anywhere_and_resumed_ends_with_the_same_bits(digits, tmp_path, monkeypatch, layout):
     """Weights, average, optimizer, guard, and every figure that was logged; however weights lie in memory."""
     monkeypatch.setattr("ddpm.training.learner.memory_format", lambda device: layout)
