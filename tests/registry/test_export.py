@@ -103,6 +103,15 @@ def test_the_pipeline_itself_draws(tmp_path):
     assert drawn.shape == (2, 12, 12, 3)
 
 
+def test_files_tell_of_no_order_in_memory():
+    """A network that has drawn has its weights in the order that its device wants."""
+    model = model_of(*MODELS["attention-at-two-levels"])
+    before = diffusers_files(model), safetensors_files(model, torch.float32)
+    model.net.to(memory_format=torch.channels_last)
+    assert not all(weight.is_contiguous() for weight in model.net.parameters())
+    assert (diffusers_files(model), safetensors_files(model, torch.float32)) == before
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
