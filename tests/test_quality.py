@@ -57,6 +57,15 @@ def test_what_is_trained_and_measured_goes_on_where_it_was(tiny, capsys):
     assert json.loads((root / "out" / "tiny-8px" / "recipes-70.json").read_text()) == rows, "nothing is done twice"
     assert trained.items() <= {path: path.read_bytes() for path in (root / "out").rglob("*.safetensors")}.items()
     assert "founding-12, FID" in capsys.readouterr().out
+    everything = [*(root / "out").rglob("*.safetensors")]
+    asked = [f"--set=model={row['checkpoint']}", "--set=samplers=ddim:3,heun:2", "--set=tag=given"]
+    main(["drawing", *flags, *asked])
+    drawn = json.loads((root / "out" / "tiny-8px" / "drawing-given.json").read_text())
+    assert [(one["name"], one["nfe"], one["weights"]) for one in drawn] == [
+        ("ddim:3 1", 3, row["weights"]),
+        ("heun:2 1", 3, row["weights"]),
+    ]
+    assert [*(root / "out").rglob("*.safetensors")] == everything, "a model that there is needs no training"
 
 
 @pytest.mark.parametrize("name", RECIPES)
