@@ -50,7 +50,8 @@ def run(settings: dict[str, Any], say: Say) -> list[Row]:
         drawn.draw(range(settings["sample_batch"]), drawing)
         speed = settings["sample_batch"] / (time.monotonic() - began)
         rows.append({**place.figures(f"{sampler} {weight:g}", drawn, drawing), "pictures_per_second": speed})
-    place.keep(f"drawing-{settings['tag'] or settings['images']}", rows)
+    of = model.origin.weights_sha256[:8] if settings["model"] else settings["images"]
+    place.keep(f"drawing-{settings['tag'] or of}", rows)
     return [Row("drawing", f"{row['name']}, {row['nfe']} evaluations, FID", "", row["fid"]) for row in rows]
 
 

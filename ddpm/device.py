@@ -66,12 +66,31 @@ def memory_format(device: torch.device) -> torch.memory_format:
     return torch.channels_last if wanted else torch.contiguous_format
 
 
+def drawing_format(device: torch.device) -> torch.memory_format:
+    """How they lie where a network draws: on a CPU as in training, whose own averages are drawn from while it goes on; on a
+    GPU as torch has them, for with channels last it draws a little faster here and slower there (docs/results.md)."""
+    return memory_format(device) if device.type == "cpu" else torch.contiguous_format
+
+
+_placing = threading.Lock()
+
+
 def placed(net: nn.Module, device: torch.device) -> nn.Module:
-    """The network where it is to draw, itself. On a CPU its weights are then in the order in which they train there; a GPU
-    draws with one order as fast here and slower there (docs/results.md), and takes them as they come."""
-    if device.type != "cpu":
-        return net.to(device)
-    return net.to(device=device, memory_format=memory_format(device))  # type: ignore[call-overload]
+    """The network itself, where and as it is to draw. One on a GPU stays as it is: a training's average, which a recorded
+    step knows by its address.
+
+    What is right already is not touched, and one thread at a time changes anything: others may be drawing from it.
+    """
+    order = drawing_format(device)
+    with _placing, torch.inference_mode(False):  # weights that were made in that mode could never be trained again
+        if not all(_lies(weight, device, order) for weight in net.parameters()):
+            net.to(device=device, memory_format=order)  # type: ignore[call-overload]
+    return net
+
+
+def _lies(weight: torch.Tensor, device: torch.device, order: torch.memory_format) -> bool:
+    there = weight.device.type == device.type and device.index in (None, weight.device.index)
+    return there and (device.type != "cpu" or weight.dim() != 4 or weight.is_contiguous(memory_format=order))
 
 
 def keep_memory(device: torch.device) -> None:

@@ -3,11 +3,13 @@
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from ddpm.device import SMALL, memory_format, pick_device, placed, threads_for
+from ddpm.device import SMALL, drawing_format, memory_format, pick_device, placed, threads_for
 from ddpm.errors import WrongInput
 
 LAST, FIRST = torch.channels_last, torch.contiguous_format
@@ -114,7 +116,7 @@ def lies(net):
 
 
 @pytest.mark.parametrize(
-    ("processor", "order"), [("AVX2", LAST), ("AVX512", LAST), ("DEFAULT", FIRST), ("NEON", FIRST)]
+    ("processor", "order"), [("AVX2", LAST), ("AVX512", LAST), ("DEFAULT", FIRST), ("SVE256", FIRST)]
 )
 def test_weights_lie_as_a_processors_convolutions_want_them_to_train_and_to_draw(monkeypatch, processor, order):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
@@ -124,8 +126,47 @@ def test_weights_lie_as_a_processors_convolutions_want_them_to_train_and_to_draw
         assert placed(net, torch.device("cpu")) is net and lies(net) == order
 
 
-def test_a_gpu_trains_with_channels_last_and_draws_with_weights_as_they_come():
-    assert memory_format(torch.device("cuda")) == LAST
+def test_a_gpu_trains_with_channels_last_and_draws_with_torchs_order_or_what_it_trained():
+    assert memory_format(torch.device("cuda")) == LAST and drawing_format(torch.device("cuda")) == FIRST
+    elsewhere = torch.device("meta")
     for before in (FIRST, LAST):
         net = torch.nn.Conv2d(4, 8, 3).to(memory_format=before)
-        assert lies(placed(net, torch.device("meta"))) == before
+        assert lies(placed(net, elsewhere)) == FIRST
+    there = torch.nn.Conv2d(4, 8, 3, device="meta").to(memory_format=LAST)
+    weight = there.weight
+    assert placed(there, elsewhere).weight is weight and lies(there) == LAST
+
+
+def test_threads_that_draw_first_from_one_network_leave_its_weights_as_they_were(monkeypatch):
+    """Each finds weights in the other order. One alone may put them right."""
+    order, at_work = [LAST], []
+    monkeypatch.setattr("ddpm.device.drawing_format", lambda device: order[0])
+    net = torch.nn.Sequential(*(torch.nn.Conv2d(4, 4, 3) for _ in range(50)))
+    before = [weight.clone() for weight in net.parameters()]
+    real = net.to
+
+    def to(**how):
+        at_work.append(threading.get_ident())
+        time.sleep(0.05)
+        assert len(at_work) == 1, "two at once"
+        found = real(**how)
+        at_work.clear()
+        return found
+
+    monkeypatch.setattr(net, "to", to)
+    for order[0] in (LAST, FIRST, LAST):
+        with ThreadPoolExecutor(4) as threads:
+            done = [threads.submit(placed, net, torch.device("cpu")) for _ in range(4)]
+            assert all(one.result() is net for one in done)
+        assert {lies(one) for one in net} == {order[0]}
+        assert all(torch.equal(now, then) for now, then in zip(net.parameters(), before, strict=True))
+
+
+def test_a_network_that_has_drawn_can_be_trained(monkeypatch):
+    net = torch.nn.Conv2d(4, 8, 3)
+    monkeypatch.setattr("ddpm.device.drawing_format", lambda device: LAST)
+    with torch.inference_mode():
+        placed(net, torch.device("cpu"))(torch.randn(1, 4, 8, 8))
+    assert lies(net) == LAST
+    net(torch.randn(1, 4, 8, 8)).square().mean().backward()
+    assert net.weight.grad is not None

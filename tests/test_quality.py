@@ -58,9 +58,12 @@ def test_what_is_trained_and_measured_goes_on_where_it_was(tiny, capsys):
     assert trained.items() <= {path: path.read_bytes() for path in (root / "out").rglob("*.safetensors")}.items()
     assert "founding-12, FID" in capsys.readouterr().out
     everything = [*(root / "out").rglob("*.safetensors")]
-    asked = [f"--set=model={row['checkpoint']}", "--set=samplers=ddim:3,heun:2", "--set=tag=given"]
+    asked = [f"--set=model={row['checkpoint']}", "--set=samplers=ddim:3,heun:2"]
     main(["drawing", *flags, *asked])
-    drawn = json.loads((root / "out" / "tiny-8px" / "drawing-given.json").read_text())
+    assert json.loads((root / "out" / "tiny-8px" / "drawing-140.json").read_text()) == drawn, (
+        "each has a table of its own"
+    )
+    drawn = json.loads((root / "out" / "tiny-8px" / f"drawing-{row['weights'][:8]}.json").read_text())
     assert [(one["name"], one["nfe"], one["weights"]) for one in drawn] == [
         ("ddim:3 1", 3, row["weights"]),
         ("heun:2 1", 3, row["weights"]),

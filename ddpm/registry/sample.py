@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from ddpm.device import device_name, memory_format, threads_for
+from ddpm.device import device_name, drawing_format, threads_for
 from ddpm.model.model import Model
 from ddpm.registry.catalogue import find
 from ddpm.registry.folder import DRAWN_BY, Folder, open_folder
@@ -77,7 +77,7 @@ def surroundings(model: Model) -> Surroundings:
         "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "threads": threads,
         "torch": torch.__version__,
-        "weights": CHANNELS_LAST if memory_format(place) == torch.channels_last else CHANNELS_FIRST,
+        "weights": CHANNELS_LAST if drawing_format(place) == torch.channels_last else CHANNELS_FIRST,
     }
 
 

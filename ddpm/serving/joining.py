@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,13 +119,12 @@ class _Asks(nn.Module):
         super().__init__()
         self._asked = (net, drawing)  # not as a part: what is done to parts, for each drawing, takes longer than a step
 
-    def to(self, device: torch.device, memory_format: torch.memory_format | None = None) -> _Asks:  # type: ignore[override]
-        net = self._asked[0]
-        there = next(net.parameters()).device
-        filters = next((weight for weight in net.parameters() if weight.dim() == 4), None)
-        lies = memory_format is None or filters is None or filters.is_contiguous(memory_format=memory_format)
-        if not lies or there.type != device.type or device.index not in (None, there.index):
-            net.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """The network's own: by them one tells where it is, and how it lies."""
+        return self._asked[0].parameters(recurse)
+
+    def to(self, *args: Any, **how: Any) -> _Asks:
+        self._asked[0].to(*args, **how)
         return self
 
     def eval(self) -> _Asks:

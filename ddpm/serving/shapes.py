@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ddpm.device import keep_memory, threads_for
+from ddpm.errors import WrongInput
 from ddpm.model.model import BATCH, Model
 
 CANDIDATES = (1, 2, 4, 8, 32, 64, 128, 256)
@@ -56,8 +57,14 @@ def choose(measured: list[Shape]) -> tuple[int, ...]:
 
 
 def fixed(model: Model, pictures: int) -> list[Shape]:
-    """One shape alone, as a person chose it, with its seconds."""
-    return [Shape(pictures, _evaluate(model, pictures)[0], True)]
+    """One shape alone, as a person chose it, with its seconds. Raises WrongInput where a seed's picture would hang on its place
+    among others, as on some processors in batches of 3 of networks whose widths are no multiples of 8."""
+    seconds, rows = _evaluate(model, pictures)
+    if not (rows == rows[:1]).all():
+        raise WrongInput(
+            f"batch: {pictures} will not do here: a picture would come out otherwise at one place of the batch than at another; choose 8 or 16, or 0"
+        )
+    return [Shape(pictures, seconds, True)]
 
 
 @torch.inference_mode()

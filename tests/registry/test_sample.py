@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load, save
 
 from ddpm.registry.folder import open_folder
-from ddpm.registry.sample import PICTURES, SAMPLE, record, verify, verify_with
+from ddpm.registry.sample import PICTURES, SAMPLE, record, surroundings, verify, verify_with
 from ddpm.registry.version import register, resolve
 from ddpm.settings import DrawSettings
 from ddpm.store import Damaged
@@ -85,10 +85,15 @@ def test_a_recording_of_a_release_that_had_weights_in_another_order_is_of_other_
     (folder.path / SAMPLE).write_text(json.dumps(recorded))
     (folder.path / PICTURES).write_bytes(save({"images": images}))
     for order, borne in ((torch.channels_last, True), (torch.contiguous_format, False)):
-        monkeypatch.setattr("ddpm.registry.sample.memory_format", lambda device, order=order: order)
+        monkeypatch.setattr("ddpm.registry.sample.drawing_format", lambda device, order=order: order)
         found = verify_with(model, folder)
         assert found.reproduced is borne
         assert ("weights channels last, recorded with channels first" in found.says) is borne
+
+
+def test_on_a_gpu_weights_lie_as_they_did_and_a_recording_of_it_is_met_to_the_byte(model, monkeypatch):
+    monkeypatch.setattr("ddpm.registry.sample.device_name", lambda device: "a GPU")
+    assert surroundings(replace(model, device="cuda"))["weights"] == "channels first"
 
 
 def test_at_home_a_level_is_too_much(model, folder):

@@ -11,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from ddpm.errors import WrongInput
 from ddpm.model.sampling import Between, PictureNoise, slerp
 from ddpm.progress import Quiet
 from ddpm.serving.settings import ServeSettings, from_environment
-from ddpm.serving.shapes import Shape, choose, measure
+from ddpm.serving.shapes import Shape, choose, fixed, measure
 from ddpm.settings import DrawSettings
 from ddpm.steps.sample import sample
 from ddpm.training.checkpoint import load_model
@@ -155,3 +156,18 @@ def test_settings_come_from_flags_then_from_the_environment(monkeypatch):
     monkeypatch.setenv("DDPM_SERVE_TOKENS", "name sha256:" + "0" * 64)
     found = from_environment({"port": "7000", "model": "x", "canary": None})
     assert found == ServeSettings(port=7000, canary=0.5)
+
+
+def test_a_batch_in_which_a_picture_hangs_on_its_place_is_refused(checkpoint):
+    model = load_model(checkpoint)
+    assert fixed(model, 4)[0].pictures == 4
+    real = model.net.forward
+
+    def uneven(x, t, labels=None):
+        found = real(x, t, labels)
+        found[-1] += 1e-6
+        return found
+
+    model.net.forward = uneven
+    with pytest.raises(WrongInput, match="^batch: 4 will not do here: .*; choose 8 or 16, or 0$"):
+        fixed(model, 4)

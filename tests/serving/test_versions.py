@@ -164,8 +164,8 @@ def test_an_etag_does_not_follow_from_what_a_start_measured(registry):
     quicker = dataclasses.replace(own, measured=[Shape(8, 0.1, True), Shape(16, 1.0, True)])  # 16 is not worth its wait
     assert quicker.shapes == (8,) and tag_of(quicker, drawing, 7) == tag_of(own, drawing, 7)
     # What the last bits of a picture follow from is in it: where the same version is drawn elsewhere, it is another one.
-    for name, elsewhere in (("machine", "x86_64 AVX512"), ("threads", 3), ("torch", "2.0"), ("device", "another")):
-        other = dataclasses.replace(own, on={**own.on, name: elsewhere})
+    for name in own.on:
+        other = dataclasses.replace(own, on={**own.on, name: "another"})
         assert tag_of(other, drawing, 7) != tag_of(own, drawing, 7), name
     assert own.on == surroundings(own.model)
 
