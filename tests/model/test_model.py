@@ -114,6 +114,16 @@ def test_a_strip_is_drawn_as_pictures_are(monkeypatch):
     assert asked == [(True, [1, 0], 2.0)] * 2
 
 
+@pytest.mark.parametrize("order", [torch.channels_last, torch.contiguous_format])
+def test_pictures_lie_row_by_row_however_the_weights_do(monkeypatch, order):
+    monkeypatch.setattr("ddpm.device.drawing_format", lambda device: order)
+    model = model_of(DrawSettings(sampling_steps=3))
+    drawn = model.draw(range(3))
+    assert all(one.is_contiguous(memory_format=order) for one in model.net.parameters() if one.dim() == 4)
+    assert drawn.is_contiguous() and drawn.dtype == torch.uint8
+    assert all(batch.is_contiguous() for batch in model.draw_batches(range(3)))
+
+
 def test_seeds_of_every_kind_of_whole_number():
     model = model_of()
     drawing = DrawSettings(sampling_steps=2, sample_batch=4)
