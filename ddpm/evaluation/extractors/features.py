@@ -52,12 +52,13 @@ class Opened:
 
 
 def from_torch_fidelity(
-    name: str, layer: int, path: Path, sha256: str, device: str, logits: str, no_logits: str = ""
+    name: str, layer: int, path: Path, sha256: str, device: str, logits: str, no_logits: str = "", at_once: int = BATCH
 ) -> Extractor:
     """The network that torch-fidelity knows by `name`, with the weights of a file.
 
     Args:
         logits: its layer of classes, unless `no_logits` says why there is none.
+        at_once: pictures that go through the network at once.
     """
     from torch_fidelity.utils import create_feature_extractor
 
@@ -70,7 +71,8 @@ def from_torch_fidelity(
     # but KID, the small difference of single-precision sums, by 1e-4.
 
     def extract(batch: Tensor) -> tuple[Tensor, Tensor | None]:
-        features, *logits = (found.float().cpu() for found in network(batch.to(device)))
+        parts = [network(part.to(device)) for part in batch.split(at_once)]
+        features, *logits = (torch.cat([one.float().cpu() for one in found]) for found in zip(*parts, strict=True))
         return features, logits[0] if logits else None
 
     return Extractor(name, layer, sha256, extract, no_logits)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from ddpm.data.dataset import PictureSet, Split
 from ddpm.errors import Refused, WrongInput
+from ddpm.evaluation.extractors.inception import open_inception
 from ddpm.evaluation.figures.fidelity import frechet, kid_subset, quick_frechet, statistics
 from ddpm.evaluation.figures.memorisation import CopySearch
 from ddpm.evaluation.figures.precision_recall import precision_recall, radii
@@ -191,6 +192,28 @@ def test_inception_gives_what_calculate_metrics_gives(inception_weights, few_dig
         again = open_reference(settings, few_digits, store, "cpu", Quiet())
         patch.setattr(type(again.sides[0].extractor), "features", None)  # the real pictures are not looked at again
         assert measured(again, generated) == report
+
+
+def test_on_a_cpu_inception_sees_few_pictures_at_once_and_says_the_same(
+    inception_weights, digits, tmp_path, monkeypatch
+):
+    settings = EvaluateSettings(extractor="inception", layer=64, weights=str(inception_weights))
+    asked, real = [], torch.nn.Module.__call__
+
+    def call(network, *given, **named):
+        if type(network).__name__ == "FeatureExtractorInceptionV3":
+            asked.append(len(given[0]))
+        return real(network, *given, **named)
+
+    monkeypatch.setattr(torch.nn.Module, "__call__", call)
+    pictures = digits.train.images[:40]
+    found = {}
+    for at_once in (16, 64):
+        monkeypatch.setattr("ddpm.evaluation.extractors.inception.AT_ONCE_ON_A_CPU", at_once)
+        [(extractor, _)] = open_inception(settings, digits, open_store(str(tmp_path)), "cpu", Quiet()).sides
+        found[at_once] = extractor.features(pictures)
+    assert asked == [16, 16, 8, 40]
+    torch.testing.assert_close(found[16], found[64], rtol=1e-5, atol=1e-6)
 
 
 def test_weights_that_end_below_the_classes_give_no_inception_score(inception_weights, few_digits, tmp_path):
