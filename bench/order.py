@@ -1,10 +1,10 @@
 """The network with its weights in either order in memory, channels first and channels last: steps of training, and evaluations
 as in drawing; see docs/benchmarks.md.
 
-    make bench BENCH=order SET='image_size=64 base_channels=64 blocks=2 batch=16'
+    make bench BENCH=order SET='image_size=64 base_channels=64 blocks=2 batch=8'
 
-What is timed is the network's own part of a step: forward, backward and Adam; on a CPU by this process's processor time, with
-one of torch's threads, so that what others do beside it counts little. `ddpm.device.memory_format` says which order is taken.
+What is timed is the network's own part of a step, forward, backward and Adam, on the CPU: by this process's processor time,
+with one of torch's threads, so that what others do beside it counts little. `ddpm.device.memory_format` says which order is taken.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def test_a_recording_of_a_release_that_had_weights_in_another_order_is_of_other_
         assert ("weights channels last, recorded with channels first" in found.says) is borne
 
 
-def test_on_a_gpu_weights_lie_as_they_did_and_a_recording_of_it_is_met_to_the_byte(model, monkeypatch):
+def test_on_a_gpu_a_recording_tells_of_the_order_that_is_drawn_with_and_not_of_trainings(model, monkeypatch):
     monkeypatch.setattr("ddpm.registry.sample.device_name", lambda device: "a GPU")
     assert surroundings(replace(model, device="cuda"))["weights"] == "channels first"
 
