@@ -48,7 +48,7 @@ SETTINGS: dict[str, Any] = {
     "weights": "",  # of Inception; empty: those that the store has or fetches
     "n": 0,  # pictures a draw; 0: as many as the training pictures
     "draws": 3,
-    "choose_n": 2048,  # pictures by which one of several averages is chosen; 0: all of them are reported
+    "choose_n": 2048,  # pictures by which one of several averages is chosen; 0: as many as the training pictures
     "sampler": "dpm-solver++",
     "sampling_steps": 20,
     "sample_batch": 256,
