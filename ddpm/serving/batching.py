@@ -240,10 +240,10 @@ class Queue:
         with self._changed:
             self._drawn = [company for company in self._drawn if company not in ended]
         for company in ended:
-            company.deliver()
-            if company.pictures:
+            if company.pictures:  # counted first: whoever has a picture finds it among the figures
                 self._tell(self._drew, company.version, len(company.places))
-            else:
+            company.deliver()
+            if not company.pictures:
                 for job in {job for job, _ in company.places}:
                     self.leave(job)
 
