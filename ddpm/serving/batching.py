@@ -240,12 +240,12 @@ class Queue:
         with self._changed:
             self._drawn = [company for company in self._drawn if company not in ended]
         for company in ended:
-            if company.pictures:  # counted first: whoever has a picture finds it among the figures
+            if company.pictures:
                 self._tell(self._drew, company.version, len(company.places))
-            company.deliver()
-            if not company.pictures:
+            else:
                 for job in {job for job, _ in company.places}:
                     self.leave(job)
+            company.deliver()  # last: whoever has a picture finds it among the figures
 
     @staticmethod
     def _tell(who: Callable[..., None], *what: object) -> None:

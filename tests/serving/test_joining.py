@@ -239,6 +239,16 @@ def test_what_cannot_be_counted_is_drawn_all_the_same(checkpoint, caplog):
     assert "could not be counted" in caplog.text and "no such label" in caplog.text
 
 
+def test_a_picture_is_counted_before_it_is_handed_over(checkpoint):
+    """Whoever has it finds it among the figures."""
+    counted = []
+    job = Job(served(load_model(checkpoint)), PLAIN, [0, 1], [None] * 2)
+    queue = Queue(1000, 1e9, drew=lambda version, pictures: counted.append((pictures, job.done.done())))
+    queue.put(job)
+    queue.close()
+    assert len(job.done.result(0)) == 2 and counted == [(2, False)]
+
+
 def test_what_is_drawn_is_forgotten_without_the_collector_of_cycles(checkpoint):
     version, queue, kept = served(load_model(checkpoint)), Queue(1000, 1e9), []
     begin = queue._begin
