@@ -20,6 +20,7 @@ TASK = "the whole run"
 TRAINING = 3  # forward, and twice as much backward
 SECONDS_TO_TELL = 10.0  # of work, from which its speed is known well enough
 TRIAL = re.compile(r"trial (\d+) \(")
+OVER = re.compile(r"trial (\d+) \(\d+ of \d+\)")  # dropped by that name: see `ddpm.search.trial.of_all`
 FINALIST = re.compile(r"finalists: .*, (\d+) of (\d+)")
 FINALISTS, FINAL, DRAWING, SCORE = "finalists", "final training", "drawing pictures", "its score"
 SECOND_TRAINING, SECOND_DRAWING = "transfer training", "drawing the second set's pictures"
@@ -33,7 +34,7 @@ class Estimate:
         self._plan, self._clock = plan, clock
         self._work: dict[str, float] = {}  # of each stage; empty until the number of pictures is known
         self._done: dict[str, float] = {}  # share of each stage that is done
-        self._before = 0.0  # work that was done before this process watched
+        self._before = 0.0  # work that took none of the seconds since it began
         self._began: float | None = None
 
     def hear(self, event: dict[str, Any], progress: Progress) -> None:
@@ -45,6 +46,9 @@ class Estimate:
             stage, share = self._stage(event)
             if stage in self._work:
                 self._take(stage, share)
+        elif found := OVER.fullmatch(event.get("drop", "")):
+            self._settle(f"trial {found[1]}")
+            self._settle(f"score {found[1]}")
         elif SCORE in event.get("drop", "") and (found := TRIAL.match(event["drop"])):
             self._done[f"score {found[1]}"] = 1.0
         if self._began is not None:
@@ -67,19 +71,20 @@ class Estimate:
         return task, share
 
     def _take(self, stage: str, share: float) -> None:
-        stages = list(self._work)
-        if self._began is None:
-            self._began = self._clock()
+        if stage not in self._done:
             # Of a run that carries on. Where trials wait for one another, any of them may be the first that is heard of.
-            if stage in AFTER_TRIALS or not self._plan.search.rungs:
-                for earlier in stages[: stages.index(stage)]:
-                    self._done.setdefault(earlier, 1.0)
+            if stage in AFTER_TRIALS or (self._began is None and not self._plan.search.rungs):
+                for earlier in list(self._work)[: list(self._work).index(stage)]:
+                    self._settle(earlier)
+            self._settle(stage, share)
+        self._began = self._clock() if self._began is None else self._began
+        self._done[stage] = max(share, self._done[stage])
+
+    def _settle(self, stage: str, share: float = 1.0) -> None:
+        """So much of a stage is done, or never will be, without this process having seen it go."""
+        if (gained := share - self._done.get(stage, 0.0)) >= 0:
             self._done[stage] = share
-            self._before = self._so_far()
-        elif stage in AFTER_TRIALS and stage not in self._done:
-            for earlier in stages[: stages.index(stage)]:  # failed and pruned ones among them
-                self._done[earlier] = 1.0
-        self._done[stage] = max(share, self._done.get(stage, 0.0))
+            self._before += self._work.get(stage, 0.0) * gained
 
     def _so_far(self) -> float:
         return sum(self._work[stage] * share for stage, share in self._done.items() if stage in self._work)

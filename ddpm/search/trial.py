@@ -69,6 +69,11 @@ def trial_name(number: int) -> str:
     return f"{TRIAL}{number}"
 
 
+def of_all(number: int, trials: int) -> str:
+    """A trial's name beside how many there are, as those who watch are told it; dropped by it, it is over."""
+    return f"{trial_name(number)} ({number + 1} of {trials})"
+
+
 def trial_row(trial: FrozenTrial) -> TrialRow:
     known, done = trial.user_attrs, trial.state == TrialState.COMPLETE
     return {
@@ -154,10 +159,10 @@ def run_trial(
     point = suggest(trial, run.plan.search)
     model, settings = trial_settings(run.plan, point)
     name = trial_name(trial.number)
-    of = f"{trial.number + 1} of {run.plan.search.trials}"
-    task = f"{name} ({of}) · {model.channel_mults}"
+    whole = of_all(trial.number, run.plan.search.trials)
+    task = f"{whole} · {model.channel_mults}"
     told = " · ".join([task, f"lr {settings.lr:.2g}", *tried(point)])
-    scoring = f"{name} ({of}) · its score"
+    scoring = f"{whole} · its score"
     params = {**dataclasses.asdict(model), **dataclasses.asdict(settings)}
     tags = {"kind": "trial", "trial": str(trial.number), "device": device_name(world.device)}
     if not goes_on(trial):
@@ -165,6 +170,7 @@ def run_trial(
         with run.tracker.child(name, {}, tags) as tracked:
             tracked.tag("outcome", ended)
         trial.study.tell(trial, state=TrialState.PRUNED)
+        progress.drop(whole)
         progress.update(task, 1, 1, ended)
         progress.say(f"{told}: {ended}")
         return
@@ -206,6 +212,7 @@ def run_trial(
         for fact, value in {**meter.spent(spent_before), "devices": world.size, "problem": words}.items():
             trial.set_user_attr(fact, value)
         trial.study.tell(trial, state=TrialState.FAIL)
+        progress.drop(whole)
         progress.say(f"{told}: failed: {words}")
         if isinstance(problem, Refused):
             return

@@ -16,7 +16,7 @@ from ddpm.run import Run
 from ddpm.search.halving import FEWEST_LOSSES
 from ddpm.search.leases import Lease
 from ddpm.search.study import open_study, take_trials
-from ddpm.search.trial import TrialRow, run_trial, trial_row
+from ddpm.search.trial import TrialRow, of_all, run_trial, trial_row
 from ddpm.settings import ModelSettings, SearchSettings, TrainSettings, pick
 from ddpm.training.initial import read_initial
 from ddpm.training.observer import NoObserver
@@ -45,6 +45,9 @@ def search(run: Run, dataset_uri: str, worker: int, progress: Progress, world: W
         reference = open_reference(plan.evaluate, data, run.store, str(world.device), own)
         reference.prepare()  # here: the first trials' seconds are to be their own
         study = open_study(plan.study_storage, plan.run_name, plan.search, worker, progress)
+        for ended in study.get_trials(deepcopy=False):
+            if ended.state.is_finished():  # before this process: whoever estimates what is left is to know
+                progress.drop(of_all(ended.number, plan.search.trials))
         ran, waited, since = [], 0.0, time.monotonic()
         for trial, trial_lease in take_trials(study, run.folder, worker, progress):
             waited += time.monotonic() - since

@@ -190,8 +190,9 @@ def test_what_is_left_follows_from_the_speed_so_far(heard):
     assert share == pytest.approx(7 / 26)
     share, _ = heard(200, step="train", task=FINAL, done=2, total=4)
     assert share == pytest.approx(14 / 26), "trials that were never heard of are over, and it goes on from one's end"
+    heard(270, step="evaluate", task=DRAWING, done=0, total=2)
     share, left = heard(360, step="evaluate", task=DRAWING, done=1, total=2)
-    assert share == pytest.approx(23 / 26) and left == "about 1 min left", "3,000 at 88 a second"
+    assert share == pytest.approx(23 / 26) and left == "about 1 min left", "3,000 at 38 a second; trial 1 took no time"
 
 
 def test_a_second_set_is_part_of_the_whole(tmp_path):
@@ -205,6 +206,7 @@ def test_a_second_set_is_part_of_the_whole(tmp_path):
     told = []
     for at, facts in enumerate([
         {"step": "ingest", "state": "done"}, {"step": "search-0", "task": "trial 0 (1 of 2)", "done": 0, "total": 4},
+        {"step": "evaluate", "task": DRAWING, "done": 0, "total": 2},
         {"step": "evaluate", "task": DRAWING, "done": 2, "total": 2},
         {"step": "transfer-train", "task": "transfer training", "done": 1, "total": 3},
         {"step": "transfer-train", "task": DRAWING, "done": 1, "total": 2},
@@ -213,7 +215,7 @@ def test_a_second_set_is_part_of_the_whole(tmp_path):
         clock.now = 100.0 * at
         estimate.hear(facts, seen)
         told.append(seen.under_way.get(TASK, (0,))[0] * 39_500)
-    assert told == pytest.approx([0, 0, 26_000, 28_500, 28_500, 36_500])
+    assert told == pytest.approx([0, 0, 0, 26_000, 28_500, 28_500, 36_500])
 
 
 def test_finalists_are_part_of_the_whole(tmp_path):
@@ -225,6 +227,7 @@ def test_finalists_are_part_of_the_whole(tmp_path):
     estimate = Estimate(settings, clock)
     for at, facts in enumerate([
         {"step": "ingest", "state": "done"}, {"step": "search-0", "task": "trial 0 (1 of 2)", "done": 0, "total": 4},
+        {"step": "train", "task": "finalists: trial 0, 1 of 2", "done": 0, "total": 2},
         {"step": "train", "task": "finalists: trial 1, 2 of 2", "done": 1, "total": 2},
     ]):  # fmt: skip
         clock.now = 100.0 * at
@@ -237,6 +240,27 @@ def test_a_run_that_carries_on_is_measured_by_its_own_seconds(heard):
     heard(100, step="search-0", task="trial 1 (2 of 2) · 1-2", done=2, total=4)
     share, left = heard(130, step="search-0", task="trial 1 (2 of 2) · 1-2", done=4, total=4)
     assert share == pytest.approx(13 / 26) and left == "about 2 min left", "13,000 at 100 a second"
+
+
+def test_two_workers_that_carry_on_are_measured_by_their_own_seconds(tmp_path):
+    """Three trials, 33,000 in all: one was pruned before, and what the others had behind them took this process no time."""
+    from ddpm.run import Run
+
+    settings = plan(tmp_path, trials=3, first_rung=1, held_out_every=1)
+    Run(settings).keep("ingest", {"n": 1000, "seconds": 1.0})
+    clock, seen = Clock(), Seen()
+    estimate = Estimate(settings, clock)
+    for at, facts in (
+        (0.0, {"step": "ingest", "state": "done"}),
+        (99.0, {"step": "search-0", "drop": "trial 0 (1 of 3)"}), (99.0, {"step": "search-1", "drop": "trial 0 (1 of 3)"}),
+        (100.0, {"step": "search-0", "task": "trial 1 (2 of 3) · 1-2", "done": 1, "total": 2}),
+        (110.0, {"step": "search-1", "task": "trial 2 (3 of 3) · 1-2-4", "done": 3, "total": 4}),
+        (130.0, {"step": "search-0", "task": "trial 1 (2 of 3) · 1-2", "done": 3, "total": 4}),
+    ):  # fmt: skip
+        clock.now = at
+        estimate.hear(facts, seen)
+    share, left = seen.under_way[TASK]
+    assert share == pytest.approx((7 + 4.5 + 4.5) / 33) and left == "about 6 min left", "17,000 at 1,500 in 30 seconds"
 
 
 @pytest.mark.parametrize(("rung", "share"), [(0, 13 / 26), (1, 6 / 26)])

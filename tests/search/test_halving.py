@@ -16,10 +16,10 @@ from ddpm.plan import Plan
 from ddpm.progress import Quiet
 from ddpm.run import Run
 from ddpm.search import trial as room
+from ddpm.search import worker
 from ddpm.search.halving import STANDS, Halving, Rungs, awaits, goes_on, rung_of_losses, rung_of_scores, surely_worse
 from ddpm.search.study import _take_one, create_study, open_study, take_trials
 from ddpm.search.trial import trial_row
-from ddpm.search.worker import require_losses
 from ddpm.settings import SearchSettings
 from ddpm.store import open_store
 from ddpm.store.reading import read_json
@@ -195,8 +195,8 @@ def test_losses_that_do_not_compare_are_refused(digits):
     settings = SearchSettings(rung_score="loss", first_rung=1)
     few = dataclasses.replace(digits, held_out=Split(digits.held_out.images[:15], digits.held_out.labels[:15]))
     with pytest.raises(WrongInput, match="loss needs at least 16 held-out pictures, and digits has 15; give fid"):
-        require_losses(settings, few)
-    require_losses(settings, digits)
+        worker.require_losses(settings, few)
+    worker.require_losses(settings, digits)
 
 
 def test_without_rungs_nobody_is_scored_on_the_way(tmp_path):
@@ -301,10 +301,10 @@ def real(tmp_path, monkeypatch):
     create_study(plan.study_storage, "s", plan.search)
     run = Run(plan)
     run.__dict__["tracker"] = SimpleNamespace(child=lambda *_, **__: NoTrackedRun())
-    scores, said = [], []
+    scores, said, dropped = [], [], []
     monkeypatch.setattr(room, "quick_scores", lambda *_: Scores("fid_classifier", scores.pop(0), 0.1, 0.25, 0.01, 64))
-    progress = SimpleNamespace(say=said.append, update=lambda *_: None, drop=lambda *_: None)
-    return SimpleNamespace(run=run, plan=plan, scores=scores, said=said, progress=progress)
+    progress = SimpleNamespace(say=said.append, update=lambda *_: None, drop=dropped.append)
+    return SimpleNamespace(run=run, plan=plan, scores=scores, said=said, dropped=dropped, progress=progress)
 
 
 def turns(real, digits):
@@ -320,7 +320,7 @@ def rows(real):
     return [trial_row(trial) for trial in open_study(real.plan.study_storage, "s", real.plan.search).trials]
 
 
-def test_a_pruned_trial_has_stopped_early(tmp_path, digits, real):
+def test_a_pruned_trial_has_stopped_early(tmp_path, digits, real, monkeypatch):
     """Of real trainings the second, far worse at the rung, is never trained beyond it, and its study knows; the third, whose
     score at the rung is no number, fails for that; the others rest there, go on, and end as if they had not rested."""
     real.scores += [10.0, 50.0, float("nan"), 9.9, 8.0, 8.5]
@@ -342,6 +342,13 @@ def test_a_pruned_trial_has_stopped_early(tmp_path, digits, real):
     task = f"trial 1 (2 of 4) · 1-2 · lr {pruned['lr']:.2g}"
     assert f"{task}: stands at epoch 1, FID 50 ± 0.2, until its turn comes again" in real.said
     assert f"{task}: pruned after 1 epochs" in real.said
+    whole = [f"trial {number} ({number + 1} of 4)" for number in range(4)]
+    assert [task for task in real.dropped if task in whole] == [whole[2], whole[1]], "before their end"
+    real.dropped.clear()
+    monkeypatch.setattr(worker, "open_dataset", lambda _: digits)
+    monkeypatch.setattr(worker, "open_reference", lambda *_: SimpleNamespace(prepare=lambda: None))
+    ran = worker.search(real.run, "digits", 0, real.progress, World(torch.device("cpu")))
+    assert (ran["trials"], real.dropped) == ([], whole), "whoever carries on is told of those that are over"
     model, train = room.trial_settings(real.plan, {"channel_mults": "1-2", "lr": 1e-3})
     straight = Trainer(model, train, digits, str(tmp_path / "straight"), World(torch.device("cpu")))
     ended = read_json(open_store(real.run.trial(0)), "done.json", dict, "")
