@@ -10,6 +10,8 @@ from typing import Any, TypedDict, cast
 
 from ddpm.attempts import SECOND, Failure, in_words, lost
 from ddpm.cost import Cost, Costs, costs, trial_cost
+from ddpm.evaluation.figures.table import measured
+from ddpm.evaluation.harder import harder
 from ddpm.evaluation.report import NoiseFloor, Protocol, Recognisable, Report
 from ddpm.run import Run
 from ddpm.training.lineage import Ancestor
@@ -175,8 +177,6 @@ def _of_set(facts: Mapping[str, dict[str, Any]]) -> SummedSet:
     if trained := facts.get("train"):
         found["final"], found["images_seen"] = _part(SummedFinal, trained), trained["images_seen"]
     if report := facts.get("evaluate"):
-        from ddpm.evaluation.figures.table import measured  # it imports torch
-
         found["final"] = {**found.get("final", {}), **_part(SummedFinal, report)}
         found["final"]["figures"] = {figure.name: report.get(figure.name) for figure, _ in measured()}
         found["protocol"], found["grid"], found["page"] = report["protocol"], report["grid"], report["page"]
@@ -190,8 +190,6 @@ def _transfer(run: Run, first: Mapping[str, dict[str, Any]], facts: Mapping[str,
     """What came of the second set, whose steps have left these facts."""
     found: SummedTransfer = {"begun_from": run.plan.transfer.transfer_from, **_of_set(facts)}
     if "evaluate" in first and "evaluate" in facts:
-        from ddpm.evaluation.harder import harder  # it imports torch
-
         found["harder"] = harder(cast("Report", first["evaluate"]), cast("Report", facts["evaluate"]))
     return found
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ddpm.cost import in_words, saved_in_words
 from ddpm.evaluation.figures.numbers import distance_name, plus_minus
+from ddpm.evaluation.figures.table import DECISIVE, FIGURES
 from ddpm.evaluation.protocol import drawn_in_words
 from ddpm.evaluation.report import Report, number_in
 from ddpm.legible import legible
@@ -107,8 +108,6 @@ def finalists_line(found: list[SummedFinalist]) -> list[str]:
 
 def lines(summary: Summary, plan: Plan, anew: str) -> list[str]:
     """What stands below the table."""
-    from ddpm.evaluation.figures.table import DECISIVE, FIGURES  # it imports torch
-
     final, model, dataset = summary["final"], summary["model"], summary["dataset"]
     floor, measurement = final["noise_floor"], summary["protocol"]["measurement"]
     named_by = Report(metric=final.get("metric", "fid"), n=measurement.get("n", 0))

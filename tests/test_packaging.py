@@ -90,8 +90,12 @@ def test_the_contract_between_steps_names_them_all():
     assert named == there - {"ddpm.steps.__init__", "ddpm.steps.task", "ddpm.steps.ranks"}
 
 
-def test_what_every_task_imports_costs_none_of_them_seconds():
-    """torch alone takes as long as some tasks do: who needs it imports it."""
-    code = "import sys, ddpm.steps.task, ddpm.steps.configure; print({'torch', 'scipy.stats', 'mlflow', 'kfp'} & {*sys.modules})"
+@pytest.mark.parametrize(
+    "modules",
+    ["ddpm.steps.task, ddpm.steps.configure", "pipelines.local", "ddpm.steps.summarise, ddpm.commands.figures"],
+)
+def test_what_computes_nothing_waits_for_no_engine(modules):
+    """torch alone takes as long as some tasks do, and as a person waits to be told of a wrong setting: who needs it imports it."""
+    code = f"import sys, {modules}; print({{'torch', 'scipy.stats', 'mlflow', 'kfp'}} & {{*sys.modules}})"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout == "set()\n"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from ddpm.evaluation.figures.intervals import is_biased
 from ddpm.evaluation.figures.numbers import between, distance_name, number
-from ddpm.evaluation.figures.uncertainty import is_biased
 from ddpm.evaluation.report import Generation, Measurement, Protocol, Report
 
 # What must be the same for one set's FID to say anything beside another's. The numbers of pictures need not be: what FID

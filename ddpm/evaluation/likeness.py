@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ddpm.evaluation.figures.intervals import is_biased
 from ddpm.evaluation.figures.numbers import NOT_MEASURED, between, number, share
 from ddpm.evaluation.figures.table import FIGURES
-from ddpm.evaluation.figures.uncertainty import is_biased
 from ddpm.evaluation.report import BesideNoise, Excess, Measurement, NoiseFloor, Protocol, Report
 
 GOOD, FAIR, BAD, UNKNOWN = "good", "fair", "bad", "unknown"  # a word and a sign on the page, not only a colour

@@ -19,14 +19,15 @@ from ddpm.evaluation.extractors.features import BATCH
 from ddpm.evaluation.figures import classes
 from ddpm.evaluation.figures.coverage import coverage
 from ddpm.evaluation.figures.curve import curve_of
-from ddpm.evaluation.figures.distances import fid, kid_with_std
 from ddpm.evaluation.figures.held_out import held_out
+from ddpm.evaluation.figures.intervals import interval, is_biased
+from ddpm.evaluation.figures.measuring import fid, kid_with_std
 from ddpm.evaluation.figures.memorisation import CopySearch
 from ddpm.evaluation.figures.noise import beside_noise
 from ddpm.evaluation.figures.numbers import distance_name
 from ddpm.evaluation.figures.sample import Drawn, Value, samples
 from ddpm.evaluation.figures.table import DECISIVE, FIGURES, Interval, measured
-from ddpm.evaluation.figures.uncertainty import bootstrap_fid, interval, is_biased
+from ddpm.evaluation.figures.uncertainty import bootstrap_fid
 from ddpm.evaluation.reference import Reference
 from ddpm.evaluation.report import Excess, NoiseFloor, Report, number_in
 

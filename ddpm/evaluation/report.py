@@ -12,6 +12,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict, cast
 
+THIRD = 1 / 3  # a copy's distance to its nearest training picture is less than this share of that to the second nearest
+
 
 class Measurement(TypedDict, total=False):
     """What was measured with what, against what. Figures compare only where all of this is equal."""

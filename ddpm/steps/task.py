@@ -21,6 +21,7 @@ from ddpm.legible import tell
 from ddpm.plan import Plan
 from ddpm.progress import EVENT_MARK, Progress, open_progress
 from ddpm.run import Run
+from ddpm.run_page.close import close_run
 from ddpm.steps import trainjob
 from ddpm.steps.ranks import joined, processes, run_in_ranks
 from ddpm.store.reading import parse_json, read_file
@@ -226,8 +227,6 @@ class _Attempt:
     def _close(self) -> None:
         whole = self._run.first or self._run
         if self._session and (whole.facts("summary") or {}).get("session") == self._session:
-            from ddpm.run_page.close import close_run  # it imports torch
-
             close_run(whole, self._session, over=False)
 
 

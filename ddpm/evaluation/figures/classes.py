@@ -6,10 +6,9 @@ import numpy as np
 from torch import Tensor
 
 from ddpm.evaluation.figures.fidelity import inception_score
-from ddpm.evaluation.figures.reading import Reading, with_std
 from ddpm.evaluation.figures.sample import Drawn
 from ddpm.evaluation.reference import Reference
-from ddpm.evaluation.report import InceptionScore, Recognisable, Report
+from ddpm.evaluation.report import InceptionScore, Recognisable
 
 CONFIDENT = 0.9  # the probability above which a classifier recognises a picture
 
@@ -29,11 +28,6 @@ def score_of_draws(reference: Reference, draws: list[Drawn]) -> InceptionScore:
     return {"mean": mean, "std": std, "of": reference.extractor, "why": ""}
 
 
-def read_inception_score(report: Report) -> Reading:
-    found = report.get("inception_score") or InceptionScore()
-    return with_std(found.get("mean"), found.get("std"), meaning=found.get("why") or "")
-
-
 def recognisable(reference: Reference, draws: list[Drawn]) -> Recognisable | None:
     """The shares of generated and of real (held-out) pictures that a classifier of the data set is confident of."""
     if not reference.knows_classes:
@@ -46,8 +40,3 @@ def recognisable(reference: Reference, draws: list[Drawn]) -> Recognisable | Non
 def confident_share(logits: Tensor, threshold: float) -> float:
     """The share of pictures, by their logits [n,classes], to which some class is given at least `threshold` probability."""
     return float((logits.softmax(1).amax(1) >= threshold).double().mean())
-
-
-def read_recognisable(report: Report) -> Reading | None:
-    found = report.get("recognisable")
-    return Reading(found["generated"], beside=found["real"], note=" (real)") if found else None

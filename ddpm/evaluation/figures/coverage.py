@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.evaluation.figures.intervals import share_interval
 from ddpm.evaluation.figures.sample import Drawn
-from ddpm.evaluation.figures.uncertainty import share_interval
 from ddpm.evaluation.reference import Reference
 from ddpm.evaluation.report import Coverage, KindShares
 from ddpm.randomness import key

@@ -6,11 +6,10 @@ import math
 
 import numpy as np
 
-from ddpm.evaluation.figures.reading import Reading, with_std
 from ddpm.evaluation.figures.sample import Drawn
 from ddpm.evaluation.figures.uncertainty import fid_at_infinity, fid_curve
 from ddpm.evaluation.reference import Reference
-from ddpm.evaluation.report import CurvePoint, Report
+from ddpm.evaluation.report import CurvePoint
 
 
 def curve_of(reference: Reference, drawn: Drawn, fid_std: float) -> tuple[list[CurvePoint], float | None, float | None]:
@@ -24,7 +23,3 @@ def curve_of(reference: Reference, drawn: Drawn, fid_std: float) -> tuple[list[C
         return rows, None, None
     value, std = fid_at_infinity(points)
     return rows, value, math.hypot(std, fid_std)
-
-
-def read_infinity(report: Report) -> Reading:
-    return with_std(report.get("fid_infinity"), report.get("fid_infinity_std"), beside=0.0)

@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from ddpm.evaluation.figures.fidelity import kid, quick_frechet, statistics
-from ddpm.evaluation.figures.numbers import between, number
-from ddpm.evaluation.figures.reading import Reading
 from ddpm.evaluation.figures.sample import Drawn
 from ddpm.evaluation.figures.uncertainty import Sides, against_both
 from ddpm.evaluation.reference import Reference
-from ddpm.evaluation.report import Difference, HeldOut, Report
+from ddpm.evaluation.report import Difference, HeldOut
 from ddpm.randomness import generator
 
 FEWEST = 16  # held-out pictures
@@ -59,20 +57,3 @@ def _difference(sides: Sides) -> Difference:
     value = sides.held_out - sides.train
     low, high = (None if math.isnan(sides.half) else end for end in (value - sides.half, value + sides.half))
     return {"difference": value, "low": low, "high": high}
-
-
-def read(report: Report) -> Reading:
-    """FID's part of it, with what it says about the model."""
-    found = report.get("held_out")
-    if not found:
-        return Reading(None)
-    real, training = found.get("held_out") or {}, found.get("train") or {}
-    drawn = f"{report.get('n')} pictures " if report.get("n") else ""
-    words = f"{drawn}against {found.get('n')} of either"
-    apart = (found.get("difference") or {}).get("fid")
-    if apart is None or apart["low"] is None or apart["high"] is None:
-        words += "; far above training: it fits what it has seen"
-    else:
-        fits = "it fits what it has seen" if apart["low"] > 0 else "none beyond the interval"
-        words += f"; difference {number(apart['difference'])}{between(apart['low'], apart['high'])}: {fits}"
-    return Reading(real.get("fid"), beside=training.get("fid"), note=" (training)", meaning=words)

@@ -16,15 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.evaluation.figures.intervals import share_excess, students_t
 from ddpm.evaluation.figures.numbers import Z
-from ddpm.evaluation.figures.uncertainty import share_excess, students_t
 from ddpm.evaluation.reference import Reference
-from ddpm.evaluation.report import Closer, Copying, CopyingIn, Levels, Nearness, Pair, Spread
+from ddpm.evaluation.report import THIRD, Closer, Copying, CopyingIn, Levels, Nearness, Pair, Spread
 from ddpm.model.levels import LEVELS, loss_by_level
 from ddpm.model.sampling import Denoise
 from ddpm.randomness import generator
 
-THIRD = 1 / 3
 CALIBRATION = 0.01  # of the held-out pictures may look like copies
 BLOCK = 4096  # real pictures that are compared at once
 PAIRS = 8  # of each space, that are shown

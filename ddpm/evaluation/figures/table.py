@@ -9,15 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from ddpm.evaluation.figures import classes, curve, distances, held_out
+from ddpm.evaluation.figures.intervals import interval, share_interval
 from ddpm.evaluation.figures.numbers import distance_name, number, share
-from ddpm.evaluation.figures.reading import Reading
-from ddpm.evaluation.figures.sample import Sample, Value
-from ddpm.evaluation.figures.uncertainty import interval, share_interval
+from ddpm.evaluation.figures.reading import (
+    Reading,
+    read_held_out,
+    read_inception_score,
+    read_infinity,
+    read_recognisable,
+)
 from ddpm.evaluation.report import Copying, NoiseFloor, Report, number_in
+
+if TYPE_CHECKING:  # whoever only shows figures waits for no torch
+    from torch import Tensor
+
+    from ddpm.evaluation.figures.sample import Sample, Value
 
 
 class Interval(Enum):
@@ -97,12 +105,28 @@ class Figure:
         return None
 
 
+def _fid(sample: Sample) -> Value:
+    from ddpm.evaluation.figures.measuring import fid_with_std
+
+    return fid_with_std(sample)
+
+
+def _kid(sample: Sample) -> Value:
+    from ddpm.evaluation.figures.measuring import kid_with_std
+
+    return kid_with_std(sample)
+
+
 def _precision(sample: Sample) -> Value:
-    return Value(sample.precision_recall[0])
+    from ddpm.evaluation.figures.measuring import precision
+
+    return precision(sample)
 
 
 def _recall(sample: Sample) -> Value:
-    return Value(sample.precision_recall[1])
+    from ddpm.evaluation.figures.measuring import recall
+
+    return recall(sample)
 
 
 FIGURES = {
@@ -110,19 +134,19 @@ FIGURES = {
     for figure in (
         Figure(
             "fid", "FID", "distance from the training pictures", False,
-            distances.fid_with_std, interval=Interval.STD, distance=True, biased=True,
+            _fid, interval=Interval.STD, distance=True, biased=True,
         ),
         Figure(
             "kid", "KID", "the same without FID's bias", False,
-            distances.kid_with_std, interval=Interval.STD, distance=True, digits=3,
+            _kid, interval=Interval.STD, distance=True, digits=3,
         ),
         Figure(
             "fid_infinity", "FID at infinite n", "without the part that is due to the number of pictures", False,
-            of_fid=True, read=curve.read_infinity,
+            of_fid=True, read=read_infinity,
         ),
         Figure(
             "fid_held_out", "FID, held-out pictures", "distance from pictures that it was not trained on", False,
-            of_fid=True, read=held_out.read,
+            of_fid=True, read=read_held_out,
         ),
         Figure(
             "precision", "Precision", "generated pictures that are among the real ones", True,
@@ -133,11 +157,11 @@ FIGURES = {
             _recall, interval=Interval.OF_REAL,
         ),
         Figure(
-            "inception_score", "Inception Score", "clear and varied classes", True, read=classes.read_inception_score
+            "inception_score", "Inception Score", "clear and varied classes", True, read=read_inception_score
         ),
         Figure(
             "recognisable", "Recognisable", "a classifier is sure of them", True,
-            shown=share, read=classes.read_recognisable,
+            shown=share, read=read_recognisable,
         ),
     )
 }  # fmt: skip

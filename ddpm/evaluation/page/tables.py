@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ddpm.evaluation.figures.memorisation import THIRD
 from ddpm.evaluation.figures.numbers import number, share
 from ddpm.evaluation.figures.table import FIGURES, Figure
 from ddpm.evaluation.page.verdict import spaces
-from ddpm.evaluation.report import Closer, Copying, Nearness, Report, number_in
+from ddpm.evaluation.report import THIRD, Closer, Copying, Nearness, Report, number_in
 
 
 @dataclass(frozen=True)

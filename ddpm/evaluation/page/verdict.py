@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ddpm.evaluation.figures.intervals import share_excess
 from ddpm.evaluation.figures.numbers import NOT_MEASURED, between
-from ddpm.evaluation.figures.uncertainty import share_excess
 from ddpm.evaluation.likeness import BAD, FAIR, GOOD, UNKNOWN, Finding, likeness
 from ddpm.evaluation.report import Closer, Copying, CopyingIn, Nearness, Report, Verdict
 

@@ -318,7 +318,7 @@ def test_the_noise_floor_falls_with_n_and_says_when_it_is_extrapolated(all_digit
 
 def test_what_is_not_finite_is_refused(all_digits, monkeypatch):
     data, _, reference = all_digits
-    monkeypatch.setattr("ddpm.evaluation.figures.distances.kid", lambda *_: (math.nan, math.nan))
+    monkeypatch.setattr("ddpm.evaluation.figures.measuring.kid", lambda *_: (math.nan, math.nan))
     with pytest.raises(Refused, match="kid of 64 pictures is nan"):
         score(reference, data.held_out.images[:64])
     broken = statistics(torch.full((20, 3), math.nan))

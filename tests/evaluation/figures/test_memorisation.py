@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from ddpm.data.dataset import PictureSet, Split
-from ddpm.evaluation.figures.memorisation import THIRD, CopySearch, Space, levels
-from ddpm.evaluation.figures.uncertainty import fid_at_infinity, share_excess, share_interval
+from ddpm.evaluation.figures.intervals import share_excess, share_interval
+from ddpm.evaluation.figures.memorisation import CopySearch, Space, levels
+from ddpm.evaluation.figures.uncertainty import fid_at_infinity
 from ddpm.evaluation.page.verdict import verdict
 from ddpm.evaluation.reference import open_reference
+from ddpm.evaluation.report import THIRD
 from ddpm.model.diffusion import to_unit
 from ddpm.progress import Quiet
 from ddpm.settings import DrawSettings, EvaluateSettings, ModelSettings, TrainSettings

@@ -1,4 +1,4 @@
-"""FID and KID of a sample: how far generated pictures' features are from the real ones'."""
+"""The table's figures of a sample: generated pictures' features beside the real ones'."""
 
 from __future__ import annotations
 
@@ -26,3 +26,13 @@ def kid_with_std(sample: Sample) -> Value:
     if not sample.finite:
         return Value(math.nan, math.nan)
     return Value(*kid(sample.features, sample.side.real, sample.reference.subset(len(sample.features))))
+
+
+def precision(sample: Sample) -> Value:
+    """The share of generated pictures that are among the real ones."""
+    return Value(sample.precision_recall[0])
+
+
+def recall(sample: Sample) -> Value:
+    """The share of real pictures that are among the generated ones."""
+    return Value(sample.precision_recall[1])
