@@ -1,13 +1,15 @@
 """How far a whole run is, and about how long the rest will take.
 
 A run's work is counted in pictures that go through the network: three a picture that trains, one a step of the sampler.
-How fast they go is seen from those that went. Nets of different sizes take different times, so it is an estimate.
+How fast they go is seen from those that went. Nets of different sizes take different times, so it is an estimate; of a
+run that carries on, a trial that stands at a rung counts as still to do until it is heard of.
 """
 
 from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +23,7 @@ TRAINING = 3  # forward, and twice as much backward
 SECONDS_TO_TELL = 10.0  # of work, from which its speed is known well enough
 TRIAL = re.compile(r"trial (\d+) \(")
 OVER = re.compile(r"trial (\d+) \(\d+ of \d+\)")  # dropped by that name: see `ddpm.search.trial.of_all`
-FINALIST = re.compile(r"finalists: .*, (\d+) of (\d+)")
+FINALIST = re.compile(r"finalists: .*, (\d+) of \d+")
 FINALISTS, FINAL, DRAWING, SCORE = "finalists", "final training", "drawing pictures", "its score"
 SECOND_TRAINING, SECOND_DRAWING = "transfer training", "drawing the second set's pictures"
 AFTER_TRIALS = (FINALISTS, FINAL, DRAWING, SECOND_TRAINING, SECOND_DRAWING)
@@ -36,6 +38,7 @@ class Estimate:
         self._done: dict[str, float] = {}  # share of each stage that is done
         self._before = 0.0  # work that took none of the seconds since it began
         self._began: float | None = None
+        self._drawn: Counter[str] = Counter()  # draws that are over, of each stage that draws for a report
 
     def hear(self, event: dict[str, Any], progress: Progress) -> None:
         """Take in an event of `pipelines.runner`, and tell."""
@@ -49,6 +52,10 @@ class Estimate:
         elif found := OVER.fullmatch(event.get("drop", "")):
             self._settle(f"trial {found[1]}")
             self._settle(f"score {found[1]}")
+        elif event.get("drop") in (FINAL, SECOND_TRAINING):  # over before its last epoch: no use in more
+            self._settle(event["drop"])
+        elif event.get("drop") == DRAWING:
+            self._drawn[self._drawing(event)] += 1
         elif SCORE in event.get("drop", "") and (found := TRIAL.match(event["drop"])):
             self._done[f"score {found[1]}"] = 1.0
         if self._began is not None:
@@ -62,18 +69,23 @@ class Estimate:
         if found := TRIAL.match(task):
             return f"{'score' if task.endswith(SCORE) else 'trial'} {found[1]}", share
         if found := FINALIST.fullmatch(task):
-            return FINALISTS, (int(found[1]) - 1 + share) / int(found[2])
+            return FINALISTS, (int(found[1]) - 1 + share) / self._plan.search.finalists  # there may be fewer
         if task == DRAWING:
-            return {"evaluate": DRAWING, f"{SECOND}evaluate": SECOND_DRAWING}.get(event["step"], ""), share
+            stage = self._drawing(event)
+            return stage, min(1.0, (self._drawn[stage] + share) / self._plan.evaluate.seeds)
         if task == FINAL:  # it goes on from where its trial ended
             behind = self._plan.search.trial_epochs / self._plan.train.epochs
             share = max(0.0, (share - behind) / max(1 - behind, 1e-9))
         return task, share
 
+    @staticmethod
+    def _drawing(event: dict[str, Any]) -> str:
+        """Which stage draws; "" where it is none of a report."""
+        return {"evaluate": DRAWING, f"{SECOND}evaluate": SECOND_DRAWING}.get(event["step"], "")
+
     def _take(self, stage: str, share: float) -> None:
         if stage not in self._done:
-            # Of a run that carries on. Where trials wait for one another, any of them may be the first that is heard of.
-            if stage in AFTER_TRIALS or (self._began is None and not self._plan.search.rungs):
+            if stage in AFTER_TRIALS:
                 for earlier in list(self._work)[: list(self._work).index(stage)]:
                     self._settle(earlier)
             self._settle(stage, share)
@@ -93,7 +105,7 @@ class Estimate:
         assert self._began is not None
         total, so_far = sum(self._work.values()), self._so_far()
         seconds, taken = self._clock() - self._began, so_far - self._before
-        if seconds < SECONDS_TO_TELL or taken <= 0:
+        if seconds < SECONDS_TO_TELL or taken < 1:  # picture
             return
         left = (total - so_far) * seconds / taken
         progress.update(TASK, min(so_far, 0.99 * total), total, f"{in_words(left)} left")

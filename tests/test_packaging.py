@@ -92,7 +92,11 @@ def test_the_contract_between_steps_names_them_all():
 
 @pytest.mark.parametrize(
     "modules",
-    ["ddpm.steps.task, ddpm.steps.configure", "pipelines.local", "ddpm.steps.summarise, ddpm.commands.figures"],
+    [
+        "ddpm.steps.task, ddpm.steps.configure, ddpm.steps.ingest",
+        "pipelines.local",
+        "ddpm.steps.summarise, ddpm.commands.figures",
+    ],
 )
 def test_what_computes_nothing_waits_for_no_engine(modules):
     """torch alone takes as long as some tasks do, and as a person waits to be told of a wrong setting: who needs it imports it."""

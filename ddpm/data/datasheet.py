@@ -23,12 +23,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm.data.dataset import PictureSet, open_dataset
+from ddpm.data.dataset import PictureSet
 from ddpm.data.manifest import Quarantined, taken
-from ddpm.errors import Outage, WrongInput
 from ddpm.legible import on_page
-from ddpm.progress import Progress
-from ddpm.store import open_object
 
 SHEET_PICTURES = 120
 CLASSES_IN_ROWS = 12  # so many classes have a row each; of more, there is a picture of each
@@ -50,22 +47,6 @@ class Bar:
     @property
     def total(self) -> int:
         return sum(count for _, count, _ in self.parts)
-
-
-def keep_datasheet(uri: str, progress: Progress) -> str | None:
-    """The URI of the page beside the manifest at `uri`, which is made where there is none.
-
-    None, and a line that says why, where it cannot be kept: a data set is no worse for it.
-    """
-    store, name = open_object(uri)
-    key = name.removesuffix(".json") + ".html"
-    try:
-        if not store.exists(key):
-            store.create(key, render(open_dataset(uri)))
-    except (WrongInput, Outage) as problem:
-        progress.say(f"the data set has no datasheet: {problem}")
-        return None
-    return store.uri(key)
 
 
 def render(data: PictureSet) -> bytes:

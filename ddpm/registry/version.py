@@ -19,6 +19,7 @@ from typing import Any, NotRequired, TypedDict
 from ddpm.data.manifest import read_manifest
 from ddpm.errors import WrongInput
 from ddpm.evaluation.figures.table import DECISIVE
+from ddpm.evaluation.protocol import measurement_of
 from ddpm.evaluation.report import Generation, Report, number_in
 from ddpm.model.model import Model
 from ddpm.places import without_file_scheme
@@ -97,8 +98,6 @@ def register(
     Raises WrongInput where the report is none, or of other weights, or of pictures that another model guided, or none.
     """
     from mlflow.exceptions import MlflowException
-
-    from ddpm.evaluation.protocol import measurement_of  # it needs more than the engine has
 
     require_name("model_name", name)
     measurement_of(report)  # refuses what is no report
@@ -271,8 +270,6 @@ def is_exported(folder: str | Path) -> bool:
 
 def figures(tracking_uri: str, name: str, version: int) -> Report:
     """The report of a registered version: the one that it was registered with, or Damaged is raised."""
-    from ddpm.evaluation.protocol import measurement_of
-
     client = open_registry(tracking_uri, f"models:/{name}/{version}")
     found = find(client, f"models:/{name}/{version}")
     with downloaded(client, found) as files:

@@ -14,7 +14,7 @@ from ddpm.attempts import REFUSED
 from ddpm.data import sources
 from ddpm.data.manifest import store_of
 from ddpm.errors import WrongInput
-from ddpm.evaluation.extractors.weights import check_weights
+from ddpm.evaluation.extractors.weights import check_weights, inception_weights
 from ddpm.fields import renamed, require
 from ddpm.places import fill_places, local_path
 from ddpm.plan import Plan, fields
@@ -62,8 +62,6 @@ def configure(parameters: dict[str, Any], progress: Progress, session: str = "")
     # Whoever mistyped it should not have to wait; one that this run has been opened with is away for a while.
     open_storage(plan.study_storage, progress, seconds=None if run.is_open else 0)
     if plan.evaluate.extractor == "inception":
-        from ddpm.evaluation.extractors.weights import inception_weights  # it imports torch
-
         inception_weights(plan.evaluate, open_store(plan.store), progress)  # not after an ingest and a first trial
     if not run.write_plan():
         progress.say(f"carrying on with run {run.name}")

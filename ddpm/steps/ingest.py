@@ -7,15 +7,14 @@ from typing import NotRequired
 from ddpm.data import ingest as publishing
 from ddpm.data import sources
 from ddpm.data.catalogue import SHORT
-from ddpm.data.datasheet import keep_datasheet
 from ddpm.data.ingest import DatasetFacts
-from ddpm.errors import WrongInput
+from ddpm.errors import Outage, WrongInput
 from ddpm.plan import Plan
 from ddpm.progress import Progress
 from ddpm.run import Run
 from ddpm.settings import IngestSettings
 from ddpm.steps.task import task
-from ddpm.store import read_object
+from ddpm.store import open_object, read_object
 from ddpm.workplace import Workplace
 
 
@@ -37,6 +36,25 @@ def ingest(place: Workplace, settings: IngestSettings, workers: int = 0) -> Inge
     here = facts["uri"].startswith(place.store.root + "/")
     dataset = f"{facts['name']}@{facts['digest'][:SHORT]}" if here else facts["uri"]
     return {**facts, "datasheet": keep_datasheet(facts["uri"], place.progress), "dataset": dataset}
+
+
+def keep_datasheet(uri: str, progress: Progress) -> str | None:
+    """The URI of the page beside the manifest at `uri`, which is made where there is none.
+
+    None, and a line that says why, where it cannot be kept: a data set is no worse for it.
+    """
+    store, name = open_object(uri)
+    key = name.removesuffix(".json") + ".html"
+    try:
+        if not store.exists(key):
+            from ddpm.data.dataset import open_dataset  # they import torch
+            from ddpm.data.datasheet import render
+
+            store.create(key, render(open_dataset(uri)))
+    except (WrongInput, Outage) as problem:
+        progress.say(f"the data set has no datasheet: {problem}")
+        return None
+    return store.uri(key)
 
 
 def unused_classes(found: int, told: int) -> str:

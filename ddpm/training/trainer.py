@@ -349,6 +349,8 @@ class Trainer:
             return facts
         if self.world.leads:
             self.ledger.finish(facts)
+        if not facts["spent_budget"]:
+            progress.drop(task)  # what follows is no work done
         progress.update(task, 1, 1, f"{facts['stopped']}  {self._losses()}  {self.images_seen:,} images")
         return facts
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm.data.datasheet import keep_datasheet, render
+from ddpm.data.datasheet import render
 from ddpm.data.ingest import ingest
 from ddpm.progress import Quiet
 from ddpm.settings import IngestSettings
+from ddpm.steps.ingest import keep_datasheet
 from ddpm.store import open_store, read_object
 
 SHARDS = {"train": [{"sha256": "1" * 64, "bytes": 2_000_000, "n": 256}], "held_out": []}

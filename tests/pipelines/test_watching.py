@@ -236,7 +236,8 @@ def test_finalists_are_part_of_the_whole(tmp_path):
 
 
 def test_a_run_that_carries_on_is_measured_by_its_own_seconds(heard):
-    """Trial 1 is the first that is heard of, so trial 0 is over: its work took this process no time."""
+    """Trial 0 was over before, as its worker is told first: its work took this process no time."""
+    heard(99, step="search-0", drop="trial 0 (1 of 2)")
     heard(100, step="search-0", task="trial 1 (2 of 2) · 1-2", done=2, total=4)
     share, left = heard(130, step="search-0", task="trial 1 (2 of 2) · 1-2", done=4, total=4)
     assert share == pytest.approx(13 / 26) and left == "about 2 min left", "13,000 at 100 a second"
@@ -263,8 +264,8 @@ def test_two_workers_that_carry_on_are_measured_by_their_own_seconds(tmp_path):
     assert share == pytest.approx((7 + 4.5 + 4.5) / 33) and left == "about 6 min left", "17,000 at 1,500 in 30 seconds"
 
 
-@pytest.mark.parametrize(("rung", "share"), [(0, 13 / 26), (1, 6 / 26)])
-def test_where_trials_wait_for_one_another_the_first_that_is_heard_of_says_nothing_of_others(tmp_path, rung, share):
+@pytest.mark.parametrize("rung", [0, 1])
+def test_of_two_workers_the_first_that_is_heard_of_says_nothing_of_the_other_s_trial(tmp_path, rung):
     from ddpm.run import Run
 
     settings = plan(tmp_path, first_rung=rung, held_out_every=1)
@@ -275,7 +276,36 @@ def test_where_trials_wait_for_one_another_the_first_that_is_heard_of_says_nothi
         clock.now = at
         trial = {"step": "search-0", "task": "trial 1 (2 of 2) · 1-2", "done": done, "total": 4}
         estimate.hear(trial if done else {"step": "ingest", "state": "done", "seconds": 1.0}, seen)
-    assert seen.under_way[TASK][0] == pytest.approx(share)
+    assert seen.under_way[TASK][0] == pytest.approx(6 / 26)
+
+
+def test_a_training_that_is_over_before_its_last_epoch_was_not_that_fast(tmp_path):
+    """45,500 in all, of which 6,000 are the final training's."""
+    from ddpm.run import Run
+
+    settings = plan(tmp_path, transfer_source="dalle-dogs", transfer_dataset_name="dogs", transfer_epochs=5, seeds=2)
+    Run(settings).keep("ingest", {"n": 1000, "second_n": 500, "seconds": 1.0})
+    clock, seen = Clock(), Seen()
+    estimate = Estimate(settings, clock)
+    for at, facts in (
+        (0.0, {"step": "ingest", "state": "done"}),
+        (100.0, {"step": "train", "task": FINAL, "done": 2, "total": 4}),
+        (120.0, {"step": "train", "task": FINAL, "done": 3, "total": 4}),
+        (120.0, {"step": "train", "drop": FINAL}), (120.0, {"step": "train", "task": FINAL, "done": 1, "total": 1}),
+        (120.0, {"step": "evaluate", "task": DRAWING, "done": 0, "total": 2}),
+    ):  # fmt: skip
+        clock.now = at
+        estimate.hear(facts, seen)
+    share, left = seen.under_way[TASK]
+    whole = 26_000 + 6000 + 7500 + 12_000
+    assert share == pytest.approx(20_000 / whole) and left == "about 4 min left", "31,500 at 3,000 in 20 seconds"
+    for event in (
+        {"task": DRAWING, "done": 2, "total": 2},
+        {"drop": DRAWING},
+        {"task": DRAWING, "done": 1, "total": 2},
+    ):
+        estimate.hear({"step": "evaluate", **event}, seen)
+    assert seen.under_way[TASK][0] == pytest.approx((20_000 + 9000) / whole), "of two draws, one and a half"
 
 
 def test_durations_in_words():

@@ -1,7 +1,7 @@
 """The figures: what each is called, how it is measured and shown, and which way is better.
 
 Measuring, `ddpm compare`, the report's page, the table at the end of a run and MLflow go by this table. A new figure is
-one function and its row here, or, elsewhere, a call of `register`.
+one function, in `measuring.py` where it computes, and its row here, or, elsewhere, a call of `register`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How far a figure can be trusted: its interval, its noise floor, and what it would be with more pictures.
+"""How far a figure can be trusted: its deviation, its noise floor, and what it would be with more pictures.
 
 FID is biased: with n pictures it is too large by about a constant over n (Chong & Forsyth 2020,
 https://arxiv.org/abs/1911.07023). So it stands beside what real pictures score at that n, and beside its own curve.
