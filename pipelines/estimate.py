@@ -69,7 +69,7 @@ class Estimate:
         if found := TRIAL.match(task):
             return f"{'score' if task.endswith(SCORE) else 'trial'} {found[1]}", share
         if found := FINALIST.fullmatch(task):
-            return FINALISTS, (int(found[1]) - 1 + share) / self._plan.search.finalists  # there may be fewer
+            return FINALISTS, (int(found[1]) - 1 + share) / finalists_of(self._plan)
         if task == DRAWING:
             stage = self._drawing(event)
             return stage, min(1.0, (self._drawn[stage] + share) / self._plan.evaluate.seeds)
@@ -119,7 +119,7 @@ def work_of(plan: Plan, pictures: int, of_second: int = 0) -> dict[str, float]:
     for number in range(search.trials):
         work[f"trial {number}"] = TRAINING * search.trial_epochs * pictures
         work[f"score {number}"] = score
-    if (anew := min(search.finalists, search.trials)) > 1:
+    if (anew := finalists_of(plan)) > 1:
         work[FINALISTS] = anew * search.final_n * search.score_steps
     work[FINAL] = TRAINING * (plan.train.epochs - search.trial_epochs) * pictures
     work[DRAWING] = _drawing(plan, pictures)
@@ -128,6 +128,11 @@ def work_of(plan: Plan, pictures: int, of_second: int = 0) -> dict[str, float]:
         work[SECOND_TRAINING] = TRAINING * second.train.epochs * of_second
         work[SECOND_DRAWING] = _drawing(second, of_second)
     return work
+
+
+def finalists_of(plan: Plan) -> int:
+    """How many are planned; where trials failed there are fewer."""
+    return min(plan.search.finalists, plan.search.trials)
 
 
 def _drawing(plan: Plan, pictures: int) -> float:

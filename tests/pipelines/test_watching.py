@@ -218,11 +218,12 @@ def test_a_second_set_is_part_of_the_whole(tmp_path):
     assert told == pytest.approx([0, 0, 0, 26_000, 28_500, 28_500, 36_500])
 
 
-def test_finalists_are_part_of_the_whole(tmp_path):
+@pytest.mark.parametrize("finalists", [2, 3])
+def test_finalists_are_part_of_the_whole(tmp_path, finalists):
     """34,000 in all, of which both trials are over when the second of two finalists is half scored."""
     from ddpm.run import Run
 
-    settings, clock, seen = plan(tmp_path, finalists=2), Clock(), Seen()
+    settings, clock, seen = plan(tmp_path, finalists=finalists), Clock(), Seen()
     Run(settings).keep("ingest", {"n": 1000, "seconds": 1.0})
     estimate = Estimate(settings, clock)
     for at, facts in enumerate([
