@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,21 @@ from ddpm.errors import Refused, WrongInput
 from ddpm.randomness import key
 from ddpm.training.batches import Batch
 from ddpm.training.recipe import Recipe
+
+
+@contextmanager
+def without_cudnn_attention() -> Iterator[None]:
+    """PyTorch's own kernels of attention, for as long as it lasts.
+
+    On Hopper PyTorch 2.11 and later prefer cuDNN's, whose gradients were seen not to be finite where all that they were of
+    was (https://github.com/pytorch/pytorch/issues/196678). What is only drawn goes by the device's usual ones.
+    """
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 class Gradients:
@@ -47,7 +63,10 @@ class Gradients:
             try:
                 # Each part in a call of its own: what it holds of the graph ends with it, also where it fails.
                 starts = range(0, len(batch), self.micro)
-                return torch.stack([self._add(batch.part(slice(start, start + self.micro))) for start in starts]).sum()
+                with without_cudnn_attention():
+                    return torch.stack(
+                        [self._add(batch.part(slice(start, start + self.micro))) for start in starts]
+                    ).sum()
             except torch.OutOfMemoryError:
                 if self.recipe.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
                     raise  # it is the recording that there is no room for

@@ -185,14 +185,20 @@ class Trainer:
             self.good.renew(self.learner.state())
             return
         if self.learner.guard.lowered == MOST_ROLLBACKS:
-            raise Refused(
-                f"the gradients blew up, and turning back {MOST_ROLLBACKS} times did not help, after {self.images_seen:,} images; lower lr (it is {self.settings.lr:g}; in a run, founding_lr and lr_high)"
-            )
+            raise Refused(self._blown_up())
         self.good.restore(self.learner.state())
         self.learner.guard.turned_back()
         self.notices.append(
             f"a gradient spike at {self.images_seen:,} images: back to the last good weights, at {self.learner.guard.lr_factor:g} of the rate"
         )
+
+    def _blown_up(self) -> str:
+        skipped, not_finite = self.learner.guard.skipped(), self.learner.guard.not_finite()
+        in_words = f"{skipped:,} steps were skipped, {not_finite:,} of them since their gradients were not finite"
+        advice = f"lower lr (it is {self.settings.lr:g}; in a run, founding_lr and lr_high)"
+        if self.settings.precision == "bf16" and 2 * not_finite > skipped:
+            advice += ", or give precision fp32"
+        return f"the gradients blew up, and turning back {MOST_ROLLBACKS} times did not help, after {self.images_seen:,} images ({in_words}); {advice}"
 
     # -- a step ----------------------------------------------------------------------------------------------------
 

@@ -184,6 +184,26 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_changes_nothing_else(di
         tight.step()
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_gradients_are_taken_without_cudnns_attention_and_pictures_are_drawn_as_before(digits, tmp_path, before):
+    run, asked = trainer(digits, tmp_path), []
+    for net in (run.learner.net, run.learner.ema_net):
+        net.register_forward_pre_hook(
+            lambda net, _: asked.append((net.training, torch.backends.cuda.cudnn_sdp_enabled()))
+        )
+    torch.backends.cuda.enable_cudnn_sdp(before)
+    try:
+        run.step()
+        run.averaged.draw(range(1))
+        assert set(asked) == {(True, False), (False, before)}
+        limit_memory(run, 0)
+        with pytest.raises(Refused):
+            run.step()
+        assert torch.backends.cuda.cudnn_sdp_enabled() is before, "also where it failed"
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+
+
 def test_pictures_fetched_ahead_are_those_that_are_resident(digits, tmp_path):
     heard = []
     for place in ("always", "never"):

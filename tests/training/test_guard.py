@@ -21,6 +21,19 @@ def test_not_finite_is_skipped_from_the_first_step():
     assert skipped == [True, True, False] and guard.skipped() == 2
 
 
+def test_what_is_not_finite_is_told_from_what_is_too_high():
+    guard = judged([1.0] * WARM + [float("nan"), 50.0, float("inf"), 1.0])[1]
+    assert (guard.skipped(), guard.not_finite()) == (3, 2)
+    off = judged([float("nan")], factor=0.0)[1]
+    assert (off.skipped(), off.not_finite()) == (0, 0), "nothing is skipped"
+
+
+def test_a_state_of_before_the_not_finite_were_counted_is_taken_up():
+    old, guard = judged([1.0] * WARM + [50.0])[1], judged([])[1]
+    guard.load({"guard.norms": old.norms, "guard.counts": old.counts[:3]}, old.facts())
+    assert guard.counts.tolist() == [WARM, 1, 1, 0] and torch.equal(guard.norms.nan_to_num(), old.norms.nan_to_num())
+
+
 def test_outliers_are_skipped_once_it_is_warm():
     assert judged([100.0] + [1.0] * WARM + [9.0, 11.0])[0][-2:] == [False, True]
     assert not any(judged([1.0] * (WARM - 1) + [1000.0])[0]), "too early to know what is ordinary"

@@ -168,13 +168,15 @@ def test_spike_is_skipped_and_counted(digits, tmp_path):
     assert run.learner.guard.skipped() == 1 and not torch.equal(before["head.weight"], run.learner.net.head.weight)
 
 
-def test_spikes_without_end_are_refused(digits, tmp_path):
+@pytest.mark.parametrize(("precision", "advice"), [("fp32", r"lr_high\)$"), ("bf16", r", or give precision fp32$")])
+def test_spikes_without_end_are_refused(digits, tmp_path, precision, advice):
     """A guard that skips all steps must not let a training pass for done."""
-    settings = dataclasses.replace(SETTINGS, epochs=100)
+    settings = dataclasses.replace(SETTINGS, epochs=100, precision=precision)
     run = trainer(digits, tmp_path, settings)
     run.step()
     run.batches.feed._images = run.batches.feed._images.float() * float("nan")
-    with pytest.raises(Refused, match=r"turning back 10 times did not help.*lower lr"):
+    told = r"turning back 10 times did not help.*\((\d+) steps were skipped, \1 of them since .* not finite\); lower lr"
+    with pytest.raises(Refused, match=told + ".*" + advice):
         run.run(NoObserver(), Quiet())
     assert run.steps_done < 200, "it does not spend the whole budget on it"
     with pytest.raises(Missing):
