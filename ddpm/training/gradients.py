@@ -17,10 +17,10 @@ from ddpm.training.recipe import Recipe
 
 @contextmanager
 def without_cudnn_attention() -> Iterator[None]:
-    """PyTorch's own kernels of attention, for as long as it lasts.
+    """PyTorch's own kernels of attention, for as long as it lasts: in the whole process, so that one thread alone may train.
 
-    On Hopper PyTorch 2.11 and later prefer cuDNN's, whose gradients were seen not to be finite where all that they were of
-    was (https://github.com/pytorch/pytorch/issues/196678). What is only drawn goes by the device's usual ones.
+    On Hopper PyTorch 2.11 and later prefer cuDNN's, which are known for gradients that are not finite where all that they
+    are of is (https://github.com/pytorch/pytorch/issues/196678). What is only drawn goes by the device's usual ones.
     """
     before = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(False)

@@ -35,7 +35,7 @@ class GuardFacts(TypedDict, total=False):
 
 
 class SpikeGuard:
-    """Keeps the last gradient norms and counts what it skipped. State: norms [WINDOW] (NaN: none yet) and counts [4].
+    """Keeps the last gradient norms and counts what it skipped. State: norms [WINDOW] (NaN: none yet), counts [3], not_finite [].
 
     With factor 0 it skips nothing, and never turns back.
     """
@@ -43,8 +43,8 @@ class SpikeGuard:
     def __init__(self, factor: float, device: torch.device) -> None:
         self.factor = factor
         self.norms = torch.full((WINDOW,), torch.nan, device=device)
-        # Accepted; skipped; of these, since the last accepted one; of all skipped, those whose norm was not finite.
-        self.counts = torch.zeros(4, device=device)
+        self.counts = torch.zeros(3, device=device)  # accepted, skipped, skipped since the last accepted one
+        self.not_finite = torch.zeros((), device=device)  # of the skipped ones: those whose norm was not finite
         self.checked = (0.0, 0.0)  # accepted and skipped at the last check
         self.rollbacks = 0  # in all
         self.lowered = 0  # rollbacks whose lower rate is in force
@@ -59,15 +59,15 @@ class SpikeGuard:
         Only accepted norms enter the window: a burst of spikes must not become the new normal.
         """
         norm = norm.float()
-        accepted, skipped, in_a_row, not_finite = self.counts.unbind()
+        accepted, skipped, in_a_row = self.counts.unbind()
         outlying = (accepted >= WARM) & (norm > self.factor * self.norms.nanmedian())
         skip = (~norm.isfinite() | outlying).float() * (1.0 if self.factor else 0.0)
         # A mask rather than an index: indexing by a tensor would wait for the device.
         slot = torch.arange(WINDOW, device=self.norms.device) == accepted % WINDOW
         # Into the same memory: a recorded step finds them where they were.
         self.norms.copy_(torch.where(slot & (skip == 0), norm, self.norms))
-        not_finite = not_finite + (~norm.isfinite()).float() * skip
-        self.counts.copy_(torch.stack([accepted + 1 - skip, skipped + skip, (in_a_row + 1) * skip, not_finite]))
+        self.counts.copy_(torch.stack([accepted + 1 - skip, skipped + skip, (in_a_row + 1) * skip]))
+        self.not_finite.add_((~norm.isfinite()).float() * skip)
         return skip
 
     def troubled(self, loss: float, share: float = 1.0) -> bool:
@@ -77,7 +77,7 @@ class SpikeGuard:
         """
         if not self.factor:
             return False
-        accepted, skipped, in_a_row, _ = self.counts.tolist()
+        accepted, skipped, in_a_row = self.counts.tolist()
         mostly_skipped = (
             skipped - self.checked[1] > accepted - self.checked[0] and skipped - self.checked[1] >= IN_A_ROW
         )
@@ -118,13 +118,8 @@ class SpikeGuard:
         """Steps skipped so far. Waits for the device."""
         return int(self.counts[1].item())
 
-    def not_finite(self) -> int:
-        """Those of them whose gradients were not finite: no lower rate helps where one and the same state has such. Waits
-        for the device."""
-        return int(self.counts[3].item())
-
     def state(self) -> dict[str, Tensor]:
-        return {"guard.norms": self.norms, "guard.counts": self.counts}
+        return {"guard.norms": self.norms, "guard.counts": self.counts, "guard.not_finite": self.not_finite}
 
     def facts(self) -> GuardFacts:
         return {
@@ -133,8 +128,9 @@ class SpikeGuard:
 
     def load(self, state: dict[str, Tensor], facts: GuardFacts) -> None:
         self.norms.copy_(state["guard.norms"])
-        counts = state["guard.counts"]
-        self.counts[: len(counts)].copy_(counts)  # checkpoints of earlier releases have three
+        self.counts.copy_(state["guard.counts"])
+        if "guard.not_finite" in state:  # checkpoints of earlier releases have none: nobody counted them
+            self.not_finite.copy_(state["guard.not_finite"])
         self.checked = (float(self.counts[0]), float(self.counts[1]))  # checkpoints are written at checks
         self.rollbacks, self.lowered = facts.get("rollbacks", 0), facts.get("lowered", 0)
         self.calm, self.losses = facts.get("calm", 0.0), list(facts.get("calm_losses", ()))

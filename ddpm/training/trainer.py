@@ -193,12 +193,12 @@ class Trainer:
         )
 
     def _blown_up(self) -> str:
-        skipped, not_finite = self.learner.guard.skipped(), self.learner.guard.not_finite()
-        in_words = f"{skipped:,} steps were skipped, {not_finite:,} of them since their gradients were not finite"
+        skipped, not_finite = self.learner.guard.skipped(), int(self.learner.guard.not_finite.item())
+        skips = f"{skipped:,} steps were skipped, {not_finite:,} of them for gradients that were seen not to be finite"
         advice = f"lower lr (it is {self.settings.lr:g}; in a run, founding_lr and lr_high)"
-        if self.settings.precision == "bf16" and 2 * not_finite > skipped:
+        if self.settings.precision == "bf16" and not_finite:
             advice += ", or give precision fp32"
-        return f"the gradients blew up, and turning back {MOST_ROLLBACKS} times did not help, after {self.images_seen:,} images ({in_words}); {advice}"
+        return f"the gradients blew up, and turning back {MOST_ROLLBACKS} times did not help, after {self.images_seen:,} images ({skips}); {advice}"
 
     # -- a step ----------------------------------------------------------------------------------------------------
 

@@ -191,6 +191,7 @@ def test_gradients_are_taken_without_cudnns_attention_and_pictures_are_drawn_as_
         net.register_forward_pre_hook(
             lambda net, _: asked.append((net.training, torch.backends.cuda.cudnn_sdp_enabled()))
         )
+    there = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(before)
     try:
         run.step()
@@ -201,7 +202,7 @@ def test_gradients_are_taken_without_cudnns_attention_and_pictures_are_drawn_as_
             run.step()
         assert torch.backends.cuda.cudnn_sdp_enabled() is before, "also where it failed"
     finally:
-        torch.backends.cuda.enable_cudnn_sdp(True)
+        torch.backends.cuda.enable_cudnn_sdp(there)
 
 
 def test_pictures_fetched_ahead_are_those_that_are_resident(digits, tmp_path):

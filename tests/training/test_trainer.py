@@ -175,7 +175,7 @@ def test_spikes_without_end_are_refused(digits, tmp_path, precision, advice):
     run = trainer(digits, tmp_path, settings)
     run.step()
     run.batches.feed._images = run.batches.feed._images.float() * float("nan")
-    told = r"turning back 10 times did not help.*\((\d+) steps were skipped, \1 of them since .* not finite\); lower lr"
+    told = r"turning back 10 times did not help.*\((\d+) steps were skipped, \1 of them for .* not to be finite\); lower lr"
     with pytest.raises(Refused, match=told + ".*" + advice):
         run.run(NoObserver(), Quiet())
     assert run.steps_done < 200, "it does not spend the whole budget on it"
