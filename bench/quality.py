@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ddpm.evaluation.evaluate import evaluate
 from ddpm.evaluation.report import Report, number_in
 from ddpm.model.model import Model
 from ddpm.progress import Quiet
+from ddpm.registry.initial import open_initial
 from ddpm.settings import DrawSettings, EvaluateSettings, ModelSettings, TrainSettings
 from ddpm.store import open_store
 from ddpm.training.checkpoint import load_model
@@ -43,7 +45,7 @@ SETTINGS: dict[str, Any] = {
     "train_seed": 0,
     "precision": "fp32",
     "compile": "auto",
-    "init_from": "",  # weights to begin with
+    "init_from": "",  # weights to begin with: a folder or a checkpoint
     "layer": 768,
     "weights": "",  # of Inception; empty: those that the store has or fetches
     "n": 0,  # pictures a draw; 0: as many as the training pictures
@@ -121,7 +123,8 @@ class Place:
         images = images or self.settings["images"]
         model, train = self.settings_of(recipe, images)
         out = self.folder(name) / f"{images}-{train.train_seed}"
-        trainer = Trainer(model, train, self.data, str(out), World(pick_device()))
+        begun = partial(open_initial, train.init_from, tracking_uri="")
+        trainer = Trainer(model, train, self.data, str(out), World(pick_device()), initial=begun)
         facts = trainer.run(NoObserver(), Quiet())
         spent = facts["spent"]
         self.say(

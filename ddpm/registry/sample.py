@@ -22,7 +22,7 @@ from torch import Tensor
 from ddpm.device import device_name, drawing_format, threads_for
 from ddpm.model.model import Model
 from ddpm.registry.catalogue import find
-from ddpm.registry.folder import DRAWN_BY, Folder, open_folder
+from ddpm.registry.folder import DRAWN_BY, LIST, Folder, open_folder
 from ddpm.settings import FORMAT_VERSION
 from ddpm.store import Damaged
 from ddpm.store.reading import parse_tensors
@@ -111,7 +111,7 @@ def verify(model: Model, tracking_uri: str) -> Verified:
         return Verified(None, f"{reference} is no registered version, and no sample of it was recorded")
     client = open_client(tracking_uri)
     version = find(client, reference)
-    with downloaded(client, version) as files:
+    with downloaded(client, version, (LIST, SAMPLE, PICTURES)) as files:
         return verify_with(model, open_folder(files, reference, version.tags))
 
 

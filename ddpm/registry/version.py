@@ -12,7 +12,7 @@ import hashlib
 import json
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -29,7 +29,9 @@ from ddpm.registry.contents import contents_of
 from ddpm.registry.folder import (
     AGAIN,
     ENGINE_FILES,
+    FILES,
     GRID,
+    GUIDE,
     LIST,
     REPORT,
     load_files,
@@ -64,6 +66,7 @@ __all__ = [
 ]
 
 DESCRIPTION = 5000  # characters that MLflow keeps of a version's description
+INSIDE = "artifacts"  # where MLflow's format has our files
 PYFUNC = Path(__file__).parent / "pyfunc.py"
 
 
@@ -251,7 +254,7 @@ def resolve(reference: str, tracking_uri: str) -> Model:
         return load_files(Path(reference), reference) if is_exported(reference) else load_model(reference)
     client = open_registry(tracking_uri, reference)
     version = find(client, reference)
-    with downloaded(client, version) as files:
+    with downloaded(client, version, (*FILES, LIST, *GUIDE)) as files:
         return load_version(files, f"models:/{version.name}/{version.version}", version.tags)
 
 
@@ -272,7 +275,7 @@ def figures(tracking_uri: str, name: str, version: int) -> Report:
     """The report of a registered version: the one that it was registered with, or Damaged is raised."""
     client = open_registry(tracking_uri, f"models:/{name}/{version}")
     found = find(client, f"models:/{name}/{version}")
-    with downloaded(client, found) as files:
+    with downloaded(client, found, (REPORT, LIST)) as files:
         if not (files / REPORT).is_file() and WEIGHTS_TAG not in found.tags:
             raise WrongInput(f"model: {name} version {version} holds no {REPORT}; it was not registered by ddpm")
         folder = open_folder(files, f"models:/{name}/{version}", found.tags)
@@ -282,18 +285,25 @@ def figures(tracking_uri: str, name: str, version: int) -> Report:
 
 
 @contextlib.contextmanager
-def downloaded(client: Any, version: Any) -> Iterator[Path]:
-    """The version's files, in a temporary folder. Raises Missing where they are gone."""
-    import mlflow.artifacts
+def downloaded(client: Any, version: Any, files: Collection[str]) -> Iterator[Path]:
+    """Those of these files that the version has, in a temporary folder. The others stay where they are: who asks for a
+    report need not wait for the weights. Raises Missing where all of the version's files are gone."""
     from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     with tempfile.TemporaryDirectory(prefix="ddpm-version-") as folder:
         uri = client.get_model_version_download_uri(version.name, str(version.version))
         try:
-            got = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=client.tracking_uri)
+            there = get_artifact_repository(uri, tracking_uri=client.tracking_uri)
+            listed = {file.path for file in there.list_artifacts(INSIDE)}
+            if not listed and not there.list_artifacts():
+                raise FileNotFoundError("nothing is there")
+            for path in (f"{INSIDE}/{file}" for file in files):
+                if path in listed:
+                    there.download_artifacts(path, folder)
         except (OSError, MlflowException) as problem:
             words = " ".join(str(problem).split())[:160]
             raise Missing(
                 f"model: the files of models:/{version.name}/{version.version} cannot be had from {uri} ({words}); bring them back, or {AGAIN}"
             ) from None
-        yield Path(got, "artifacts")
+        yield Path(folder, INSIDE)

@@ -71,7 +71,7 @@ def test_a_version_brings_its_guide(checkpoints, place, guided, guided_report):
     drawing = replace(PLAIN, guidance=2.0)
     assert torch.equal(found.draw(SEEDS, drawing), guided.draw(SEEDS, drawing))
     client = open_registry(place, reference)
-    with downloaded(client, find(client, reference)) as files:
+    with downloaded(client, find(client, reference), ["files.json", "guide.safetensors"]) as files:
         known = json.loads((files / "files.json").read_text())["sha256"]
         assert known["guide.safetensors"] == hashlib.sha256((files / "guide.safetensors").read_bytes()).hexdigest()
 
