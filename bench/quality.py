@@ -19,6 +19,7 @@ from ddpm.device import pick_device
 from ddpm.evaluation.evaluate import evaluate
 from ddpm.evaluation.report import Report, number_in
 from ddpm.model.model import Model
+from ddpm.places import default_places
 from ddpm.progress import Quiet
 from ddpm.registry.initial import open_initial
 from ddpm.settings import DrawSettings, EvaluateSettings, ModelSettings, TrainSettings
@@ -45,7 +46,7 @@ SETTINGS: dict[str, Any] = {
     "train_seed": 0,
     "precision": "fp32",
     "compile": "auto",
-    "init_from": "",  # weights to begin with: a folder or a checkpoint
+    "init_from": "",  # weights to begin with: an exported folder, a checkpoint, a version
     "layer": 768,
     "weights": "",  # of Inception; empty: those that the store has or fetches
     "n": 0,  # pictures a draw; 0: as many as the training pictures
@@ -123,7 +124,7 @@ class Place:
         images = images or self.settings["images"]
         model, train = self.settings_of(recipe, images)
         out = self.folder(name) / f"{images}-{train.train_seed}"
-        begun = partial(open_initial, train.init_from, tracking_uri="")
+        begun = partial(open_initial, train.init_from, default_places()["tracking_uri"])
         trainer = Trainer(model, train, self.data, str(out), World(pick_device()), initial=begun)
         facts = trainer.run(NoObserver(), Quiet())
         spent = facts["spent"]

@@ -42,7 +42,7 @@ from ddpm.registry.folder import (
 from ddpm.registry.ranked import ranked
 from ddpm.settings import require_name
 from ddpm.store import FileStore, Missing
-from ddpm.tracking import fit, open_client, open_experiment
+from ddpm.tracking import fit, open_client, open_experiment, patiently
 from ddpm.tracking.origin import code_version, image
 from ddpm.training.checkpoint import (
     Manifest,
@@ -287,23 +287,33 @@ def figures(tracking_uri: str, name: str, version: int) -> Report:
 @contextlib.contextmanager
 def downloaded(client: Any, version: Any, files: Collection[str]) -> Iterator[Path]:
     """Those of these files that the version has, in a temporary folder. The others stay where they are: who asks for a
-    report need not wait for the weights. Raises Missing where all of the version's files are gone."""
+    report need not wait for the weights. Raises Missing where they cannot be had, Outage where MLflow stays away."""
+    from botocore.exceptions import BotoCoreError, ClientError
     from mlflow.exceptions import MlflowException
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     with tempfile.TemporaryDirectory(prefix="ddpm-version-") as folder:
         uri = client.get_model_version_download_uri(version.name, str(version.version))
+        ours = WEIGHTS_TAG in version.tags
         try:
-            there = get_artifact_repository(uri, tracking_uri=client.tracking_uri)
-            listed = {file.path for file in there.list_artifacts(INSIDE)}
-            if not listed and not there.list_artifacts():
-                raise FileNotFoundError("nothing is there")
-            for path in (f"{INSIDE}/{file}" for file in files):
-                if path in listed:
-                    there.download_artifacts(path, folder)
-        except (OSError, MlflowException) as problem:
+            place = patiently(client.tracking_uri, lambda: _fetch(uri, client.tracking_uri, files, folder, ours))
+        except (OSError, MlflowException, BotoCoreError, ClientError) as problem:
             words = " ".join(str(problem).split())[:160]
             raise Missing(
                 f"model: the files of models:/{version.name}/{version.version} cannot be had from {uri} ({words}); bring them back, or {AGAIN}"
             ) from None
-        yield Path(folder, INSIDE)
+        yield place
+
+
+def _fetch(uri: str, tracking_uri: str, files: Collection[str], folder: str, ours: bool) -> Path:
+    """Where the files are that were fetched into the folder. Of a version of `ours` something must be there."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    there = get_artifact_repository(uri, tracking_uri=tracking_uri)
+    listed = {one.path.rpartition("/")[2] for one in there.list_artifacts(INSIDE)}
+    if ours and not listed and not there.list_artifacts(None):
+        raise FileNotFoundError("nothing is there")
+    place = Path(folder, INSIDE)
+    for file in files:
+        if file in listed:  # of runs:/RUN/NAME it lies below NAME
+            place = Path(there.download_artifacts(f"{INSIDE}/{file}", folder)).parent
+    return place

@@ -330,27 +330,6 @@ def test_a_folder_that_is_gone_is_one_line(checkpoints, place, report_of):
             door()
 
 
-def test_a_decision_fetches_a_version_s_weights_once_and_the_champion_s_not_at_all(
-    checkpoints, place, store, report_of, monkeypatch
-):
-    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
-
-    fetched, fetch = [], LocalArtifactRepository.download_artifacts
-
-    def noting(self, artifact_path, dst_path=None):
-        fetched.append(str(Path(self.artifact_dir, artifact_path)))
-        return fetch(self, artifact_path, dst_path)
-
-    monkeypatch.setattr(LocalArtifactRepository, "download_artifacts", noting)
-    for uri, fid in zip(checkpoints, (2.0, 0.5), strict=True):
-        register(place, "m", uri, report_of(uri, fid=fid), None, {})
-    first, second = (str(files_of(place, version) / "weights.safetensors") for version in (1, 2))
-    assert decide_on(store, place, 1)["promoted"] and fetched.count(first) == 1
-    fetched.clear()
-    assert decide_on(store, place, 2)["promoted"] and fetched.count(second) == 1
-    assert str(files_of(place, 1) / "report.json") in fetched and first not in fetched
-
-
 # -- the recorded sample -----------------------------------------------------------------------------------------------
 
 
