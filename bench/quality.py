@@ -22,6 +22,7 @@ from ddpm.model.model import Model
 from ddpm.places import default_places
 from ddpm.progress import Quiet
 from ddpm.registry.initial import open_initial
+from ddpm.search.choice import alike_averages
 from ddpm.settings import DrawSettings, EvaluateSettings, ModelSettings, TrainSettings
 from ddpm.store import open_store
 from ddpm.training.checkpoint import load_model
@@ -137,7 +138,8 @@ class Place:
 
     def average_of(self, checkpoint: str, half_lives: tuple[int, ...]) -> Model:
         """The best of a training's averages, by FID on seeds of their own."""
-        models = {life: load_model(f"{checkpoint}#{life}") for life in half_lives}
+        distinct = [same[0] for same in alike_averages(checkpoint, half_lives, Quiet())]
+        models = {life: load_model(f"{checkpoint}#{life}") for life in distinct}
         if len(models) == 1:
             return next(iter(models.values()))
         found = {

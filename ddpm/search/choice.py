@@ -23,6 +23,7 @@ from ddpm.search.trial import TRIAL, TrialRow, point_settings, quick_scores, tri
 from ddpm.settings import BY_TRIAL, ModelSettings, TrainSettings
 from ddpm.tracking import NoTrackedRun, TrackedRun
 from ddpm.training import checkpoint
+from ddpm.training.ema import RAMP
 from ddpm.training.initial import as_model, read_initial
 
 AVERAGES_SEED = 2**40  # the first of the seeds by which averages are compared
@@ -155,9 +156,12 @@ def choose_average(
     plan = run.plan
     if len(half_lives) == 1:
         return half_lives[0]
+    distinct = [same[0] for same in alike_averages(uri, half_lives, progress)]
+    if len(distinct) == 1:
+        return distinct[0]
     reference = open_reference(plan.evaluate, open_dataset(dataset_uri), run.store, str(pick_device()), progress)
     scores = {}
-    for half_life in half_lives:
+    for half_life in distinct:
         model = checkpoint.load_model(f"{uri}#{half_life}")
         scores[half_life] = quick_scores(
             plan, reference, model, progress, f"averaged weights, half-life {half_life}", AVERAGES_SEED
@@ -167,6 +171,21 @@ def choose_average(
     checkpoint.choose_average(uri, best)
     progress.say(f"averaged weights: {scores[best].named('fid')} by half-life  {averages_found(scores, best)}")
     return best
+
+
+def alike_averages(uri: str, half_lives: tuple[int, ...], progress: Progress) -> list[list[int]]:
+    """A checkpoint's half-lives, those together whose averages are the very same weights, which is told."""
+    facts = checkpoint.read_facts(uri)
+    alike: dict[str, list[int]] = {}
+    for half_life in half_lives:
+        alike.setdefault(facts["sha256"][checkpoint.drawn_from(facts, half_life)], []).append(half_life)
+    for same in alike.values():
+        if len(same) > 1:
+            named = " and ".join(map(str, same))
+            progress.say(
+                f"averaged weights: {named} are the same, for a half-life is at most {RAMP:.0%} of the images seen"
+            )
+    return list(alike.values())
 
 
 def averages_found(scores: Mapping[int, Scores], best: int) -> str:

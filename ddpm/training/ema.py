@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+RAMP = 0.05  # a half-life's share of the images seen, at most
 
-def ema_decay(batch: int, images_seen: int, half_life: float, ramp: float = 0.05) -> float:
+
+def ema_decay(batch: int, images_seen: int, half_life: float, ramp: float = RAMP) -> float:
     """The factor beta that keeps the average for one step of `batch` images: 0.5 ** (batch / half-life).
 
     The half-life is at most `ramp` of the images seen, so that a short run's average is not mostly its start

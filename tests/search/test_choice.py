@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from optuna.trial import TrialState
 
 from ddpm.errors import Refused, WrongInput
@@ -10,13 +11,18 @@ from ddpm.evaluation.measure import Scores
 from ddpm.plan import Plan
 from ddpm.progress import Quiet
 from ddpm.run import Run
+from ddpm.search import choice as choosing
 from ddpm.search import finalists as room
 from ddpm.search.choice import averages_found, choose, choose_average, guide_of, winner_settings
 from ddpm.search.space import suggest
 from ddpm.search.study import create_study, open_study
 from ddpm.search.trial import trial_settings
-from ddpm.settings import DrawSettings, GuideSettings
+from ddpm.settings import DrawSettings, GuideSettings, ModelSettings, TrainSettings
 from ddpm.tracking import NoTrackedRun
+from ddpm.training.checkpoint import load_model
+from ddpm.training.observer import NoObserver
+from ddpm.training.trainer import Trainer
+from ddpm.training.world import World
 
 FOUNDING = {"1-2-4-8": (24.92, 0.334), "1-2-3-6": (27.13, 0.328), "1-2-3": (18.30, 0.393), "1-2-4": (24.49, 0.296)}
 FACTS = {"images_seen": 768, "parameters": 1000, "skipped_steps": 0, "checkpoint": "/trials/x", "seconds": 1.5}
@@ -143,6 +149,43 @@ def test_a_single_average_needs_no_choice(tmp_path):
     assert choose_average(run, (500,), "/no/checkpoint", "/no/data", NoTrackedRun(), Quiet()) == 500
     with pytest.raises(WrongInput):
         choose_average(run_named("two", tmp_path), (500, 50), "/no/checkpoint", "/no/data", NoTrackedRun(), Quiet())
+
+
+class Said(Quiet):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+def test_averages_that_a_short_training_makes_the_same_are_scored_once(digits, tmp_path, monkeypatch):
+    model = ModelSettings("1-2", base_channels=8, blocks=1, attention_resolution=4)
+    settings = TrainSettings(lr=1e-3, epochs=2, batch_size=64, flip=False, ema_half_lives="10 500 5000")
+    uri = Trainer(model, settings, digits, str(tmp_path / "out"), World(torch.device("cpu"))).run(
+        NoObserver(), Quiet()
+    )["checkpoint"]
+    scored = []
+
+    def score(plan, reference, model, progress, task, seed):
+        scored.append(model.origin.weights_sha256)
+        return Scores("fid_768", 3.0 - len(scored), 0.05, 0.01, 0.001, 64)
+
+    monkeypatch.setattr(choosing, "quick_scores", score)
+    monkeypatch.setattr(choosing, "open_dataset", lambda uri: uri)
+    monkeypatch.setattr(choosing, "open_reference", lambda *_: "the reference")
+    run, told, said = run_named("one", tmp_path), Heard(), Said()
+    assert choose_average(run, settings.half_lives, uri, "/data", told.child("final", {}, {}), said) == 500
+    assert scored == [digest(uri, 10), digest(uri, 500)] and load_model(uri).origin.weights_sha256 == digest(uri, 5000)
+    assert said.lines == [
+        "averaged weights: 500 and 5000 are the same, for a half-life is at most 5% of the images seen",
+        "averaged weights: fid_768 (n=64) by half-life  10: 2 ± 0.098  500: 1 ± 0.098  → 500",
+    ]
+    assert choose_average(run, (500, 5000), uri, "/data", told, said) == 500 and len(scored) == 2, "nothing to choose"
+
+
+def digest(uri, half_life):
+    return load_model(f"{uri}#{half_life}").origin.weights_sha256
 
 
 class Heard(NoTrackedRun):
