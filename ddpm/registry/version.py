@@ -42,7 +42,7 @@ from ddpm.registry.folder import (
 from ddpm.registry.ranked import ranked
 from ddpm.settings import require_name
 from ddpm.store import FileStore, Missing
-from ddpm.tracking import fit, open_client, open_experiment, patiently
+from ddpm.tracking import fit, in_a_line, open_client, open_experiment, patiently
 from ddpm.tracking.origin import code_version, image
 from ddpm.training.checkpoint import (
     Manifest,
@@ -287,7 +287,7 @@ def figures(tracking_uri: str, name: str, version: int) -> Report:
 @contextlib.contextmanager
 def downloaded(client: Any, version: Any, files: Collection[str]) -> Iterator[Path]:
     """Those of these files that the version has, in a temporary folder. The others stay where they are: who asks for a
-    report need not wait for the weights. Raises Missing where they cannot be had, Outage where MLflow stays away."""
+    report need not wait for the weights. Raises Missing where they cannot be had, Outage where MLflow, or the object store, stays away."""
     from botocore.exceptions import BotoCoreError, ClientError
     from mlflow.exceptions import MlflowException
 
@@ -297,9 +297,8 @@ def downloaded(client: Any, version: Any, files: Collection[str]) -> Iterator[Pa
         try:
             place = patiently(client.tracking_uri, lambda: _fetch(uri, client.tracking_uri, files, folder, ours))
         except (OSError, MlflowException, BotoCoreError, ClientError) as problem:
-            words = " ".join(str(problem).split())[:160]
             raise Missing(
-                f"model: the files of models:/{version.name}/{version.version} cannot be had from {uri} ({words}); bring them back, or {AGAIN}"
+                f"model: the files of models:/{version.name}/{version.version} cannot be had from {uri} ({in_a_line(problem)[:160]}); see that they can be read, or, where they are lost, {AGAIN}"
             ) from None
         yield place
 

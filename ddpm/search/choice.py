@@ -151,7 +151,8 @@ def choose_average(
 ) -> int:  # fmt: skip
     """Of a checkpoint's averages, the one whose pictures have the lowest FID is drawn from, from now on. Its half-life.
 
-    They are compared on seeds of their own, which no report uses: the best of several is too good on its own seeds.
+    They are compared on seeds of their own, which no report uses: the best of several is too good on its own seeds. Those
+    that are the same weights are scored once; where all are, there is nothing to compare.
     """
     plan = run.plan
     if len(half_lives) == 1:
@@ -178,12 +179,15 @@ def alike_averages(uri: str, half_lives: tuple[int, ...], progress: Progress) ->
     facts = checkpoint.read_facts(uri)
     alike: dict[str, list[int]] = {}
     for half_life in half_lives:
-        alike.setdefault(facts["sha256"][checkpoint.drawn_from(facts, half_life)], []).append(half_life)
+        file = checkpoint.drawn_from(facts, half_life)
+        alike.setdefault(facts["sha256"].get(file, file), []).append(
+            half_life
+        )  # one that is not there is said on loading
     for same in alike.values():
         if len(same) > 1:
-            named = " and ".join(map(str, same))
+            named = ", ".join(map(str, same))
             progress.say(
-                f"averaged weights: {named} are the same, for a half-life is at most {RAMP:.0%} of the images seen"
+                f"averaged weights: those of half-lives {named} are the same (a half-life is at most {RAMP:.0%} of the images seen); {same[0]} stands for them"
             )
     return list(alike.values())
 

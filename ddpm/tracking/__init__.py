@@ -15,13 +15,13 @@ Only this room and `registry/` know MLflow. Runs are found again by their names,
 killed and started again goes on in its own run.
 """
 
-from ddpm.tracking.client import expect, open_client, open_experiment, patiently
+from ddpm.tracking.client import expect, in_a_line, open_client, open_experiment, patiently
 from ddpm.tracking.origin import code_version, pipeline_tags, user_name
 from ddpm.tracking.pages import address
 from ddpm.tracking.tracked import NoTrackedRun, TrackedRun
 from ddpm.tracking.tracker import Tracker
 
 __all__ = [
-    "NoTrackedRun", "TrackedRun", "Tracker", "address", "code_version", "expect", "open_client", "open_experiment", "patiently",
-    "pipeline_tags", "user_name",
+    "NoTrackedRun", "TrackedRun", "Tracker", "address", "code_version", "expect", "in_a_line", "open_client", "open_experiment",
+    "patiently", "pipeline_tags", "user_name",
 ]  # fmt: skip

@@ -22,6 +22,7 @@ from ddpm.errors import Outage, WrongInput
 from ddpm.outages import refused_for_good, wait_out
 from ddpm.places import require_place
 from ddpm.progress import announce
+from ddpm.store.problems import may_mend
 from ddpm.tls import mistaken
 from ddpm.tracking import fit
 from ddpm.tracking.moved import ARTIFACTS, follow
@@ -34,7 +35,11 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
-AWAY = ("Max retries exceeded", "timeout exception", "Connection aborted", "RemoteDisconnected")
+SERVER_ERRORS = ("502 Server Error", "503 Server Error", "504 Server Error")
+AWAY = (
+    "Max retries exceeded", "timeout exception", "Connection aborted", "RemoteDisconnected", "Connection broken",
+    "IncompleteRead", "Read timed out", "Connection reset by peer", *SERVER_ERRORS,
+)  # fmt: skip
 BROKEN = ("Connection aborted", "RemoteDisconnected", "error code 400")  # what comes of http:// where TLS is spoken
 AWAY_STATUS = ("error code 429", "error code 500", "error code 502", "error code 503", "error code 504")
 UNREACHED = (
@@ -76,15 +81,24 @@ def away(problem: BaseException, tracking_uri: str) -> str:
     from sqlalchemy.exc import InterfaceError, OperationalError
 
     for link in _chain(problem):
-        text = " ".join(str(link).split())
+        text = in_a_line(link)
         if isinstance(link, (OperationalError, InterfaceError, sqlite3.OperationalError)):
             passing = "locked" in text or "is full" in text  # what else a file says of itself will not pass
             return _short(text) if passing or not tracking_uri.startswith("sqlite:") else ""
-        if type(link).__module__ == "requests.exceptions" and type(link).__name__ in UNREACHED:
+        if type(link).__module__ == "requests.exceptions" and (
+            type(link).__name__ in UNREACHED or any(words in text for words in SERVER_ERRORS)
+        ):
             return _short(text)
+        if isinstance(link, Exception) and type(link).__module__.startswith("botocore.") and (words := may_mend(link)):
+            return words
         if type(link).__module__.startswith("mlflow.") and any(words in text for words in (*AWAY, *AWAY_STATUS)):
             return _short(text)
     return ""
+
+
+def in_a_line(problem: BaseException) -> str:
+    """What an exception says, in a line; of several files that could not be fetched, what was the matter with the last."""
+    return " ".join(str(problem).split()).rpartition(" ##### ")[2]
 
 
 def _wrong_place(problem: BaseException) -> str:

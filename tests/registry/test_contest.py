@@ -326,7 +326,9 @@ def test_a_folder_that_is_gone_is_one_line(checkpoints, place, report_of):
     folder = files_of(place, 1).parent
     folder.rename(folder.with_name("elsewhere"))
     for door in (lambda: resolve("models:/m/1", place), lambda: figures(place, "m", 1)):
-        with pytest.raises(WrongInput, match="the files of models:/m/1 cannot be had from .*; bring them back, or"):
+        with pytest.raises(
+            WrongInput, match="the files of models:/m/1 cannot be had from .*; see that they can be read, or"
+        ):
             door()
 
 

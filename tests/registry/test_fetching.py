@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import requests
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 from measured import keep_report
+from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from ddpm.errors import Outage
@@ -78,20 +79,41 @@ def test_a_version_that_lies_in_a_run_is_found_by_its_run_too(checkpoints, place
     assert figures(place, "m", 2) == figures(place, "m", 1)
 
 
+AWAY = "MLflow at .* does not answer .{}"
+GONE = "the files of models:/m/1 cannot be had from .* .{}.; see that they can be read, or, where they are lost, delete"
+
+
+@pytest.mark.parametrize("when", ["list_artifacts", "_download_file"])
 @pytest.mark.parametrize(
     ("problem", "kind", "said"),
     [
-        (requests.exceptions.ConnectionError("Connection refused"), Outage, "MLflow at .* does not answer .connection refused"),
-        (NoCredentialsError(), Missing, "the files of models:/m/1 cannot be had from .* .Unable to locate credentials"),
+        (requests.exceptions.ConnectionError("Max retries exceeded with url: /x (Connection refused)"), Outage, AWAY.format("connection refused")),
+        (requests.exceptions.ChunkedEncodingError("Connection broken: IncompleteRead(7 bytes)"), Outage, AWAY.format("Connection broken")),
+        (requests.exceptions.HTTPError("503 Server Error: x for url: y"), Outage, AWAY.format("503 Server Error")),
+        (requests.exceptions.HTTPError("403 Client Error: no"), Missing, GONE.format("403 Client Error: no")),
+        (NoCredentialsError(), Missing, GONE.format("Unable to locate credentials")),
+        (MlflowException("nobody knows why"), Missing, GONE.format("nobody knows why")),
     ],
 )  # fmt: skip
-def test_why_files_cannot_be_fetched_is_one_line(checkpoints, place, report_of, monkeypatch, problem, kind, said):
+def test_why_files_cannot_be_fetched_is_one_line(checkpoints, place, report_of, monkeypatch, when, problem, kind, said):
+    register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {})
+
+    def fail(self, *given, **named):
+        raise problem
+
+    monkeypatch.setattr(LocalArtifactRepository, when, fail)
+    monkeypatch.setenv("DDPM_PATIENCE", "0")
+    with pytest.raises(kind, match=said):
+        figures(place, "m", 1)
+
+
+def test_an_object_store_that_is_away_is_an_outage(checkpoints, place, report_of, monkeypatch):
     register(place, "m", checkpoints[0], report_of(checkpoints[0]), None, {})
 
     def fail(self, path=None):
-        raise problem
+        raise EndpointConnectionError(endpoint_url="http://s3")
 
     monkeypatch.setattr(LocalArtifactRepository, "list_artifacts", fail)
     monkeypatch.setenv("DDPM_PATIENCE", "0")
-    with pytest.raises(kind, match=said):
+    with pytest.raises(Outage, match=AWAY.format("the endpoint cannot be reached")):
         figures(place, "m", 1)

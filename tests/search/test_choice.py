@@ -178,7 +178,7 @@ def test_averages_that_a_short_training_makes_the_same_are_scored_once(digits, t
     assert choose_average(run, settings.half_lives, uri, "/data", told.child("final", {}, {}), said) == 500
     assert scored == [digest(uri, 10), digest(uri, 500)] and load_model(uri).origin.weights_sha256 == digest(uri, 5000)
     assert said.lines == [
-        "averaged weights: 500 and 5000 are the same, for a half-life is at most 5% of the images seen",
+        "averaged weights: those of half-lives 500, 5000 are the same (a half-life is at most 5% of the images seen); 500 stands for them",
         "averaged weights: fid_768 (n=64) by half-life  10: 2 ± 0.098  500: 1 ± 0.098  → 500",
     ]
     assert choose_average(run, (500, 5000), uri, "/data", told, said) == 500 and len(scored) == 2, "nothing to choose"
