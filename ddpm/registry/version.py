@@ -286,8 +286,10 @@ def figures(tracking_uri: str, name: str, version: int) -> Report:
 
 @contextlib.contextmanager
 def downloaded(client: Any, version: Any, files: Collection[str]) -> Iterator[Path]:
-    """Those of these files that the version has, in a temporary folder. The others stay where they are: who asks for a
-    report need not wait for the weights. Raises Missing where they cannot be had, Outage where MLflow, or the object store, stays away."""
+    """Those of these files that the version has, in a temporary folder: who asks for a report need not wait for the weights.
+
+    Raises Missing where they cannot be had, Outage where MLflow or its object store stays away.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
     from mlflow.exceptions import MlflowException
 

@@ -180,9 +180,8 @@ def alike_averages(uri: str, half_lives: tuple[int, ...], progress: Progress) ->
     alike: dict[str, list[int]] = {}
     for half_life in half_lives:
         file = checkpoint.drawn_from(facts, half_life)
-        alike.setdefault(facts["sha256"].get(file, file), []).append(
-            half_life
-        )  # one that is not there is said on loading
+        weights = facts["sha256"].get(file, file)  # of one that is not there loading tells
+        alike.setdefault(weights, []).append(half_life)
     for same in alike.values():
         if len(same) > 1:
             named = ", ".join(map(str, same))
