@@ -157,7 +157,14 @@ def choose_average(
     plan = run.plan
     if len(half_lives) == 1:
         return half_lives[0]
-    distinct = [same[0] for same in alike_averages(uri, half_lives, progress)]
+    alike = checkpoint.alike_averages(uri, half_lives)
+    for same in alike:
+        if len(same) > 1:
+            named = ", ".join(map(str, same))
+            progress.say(
+                f"averaged weights: those of half-lives {named} are the same (a half-life is at most {RAMP:.0%} of the images seen); {same[0]} stands for them"
+            )
+    distinct = [same[0] for same in alike]
     if len(distinct) == 1:
         return distinct[0]
     reference = open_reference(plan.evaluate, open_dataset(dataset_uri), run.store, str(pick_device()), progress)
@@ -172,23 +179,6 @@ def choose_average(
     checkpoint.choose_average(uri, best)
     progress.say(f"averaged weights: {scores[best].named('fid')} by half-life  {averages_found(scores, best)}")
     return best
-
-
-def alike_averages(uri: str, half_lives: tuple[int, ...], progress: Progress) -> list[list[int]]:
-    """A checkpoint's half-lives, those together whose averages are the very same weights, which is told."""
-    facts = checkpoint.read_facts(uri)
-    alike: dict[str, list[int]] = {}
-    for half_life in half_lives:
-        file = checkpoint.drawn_from(facts, half_life)
-        weights = facts["sha256"].get(file, file)  # of one that is not there loading tells
-        alike.setdefault(weights, []).append(half_life)
-    for same in alike.values():
-        if len(same) > 1:
-            named = ", ".join(map(str, same))
-            progress.say(
-                f"averaged weights: those of half-lives {named} are the same (a half-life is at most {RAMP:.0%} of the images seen); {same[0]} stands for them"
-            )
-    return list(alike.values())
 
 
 def averages_found(scores: Mapping[int, Scores], best: int) -> str:

@@ -161,6 +161,20 @@ def drawn_from(facts: Manifest, half_life: int | None = None) -> str:
     return f"{average_part(half_lives, wanted)}.safetensors"
 
 
+def alike_averages(uri: str, half_lives: tuple[int, ...]) -> list[list[int]]:
+    """A checkpoint's half-lives, those together whose averages are the very same weights.
+
+    So are those of a training so short that ema.RAMP bounds them all.
+    """
+    facts = read_facts(uri)
+    alike: dict[str, list[int]] = {}
+    for half_life in half_lives:
+        file = drawn_from(facts, half_life)
+        weights = facts["sha256"].get(file, file)  # of one that is not there loading tells
+        alike.setdefault(weights, []).append(half_life)
+    return list(alike.values())
+
+
 def before(out: Store, uri: str | None) -> str | None:
     """The URI of the checkpoint before this one, or, without one, of the newest; None where there is none."""
     this = uri.rpartition("/")[0].rpartition("/")[2] if uri else ":"  # which sorts behind all digits
