@@ -22,10 +22,9 @@ from ddpm.model.model import Model
 from ddpm.places import default_places
 from ddpm.progress import Quiet
 from ddpm.registry.initial import open_initial
-from ddpm.search.choice import alike_averages
 from ddpm.settings import DrawSettings, EvaluateSettings, ModelSettings, TrainSettings
 from ddpm.store import open_store
-from ddpm.training.checkpoint import load_model
+from ddpm.training.checkpoint import alike_averages, load_model
 from ddpm.training.ledger import Trained
 from ddpm.training.observer import NoObserver
 from ddpm.training.trainer import Trainer
@@ -86,6 +85,12 @@ RECIPES: dict[str, dict[str, Any]] = {
     "ours-batch-64": {**OURS, "batch_size": 64},
     "ours-batch-32": {**OURS, "batch_size": 32},
     "ours-batch-32-5e-4": {**OURS, "batch_size": 32, "lr": 5e-4},
+    "ours-batch-32-epsilon": {**OURS, "batch_size": 32, "objective": "epsilon"},
+    "ours-batch-32-no-warmup": {**OURS, "batch_size": 32, "warmup_images": 0},
+    "ours-batch-32-no-decay": {**OURS, "batch_size": 32, "decay_fraction": 0.0},
+    "ours-batch-32-no-augmentation": {**OURS, "batch_size": 32, "augment": 0.0},
+    "ours-batch-32-no-dropout": {**OURS, "batch_size": 32, "dropout": 0.0},
+    "ours-batch-32-no-average": {**OURS, "batch_size": 32, "ema_half_lives": "1"},  # the last weights
     "ours-batch-16-5e-4": {**OURS, "batch_size": 16, "lr": 5e-4},
 }
 
@@ -138,7 +143,7 @@ class Place:
 
     def average_of(self, checkpoint: str, half_lives: tuple[int, ...]) -> Model:
         """The best of a training's averages, by FID on seeds of their own."""
-        distinct = [same[0] for same in alike_averages(checkpoint, half_lives, Quiet())]
+        distinct = [same[0] for same in alike_averages(checkpoint, half_lives)]
         models = {life: load_model(f"{checkpoint}#{life}") for life in distinct}
         if len(models) == 1:
             return next(iter(models.values()))
