@@ -82,6 +82,12 @@ def test_it_trains_and_draws(alone, tmp_path):
     assert found.stdout.strip() == "(2, 3, 8, 8) torch.uint8 []"
 
 
+def test_the_benchmarks_of_quality_can_be_carried_to_such_a_machine(alone):
+    """Figures need torch-fidelity's Inception besides; nothing else of them is missing."""
+    found = run(alone, "import bench.recipes, bench.drawing, bench.spikes")
+    assert found.returncode == 0, found.stderr
+
+
 def test_the_environment_is_bare(alone):
     found = run(alone, "import optuna")
     assert found.returncode == 1 and "No module named 'optuna'" in found.stderr
