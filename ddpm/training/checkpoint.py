@@ -56,6 +56,7 @@ class Standing(TypedDict):
     loss: float | None  # mean of the last steps; None: of no step
     best: BestFacts
     skipped_steps: int
+    skipped_not_finite: NotRequired[int]  # those of them whose gradient was; earlier releases wrote none
     guard: NotRequired[GuardFacts]  # earlier releases wrote none
     micro_batch: int
     stopped: str  # why it ended before its budget was spent; empty: it has not

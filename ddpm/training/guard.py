@@ -118,6 +118,10 @@ class SpikeGuard:
         """Steps skipped so far. Waits for the device."""
         return int(self.counts[1].item())
 
+    def skipped_not_finite(self) -> int:
+        """Those of them whose gradient was seen not to be finite; the others' was out of the ordinary. Waits for the device."""
+        return int(self.not_finite.item())
+
     def state(self) -> dict[str, Tensor]:
         return {"guard.norms": self.norms, "guard.counts": self.counts, "guard.not_finite": self.not_finite}
 

@@ -30,6 +30,7 @@ class Trained(TypedDict):
     loss: float | None  # mean of the last steps; None: of no step
     held_out_loss: float | None  # the best; None without held-out pictures
     skipped_steps: int
+    skipped_not_finite: NotRequired[int]  # those of them whose gradient was; earlier releases wrote none
     rollbacks: int
     parameters: int  # of the network
     spent_budget: bool

@@ -11,8 +11,8 @@ class Observer(Protocol):
     """What the loop tells, and asks, the one who started it."""
 
     def metrics(self, values: dict[str, float], images_seen: int) -> None:
-        """Figures of the last steps: loss, grad_norm, lr, skipped_steps, rollbacks, images_per_second, held_out_loss (of all
-        noise levels, and of each part of them)."""
+        """Figures of the last steps: loss, grad_norm, lr, skipped_steps and those of them whose gradient was not finite
+        (skipped_not_finite), rollbacks, images_per_second, held_out_loss (of all noise levels, and of each part of them)."""
 
     def looked(self, epoch: int, images_seen: int, model: Model) -> bool:
         """After each held-out loss, with the averaged model. True ends the training here."""

@@ -146,7 +146,8 @@ class Trainer:
             epochs = schedule.epochs(self.steps_done)
             figures = {
                 "loss": self.last_loss, "grad_norm": float(norm), "lr": self.lr, "skipped_steps": self.learner.guard.skipped(),
-                "rollbacks": self.learner.guard.rollbacks, "images_per_second": speed, "epoch": epochs,
+                "skipped_not_finite": self.learner.guard.skipped_not_finite(), "rollbacks": self.learner.guard.rollbacks,
+                "images_per_second": speed, "epoch": epochs,
             }  # fmt: skip
             observer.metrics(figures, self.images_seen)
             improved = False
@@ -193,7 +194,7 @@ class Trainer:
         )
 
     def _blown_up(self) -> str:
-        skipped, not_finite = self.learner.guard.skipped(), int(self.learner.guard.not_finite.item())
+        skipped, not_finite = self.learner.guard.skipped(), self.learner.guard.skipped_not_finite()
         skips = f"{skipped:,} steps were skipped, {not_finite:,} of them for gradients that were seen not to be finite"
         advice = f"lower lr (it is {self.settings.lr:g}; in a run, founding_lr and lr_high)"
         if self.settings.precision == "bf16" and not_finite:
@@ -268,6 +269,7 @@ class Trainer:
             "loss": _finite(self.last_loss),
             "best": {"loss": _finite(self.looks.best.loss), "epoch": self.looks.best.epoch},
             "skipped_steps": self.learner.guard.skipped(),
+            "skipped_not_finite": self.learner.guard.skipped_not_finite(),
             "guard": self.learner.guard.facts(),
             "micro_batch": self.gradients.micro,
             "stopped": self.looks.stopped,
@@ -374,6 +376,7 @@ class Trainer:
             "loss": _finite(self.last_loss),
             "held_out_loss": _finite(self.looks.best.loss),
             "skipped_steps": self.learner.guard.skipped(),
+            "skipped_not_finite": self.learner.guard.skipped_not_finite(),
             "rollbacks": self.learner.guard.rollbacks,
             "parameters": self.learner.parameters,
             "spent_budget": self.schedule.ends_run(self.steps_done),
