@@ -137,8 +137,8 @@ class Place:
         self.say(
             f"{name}: {facts['images_seen']:,} images, {facts['parameters']:,} weights, {spent['seconds']:,.0f} s"
             f" ({facts['images_seen'] / max(spent['seconds'], 1e-9):,.0f} images/s), loss {facts['loss']}, held-out"
-            f" {facts['held_out_loss']}, {facts['skipped_steps']} steps skipped ({facts.get('skipped_not_finite', 'unknown how many')}"
-            f" of them for gradients that were not finite), {facts['rollbacks']} times back; {spent}"
+            f" {facts['held_out_loss']}, {facts['skipped_steps']} steps skipped ({facts.get('skipped_not_finite')} of"
+            f" them for gradients that were not finite), {facts['rollbacks']} times back; {spent}"
         )
         return facts
 

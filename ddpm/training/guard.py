@@ -44,7 +44,9 @@ class SpikeGuard:
         self.factor = factor
         self.norms = torch.full((WINDOW,), torch.nan, device=device)
         self.counts = torch.zeros(3, device=device)  # accepted, skipped, skipped since the last accepted one
-        self.not_finite = torch.zeros((), device=device)  # of the skipped ones: those whose norm was not finite
+        self.not_finite = torch.zeros(
+            (), device=device
+        )  # of the skipped ones: those whose norm was not finite; NaN: unknown
         self.checked = (0.0, 0.0)  # accepted and skipped at the last check
         self.rollbacks = 0  # in all
         self.lowered = 0  # rollbacks whose lower rate is in force
@@ -118,9 +120,13 @@ class SpikeGuard:
         """Steps skipped so far. Waits for the device."""
         return int(self.counts[1].item())
 
-    def skipped_not_finite(self) -> int:
-        """Those of them whose gradient was seen not to be finite; the others' was out of the ordinary. Waits for the device."""
-        return int(self.not_finite.item())
+    def skipped_not_finite(self) -> int | None:
+        """Those of them whose gradient was seen not to be finite; the others' was out of the ordinary. Waits for the device.
+
+        None: not known, since an earlier release, which did not count them, had skipped some.
+        """
+        seen = float(self.not_finite.item())
+        return None if math.isnan(seen) else int(seen)
 
     def state(self) -> dict[str, Tensor]:
         return {"guard.norms": self.norms, "guard.counts": self.counts, "guard.not_finite": self.not_finite}
@@ -133,8 +139,10 @@ class SpikeGuard:
     def load(self, state: dict[str, Tensor], facts: GuardFacts) -> None:
         self.norms.copy_(state["guard.norms"])
         self.counts.copy_(state["guard.counts"])
-        if "guard.not_finite" in state:  # checkpoints of earlier releases have none: nobody counted them
+        if "guard.not_finite" in state:
             self.not_finite.copy_(state["guard.not_finite"])
+        elif self.skipped():  # a checkpoint of an earlier release: nobody counted them
+            self.not_finite.fill_(math.nan)
         self.checked = (float(self.counts[0]), float(self.counts[1]))  # checkpoints are written at checks
         self.rollbacks, self.lowered = facts.get("rollbacks", 0), facts.get("lowered", 0)
         self.calm, self.losses = facts.get("calm", 0.0), list(facts.get("calm_losses", ()))

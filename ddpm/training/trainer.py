@@ -146,9 +146,10 @@ class Trainer:
             epochs = schedule.epochs(self.steps_done)
             figures = {
                 "loss": self.last_loss, "grad_norm": float(norm), "lr": self.lr, "skipped_steps": self.learner.guard.skipped(),
-                "skipped_not_finite": self.learner.guard.skipped_not_finite(), "rollbacks": self.learner.guard.rollbacks,
-                "images_per_second": speed, "epoch": epochs,
+                "rollbacks": self.learner.guard.rollbacks, "images_per_second": speed, "epoch": epochs,
             }  # fmt: skip
+            if (not_finite := self.learner.guard.skipped_not_finite()) is not None:
+                figures["skipped_not_finite"] = not_finite
             observer.metrics(figures, self.images_seen)
             improved = False
             if schedule.is_look(self.steps_done):
@@ -195,7 +196,9 @@ class Trainer:
 
     def _blown_up(self) -> str:
         skipped, not_finite = self.learner.guard.skipped(), self.learner.guard.skipped_not_finite()
-        skips = f"{skipped:,} steps were skipped, {not_finite:,} of them for gradients that were seen not to be finite"
+        skips = f"{skipped:,} steps were skipped"
+        if not_finite is not None:
+            skips += f", {not_finite:,} of them for gradients that were seen not to be finite"
         advice = f"lower lr (it is {self.settings.lr:g}; in a run, founding_lr and lr_high)"
         if self.settings.precision == "bf16" and not_finite:
             advice += ", or give precision fp32"

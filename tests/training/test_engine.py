@@ -70,6 +70,17 @@ def test_a_burst_ruins_a_training_without_the_guard_and_not_one_with_it(digits, 
     assert (kept["skipped_steps"], kept["skipped_not_finite"]) == (10, 10)
 
 
+def test_what_was_skipped_for_its_height_is_not_told_as_not_finite(digits, tmp_path):
+    """So low a factor skips about every second step."""
+    run = trainer(digits, tmp_path, dataclasses.replace(SETTINGS, guard_factor=1.01))
+    for _ in range(40):
+        run.step()
+    run.check()
+    run._save(best=False)
+    kept = checkpoint.read_facts(str(tmp_path))
+    assert kept["skipped_steps"] > 0 and kept["skipped_not_finite"] == 0
+
+
 def test_where_the_host_must_ask_the_same_steps_are_skipped(digits, tmp_path, monkeypatch):
     """As on a device whose fused Adam does not look at found_inf: here it is made to look away."""
     states = []

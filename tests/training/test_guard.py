@@ -35,7 +35,12 @@ def test_its_state_is_taken_up_also_that_of_before_the_not_finite_were_counted()
     assert torch.equal(guard.norms.nan_to_num(), old.norms.nan_to_num())
     guard = judged([])[1]
     guard.load({name: tensor for name, tensor in old.state().items() if name != "guard.not_finite"}, old.facts())
-    assert guard.counts.tolist() == [WARM, 2, 2] and guard.skipped_not_finite() == 0
+    assert guard.counts.tolist() == [WARM, 2, 2] and guard.skipped_not_finite() is None, "nobody knows"
+    guard.judge(torch.tensor(float("nan")))
+    assert guard.skipped() == 3 and guard.skipped_not_finite() is None
+    again = judged([])[1]
+    again.load(guard.state(), guard.facts())
+    assert again.skipped_not_finite() is None, "nor after that"
 
 
 def test_outliers_are_skipped_once_it_is_warm():
