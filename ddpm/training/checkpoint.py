@@ -56,9 +56,7 @@ class Standing(TypedDict):
     loss: float | None  # mean of the last steps; None: of no step
     best: BestFacts
     skipped_steps: int
-    skipped_not_finite: NotRequired[
-        int | None
-    ]  # by a gradient that was not finite; None or missing: an earlier release's
+    skipped_not_finite: NotRequired[int | None]  # of these; None: not known; earlier releases wrote none
     guard: NotRequired[GuardFacts]  # earlier releases wrote none
     micro_batch: int
     stopped: str  # why it ended before its budget was spent; empty: it has not

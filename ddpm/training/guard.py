@@ -44,9 +44,7 @@ class SpikeGuard:
         self.factor = factor
         self.norms = torch.full((WINDOW,), torch.nan, device=device)
         self.counts = torch.zeros(3, device=device)  # accepted, skipped, skipped since the last accepted one
-        self.not_finite = torch.zeros(
-            (), device=device
-        )  # of the skipped ones: those whose norm was not finite; NaN: unknown
+        self.not_finite = torch.zeros((), device=device)  # skipped ones whose norm was not finite; NaN: not known
         self.checked = (0.0, 0.0)  # accepted and skipped at the last check
         self.rollbacks = 0  # in all
         self.lowered = 0  # rollbacks whose lower rate is in force

@@ -30,9 +30,7 @@ class Trained(TypedDict):
     loss: float | None  # mean of the last steps; None: of no step
     held_out_loss: float | None  # the best; None without held-out pictures
     skipped_steps: int
-    skipped_not_finite: NotRequired[
-        int | None
-    ]  # by a gradient that was not finite; None or missing: an earlier release's
+    skipped_not_finite: NotRequired[int | None]  # of these; None: not known; earlier releases wrote none
     rollbacks: int
     parameters: int  # of the network
     spent_budget: bool
