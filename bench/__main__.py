@@ -51,14 +51,16 @@ def main(argv: list[str] | None = None) -> None:
     try:
         require_output("out", arguments.out)
         settings = _read_settings(arguments.set, names)
+        rows: list[Row] = []
+        for name in names:
+            rows += importlib.import_module(f"bench.{name}").run(
+                settings[name], lambda text, name=name: print(f"{name}: {text}", file=sys.stderr, flush=True)
+            )
+            write(
+                Path(arguments.out), rows
+            )  # after each: a later one that fails must not take the earlier ones with it
     except WrongInput as problem:
         sys.exit(f"bench: {problem}")
-    rows: list[Row] = []
-    for name in names:
-        rows += importlib.import_module(f"bench.{name}").run(
-            settings[name], lambda text, name=name: print(f"{name}: {text}", file=sys.stderr, flush=True)
-        )
-        write(Path(arguments.out), rows)  # after each: a later one that fails must not take the earlier ones with it
     print(table(rows))
 
 

@@ -13,7 +13,7 @@ import torch
 
 from bench import flops
 from bench.contestant import Contestant
-from bench.peers import DIFFUSERS, LUCIDRAINS, MATRIX, NETWORKS, OURS, Contest
+from bench.peers import DIFFUSERS, LUCIDRAINS, MATRIX, NETWORKS, OURS, Contest, require_precision
 from bench.table import Rates, Row, in_turns, rate_row
 
 Say = Callable[[str], None]
@@ -28,7 +28,7 @@ def contests(settings: dict[str, Any], nfe: int = 0) -> list[Contest]:
         settings["image_size"], settings["batch"], "", bool(settings["compile"]), device, settings["channel_mults"],
         settings["base_channels"], nfe=nfe,
     )  # fmt: skip
-    return [replace(one, precision=precision) for precision in precisions.replace(",", " ").split()]
+    return [replace(one, precision=require_precision(name)) for name in precisions.replace(",", " ").split()]
 
 
 def _quick_bf16(device: str) -> bool:

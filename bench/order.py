@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.peers import require_precision
 from bench.table import Row, in_turns, rate_row
 from ddpm.device import keep_memory
 from ddpm.model.unet import UNet
@@ -29,6 +30,7 @@ SETTINGS: dict[str, Any] = {
     "blocks": 1,
     "dropout": 0.1,
     "batch": 32,
+    "precision": "fp32",  # that training computes in, or bf16; on a CPU drawing is in fp32
     "rounds": 5,
     "seconds": 1.0,  # that a turn lasts at least
 }
@@ -40,11 +42,12 @@ def run(settings: dict[str, Any], say: Callable[[str], None]) -> list[Row]:
     keep_memory(device)
     model = ModelSettings(**{name: settings[name] for name in ("base_channels", "channel_mults", "blocks", "dropout")})
     size, batch, seconds = settings["image_size"], settings["batch"], settings["seconds"]
+    bf16 = require_precision(settings["precision"]) == "bf16"
     x, t = torch.randn(batch, 3, size, size), torch.rand(batch)
     rows = []
     torch.set_num_threads(1)
     try:
-        for what, of in (("training", _training), ("drawing", _drawing)):
+        for what, of in (("training", partial(_training, bf16)), ("drawing", _drawing)):
             work = {}
             for name, order in ORDERS.items():
                 torch.manual_seed(0)
@@ -59,12 +62,13 @@ def run(settings: dict[str, Any], say: Callable[[str], None]) -> list[Row]:
     return rows
 
 
-def _training(net: UNet, x: Tensor, t: Tensor) -> Callable[[], None]:
+def _training(bf16: bool, net: UNet, x: Tensor, t: Tensor) -> Callable[[], None]:
     optimizer = torch.optim.Adam(net.parameters(), fused=True)
 
     def step() -> None:
         optimizer.zero_grad()
-        net(x, t).square().mean().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            net(x, t).square().mean().backward()
         optimizer.step()
 
     return step

@@ -20,11 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from ddpm.errors import WrongInput
 from ddpm.settings import ModelSettings, TrainSettings, parse_mults
 
 Work = Callable[[], int]
 PICTURES = 512  # of noise: what they show does not change how long they take
 LR = 1e-4  # the peers' own
+PRECISIONS = ("fp32", "bf16")  # bf16: autocast round the network
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,13 @@ class Contest:
             channel_mults=self.mults, base_channels=self.base_channels, blocks=self.blocks,
             attention_resolution=self.attention_resolution,
         )  # fmt: skip
+
+
+def require_precision(name: str) -> str:
+    """The name itself. Raises WrongInput for one that nobody trains in here."""
+    if name not in PRECISIONS:
+        raise WrongInput(f"precision: {name!r} is none; give {' or '.join(PRECISIONS)}")
+    return name
 
 
 def _pictures(image_size: int) -> Tensor:

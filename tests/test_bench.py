@@ -93,8 +93,17 @@ def test_a_choice_of_the_same_settings_is_judged_once(tmp_path):
     assert freedom == 2 and noise == pytest.approx(((0.02 + 0.08) / 2) ** 0.5)
 
 
-def test_both_orders_of_weights_take_their_turns():
-    settings = {**order.SETTINGS, "image_size": 8, "base_channels": 8, "batch": 2, "rounds": 2, "seconds": 0.01}
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_both_orders_of_weights_take_their_turns(precision):
+    small = {"image_size": 8, "base_channels": 8, "batch": 2, "rounds": 2, "seconds": 0.01, "precision": precision}
+    settings = {**order.SETTINGS, **small}
     found = order.run(settings, lambda _: None)
     assert [row.metric for row in found] == ["training, channels last", "drawing, channels last"]
     assert all(row.ours > 0 and row.peers["channels first"] > 0 and row.ratio for row in found)
+
+
+@pytest.mark.parametrize("bench", ["order", "training"])
+def test_what_a_benchmark_itself_refuses_is_one_clear_line(bench, tmp_path):
+    with pytest.raises(SystemExit, match=r"^bench: precision: 'fp8' is none; give fp32 or bf16$"):
+        main([bench, "--set", "precision=fp8", "--out", str(tmp_path / "bench.json")])
+    assert not (tmp_path / "bench.json").exists()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ddpm.device import memory_of
 from ddpm.errors import WrongInput
+from ddpm.model.norm import GroupNorm
 from ddpm.settings import ModelSettings, parse_mults, require_halvable
 
 CHANNELS = 3
@@ -54,27 +55,6 @@ def _joined(x: Tensor, skip: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         x, skip = _Dense.apply(x), _Dense.apply(skip)
     return torch.cat([x, skip], dim=1)
-
-
-class GroupNorm(nn.GroupNorm):
-    """PyTorch's. Compiled, it is told as single operations, which leave a picture's numbers in the order they have.
-
-    Compiled as one, it has them in the order channels first, and each convolution after it, and each gradient before it,
-    copies them back into the order that a GPU's convolutions want.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.in_parts(x) if torch.compiler.is_compiling() else super().forward(x)
-
-    def in_parts(self, x: Tensor) -> Tensor:
-        """The same of x [b,c,h,w], by each channel's mean and variance. In float32 at least, as autocast would have it."""
-        x = x if x.dtype == torch.float64 else x.float()
-        var, mean = (part.unflatten(1, (self.num_groups, -1)) for part in torch.var_mean(x, dim=(2, 3), correction=0))
-        of_group = mean.mean(2, keepdim=True)
-        variance = var.mean(2, keepdim=True) + (mean - of_group).square().mean(2, keepdim=True)
-        shift = of_group.expand_as(mean).flatten(1)[:, :, None, None]
-        scale = (variance + self.eps).rsqrt().expand_as(mean).flatten(1)[:, :, None, None]
-        return (x - shift) * (scale * self.weight[:, None, None]) + self.bias[:, None, None]
 
 
 class ResidualBlock(nn.Module):

@@ -1,4 +1,5 @@
-"""How numbers lie in memory in a compiled network: a GPU's convolutions want channels last, and copy what is not."""
+"""How numbers lie in memory: a GPU's convolutions, compiled, want channels last, and copy what is not; on a CPU such an order
+has a gradient of group norm of its own, in bf16."""
 
 import pytest
 import torch
@@ -6,7 +7,9 @@ import torch.nn.functional as F
 from torch._dynamo.backends.common import aot_autograd
 from torch._inductor.decomposition import select_decomp_table
 
-from ddpm.model.unet import GroupNorm, UNet, _doubled
+from ddpm.model import norm as norms
+from ddpm.model.norm import GroupNorm
+from ddpm.model.unet import UNet, _doubled
 from ddpm.settings import ModelSettings
 
 CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
@@ -58,6 +61,45 @@ def test_group_norm_in_parts_is_in_float32():
     found = norm.in_parts(x.bfloat16())
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, norm(x.bfloat16().float()))
+
+
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_gradient_of_group_norm_in_bf16_is_pytorchs(weights, at_once, monkeypatch):
+    """Of five pictures, so that the last part is a smaller one; with weights in float32, as under autocast, float32's too."""
+    monkeypatch.setattr(norms, "IN_CACHE", at_once * 16 * 8 * 8 * 2)
+    norm, x, away = _in_bf16(weights)
+    found, *gradients = _with_gradients(norm, x, norm, away)
+    assert found.grad_fn.name() == "_NormOfBf16Backward"
+    assert [one.dtype for one in gradients] == [torch.bfloat16, weights, weights]
+    assert gradients[0].is_contiguous(memory_format=torch.channels_last)
+    _, *own = _with_gradients(lambda x: torch.nn.GroupNorm.forward(norm, x), x, norm, away)
+    torch.testing.assert_close(gradients, own)
+    if weights == torch.float32:
+        wide = x.detach().float().requires_grad_()
+        _, *of_float = _with_gradients(norm, wide, norm, away.float())
+        torch.testing.assert_close(gradients, [of_float[0].bfloat16(), *of_float[1:]], rtol=1.6e-2, atol=1e-3)
+
+
+def test_group_norm_in_bf16_is_pytorchs():
+    """To the bit, trained or drawn from; its gradient where PyTorch's own kernel is fast."""
+    norm, x, _ = _in_bf16(torch.float32)
+    wanted = torch.nn.GroupNorm.forward(norm, x)
+    assert torch.equal(norm(x), wanted)
+    with torch.no_grad():
+        assert torch.equal(norm(x), wanted)
+    assert norm(x.contiguous()).grad_fn.name() == "NativeGroupNormBackward0"
+    assert GroupNorm(1, 16)(x).grad_fn.name() == "NativeGroupNormBackward0"
+    assert norm(x.float()).grad_fn.name() == "NativeGroupNormBackward0"
+
+
+def _in_bf16(weights):
+    """Group norm of 16 channels in groups of 4; five pictures with channels last; gradients of another order."""
+    norm = GroupNorm(4, 16).to(weights)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    x = (torch.randn(5, 16, 8, 8) * 3 + 5).bfloat16().contiguous(memory_format=torch.channels_last)
+    return norm, x.requires_grad_(), torch.randn(5, 16, 8, 8).bfloat16()
 
 
 def test_doubled_is_the_nearest_neighbour():

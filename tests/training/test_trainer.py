@@ -66,21 +66,22 @@ def test_loss_falls_and_facts_are_kept(digits, tmp_path):
     )
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     "layout", [torch.contiguous_format, torch.channels_last], ids=["channels first", "channels last"]
 )
-def test_stopped_anywhere_and_resumed_ends_with_the_same_bits(digits, tmp_path, monkeypatch, layout):
+def test_stopped_anywhere_and_resumed_ends_with_the_same_bits(digits, tmp_path, monkeypatch, layout, precision):
     """Weights, average, optimizer, guard, and every figure that was logged; however weights lie in memory."""
     monkeypatch.setattr("ddpm.training.learner.memory_format", lambda device: layout)
-    whole, parts = Kept(), Kept(die_at=2)
-    facts = trainer(digits, tmp_path / "whole").run(whole, Quiet())
+    whole, parts, settings = Kept(), Kept(die_at=2), dataclasses.replace(SETTINGS, precision=precision)
+    facts = trainer(digits, tmp_path / "whole", settings).run(whole, Quiet())
     with pytest.raises(KeyboardInterrupt):
-        trainer(digits, tmp_path / "parts").run(parts, Quiet())
+        trainer(digits, tmp_path / "parts", settings).run(parts, Quiet())
     parts.die_at = 3
     with pytest.raises(KeyboardInterrupt):
-        trainer(digits, tmp_path / "parts").run(parts, Quiet())
+        trainer(digits, tmp_path / "parts", settings).run(parts, Quiet())
     parts.die_at = None
-    resumed = trainer(digits, tmp_path / "parts").run(parts, Quiet())
+    resumed = trainer(digits, tmp_path / "parts", settings).run(parts, Quiet())
     assert resumed["weights_sha256"] == facts["weights_sha256"]
     (a, facts_a), (b, facts_b) = state(tmp_path / "whole"), state(tmp_path / "parts")
     torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)  # the guard's empty slots are NaN
