@@ -56,9 +56,8 @@ def main(argv: list[str] | None = None) -> None:
             rows += importlib.import_module(f"bench.{name}").run(
                 settings[name], lambda text, name=name: print(f"{name}: {text}", file=sys.stderr, flush=True)
             )
-            write(
-                Path(arguments.out), rows
-            )  # after each: a later one that fails must not take the earlier ones with it
+            # After each: a later one that fails must not take the earlier ones with it.
+            write(Path(arguments.out), rows)
     except WrongInput as problem:
         sys.exit(f"bench: {problem}")
     print(table(rows))

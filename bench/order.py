@@ -38,16 +38,16 @@ ORDERS = {"channels last": torch.channels_last, "channels first": torch.contiguo
 
 
 def run(settings: dict[str, Any], say: Callable[[str], None]) -> list[Row]:
+    precision = require_precision(settings["precision"])
     device, before = torch.device("cpu"), torch.get_num_threads()
     keep_memory(device)
     model = ModelSettings(**{name: settings[name] for name in ("base_channels", "channel_mults", "blocks", "dropout")})
     size, batch, seconds = settings["image_size"], settings["batch"], settings["seconds"]
-    bf16 = require_precision(settings["precision"]) == "bf16"
     x, t = torch.randn(batch, 3, size, size), torch.rand(batch)
     rows = []
     torch.set_num_threads(1)
     try:
-        for what, of in (("training", partial(_training, bf16)), ("drawing", _drawing)):
+        for what, of in ((f"training, {precision}", partial(_training, precision)), ("drawing, fp32", _drawing)):
             work = {}
             for name, order in ORDERS.items():
                 torch.manual_seed(0)
@@ -62,12 +62,12 @@ def run(settings: dict[str, Any], say: Callable[[str], None]) -> list[Row]:
     return rows
 
 
-def _training(bf16: bool, net: UNet, x: Tensor, t: Tensor) -> Callable[[], None]:
+def _training(precision: str, net: UNet, x: Tensor, t: Tensor) -> Callable[[], None]:
     optimizer = torch.optim.Adam(net.parameters(), fused=True)
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             net(x, t).square().mean().backward()
         optimizer.step()
 

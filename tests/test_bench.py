@@ -98,7 +98,7 @@ def test_both_orders_of_weights_take_their_turns(precision):
     small = {"image_size": 8, "base_channels": 8, "batch": 2, "rounds": 2, "seconds": 0.01, "precision": precision}
     settings = {**order.SETTINGS, **small}
     found = order.run(settings, lambda _: None)
-    assert [row.metric for row in found] == ["training, channels last", "drawing, channels last"]
+    assert [row.metric for row in found] == [f"training, {precision}, channels last", "drawing, fp32, channels last"]
     assert all(row.ours > 0 and row.peers["channels first"] > 0 and row.ratio for row in found)
 
 

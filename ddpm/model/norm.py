@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-OF_BF16 = 16  # numbers of bf16 that PyTorch takes at once on a CPU, at least
-IN_CACHE = 2 * 2**20  # bytes of a tensor that a processor's core keeps at hand with what is made of it, about
+TOGETHER = 16  # channels that PyTorch's kernel of the gradient takes together where numbers are bf16
+PART = 2**20  # bytes of bf16 whose gradient is taken at a time: from a quarter of it to twice as many it was fastest
 
 
 class _NormOfBf16(torch.autograd.Function):
     """PyTorch's group norm of bf16 [b,c,h,w] on a CPU, whose gradient is taken in float32, a few pictures at a time.
 
-    By the same formula, on the same numbers: where they lie with channels last and a group has fewer channels than a
-    vector of bf16, PyTorch's own kernel goes through them one by one; that of float32 does not (docs/benchmarks.md).
+    By the same formula, on the same numbers: where they lie with channels last, PyTorch's own kernel takes long over the
+    channels of a group that do not fill a vector of bf16; that of float32 does not (docs/benchmarks.md).
     """
 
     @staticmethod
@@ -31,10 +31,11 @@ class _NormOfBf16(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, rstd = ctx.saved_tensors
         _, c, h, w = x.shape
-        of_x, of_weight, of_bias = torch.empty_like(x), torch.zeros(c), torch.zeros(c)
-        some = max(1, IN_CACHE // (c * h * w * x.element_size()))
+        of_x, of_weight, of_bias = torch.empty_like(x), *torch.zeros(2, c, dtype=torch.float32)
+        some = max(1, PART // (c * h * w * x.element_size()))
         for out, dy, *of in zip(*(each.split(some) for each in (of_x, gradient, x, mean, rstd)), strict=True):
             dy = dy.to(torch.float32, memory_format=torch.channels_last)  # the kernel takes it to lie as x does
+            # All three, whoever wants them: where the first is not asked for, the kernel may write it all the same, to nowhere.
             dx, dweight, dbias = torch.ops.aten.native_group_norm_backward(
                 dy, *(each.float() for each in of), weight.float(), len(dy), c, h * w, mean.shape[1], [True] * 3
             )
@@ -45,7 +46,7 @@ class _NormOfBf16(torch.autograd.Function):
 
 
 class GroupNorm(nn.GroupNorm):
-    """PyTorch's, with a faster gradient for bf16 on a CPU.
+    """PyTorch's, with a faster gradient on a CPU for bf16 with channels last.
 
     Compiled, it is told as single operations, which leave a picture's numbers in the order they have. Compiled as one, it
     has them in the order channels first, and each convolution after it, and each gradient before it, copies them back
@@ -55,14 +56,14 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
             return self.in_parts(x)
-        if torch.is_grad_enabled() and self._one_by_one(x):
+        if torch.is_grad_enabled() and self._leaves_some(x):
             return cast(Tensor, _NormOfBf16.apply(x, self.weight, self.bias, self.num_groups, self.eps))
         return super().forward(x)
 
-    def _one_by_one(self, x: Tensor) -> bool:
-        """Whether PyTorch's kernel of the gradient goes through such numbers one by one."""
+    def _leaves_some(self, x: Tensor) -> bool:
+        """Whether a group has channels that PyTorch's kernel of the gradient does not take together with others."""
         in_bf16 = x.is_cpu and x.dtype == torch.bfloat16 and x.is_contiguous(memory_format=torch.channels_last)
-        return in_bf16 and self.num_channels < OF_BF16 * self.num_groups
+        return in_bf16 and self.num_channels // self.num_groups % TOGETHER > 0
 
     def in_parts(self, x: Tensor) -> Tensor:
         """The same of x [b,c,h,w], by each channel's mean and variance. In float32 at least, as autocast would have it."""

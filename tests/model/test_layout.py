@@ -64,11 +64,12 @@ def test_group_norm_in_parts_is_in_float32():
 
 
 @pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("at_once", [1, 2, 5])
-def test_gradient_of_group_norm_in_bf16_is_pytorchs(weights, at_once, monkeypatch):
-    """Of five pictures, so that the last part is a smaller one; with weights in float32, as under autocast, float32's too."""
-    monkeypatch.setattr(norms, "IN_CACHE", at_once * 16 * 8 * 8 * 2)
-    norm, x, away = _in_bf16(weights)
+@pytest.mark.parametrize("at_once", [0.5, 1, 2, 5])
+@pytest.mark.parametrize("of_group", [4, 12, 24])
+def test_gradient_of_group_norm_in_bf16_is_pytorchs(of_group, at_once, weights, monkeypatch):
+    """Of five pictures, so that the last part may be a smaller one; with weights in float32, as under autocast, float32's too."""
+    monkeypatch.setattr(norms, "PART", int(at_once * 2 * of_group * 8 * 8 * 2))
+    norm, x, away = _in_bf16(2 * of_group, weights)
     found, *gradients = _with_gradients(norm, x, norm, away)
     assert found.grad_fn.name() == "_NormOfBf16Backward"
     assert [one.dtype for one in gradients] == [torch.bfloat16, weights, weights]
@@ -81,25 +82,48 @@ def test_gradient_of_group_norm_in_bf16_is_pytorchs(weights, at_once, monkeypatc
         torch.testing.assert_close(gradients, [of_float[0].bfloat16(), *of_float[1:]], rtol=1.6e-2, atol=1e-3)
 
 
+def test_gradient_of_group_norm_in_bf16_where_none_is_wanted_of_the_pictures():
+    """PyTorch's kernel ends the process where it is not asked for that one."""
+    norm, x, away = _in_bf16(8, torch.float32)
+    _, *wanted = _with_gradients(norm, x, norm, away)
+    found = torch.autograd.grad(norm(x.detach()), (norm.weight, norm.bias), away)
+    torch.testing.assert_close(found, tuple(wanted[1:]), rtol=0, atol=0)
+
+
+def test_gradient_of_group_norm_in_bf16_is_taken_a_few_pictures_at_a_time(monkeypatch):
+    taken, own = [], torch.ops.aten.native_group_norm_backward
+
+    def counted(*given):
+        taken.append(len(given[0]))
+        return own(*given)
+
+    monkeypatch.setattr(torch.ops.aten, "native_group_norm_backward", counted)
+    monkeypatch.setattr(norms, "PART", 2 * 8 * 8 * 8 * 2)
+    norm, x, away = _in_bf16(8, torch.float32)
+    _with_gradients(norm, x, norm, away)
+    assert taken == [2, 2, 1]
+
+
 def test_group_norm_in_bf16_is_pytorchs():
-    """To the bit, trained or drawn from; its gradient where PyTorch's own kernel is fast."""
-    norm, x, _ = _in_bf16(torch.float32)
+    """To the bit, trained or drawn from; its gradient too where PyTorch's own kernel is fast."""
+    norm, (_, x, _) = GroupNorm(8, 32), _in_bf16(32, torch.float32)
     wanted = torch.nn.GroupNorm.forward(norm, x)
     assert torch.equal(norm(x), wanted)
     with torch.no_grad():
         assert torch.equal(norm(x), wanted)
-    assert norm(x.contiguous()).grad_fn.name() == "NativeGroupNormBackward0"
-    assert GroupNorm(1, 16)(x).grad_fn.name() == "NativeGroupNormBackward0"
-    assert norm(x.float()).grad_fn.name() == "NativeGroupNormBackward0"
+    for group_norm, given in ((GroupNorm(2, 32), x), (norm, x.contiguous()), (norm, x.float()), (norm, x.double())):
+        found = group_norm.to(torch.promote_types(given.dtype, torch.float32))(given)
+        assert found.grad_fn.name() == "NativeGroupNormBackward0"
+    assert norm.to("meta")(x.to("meta")).grad_fn.name() == "NativeGroupNormBackward0"
 
 
-def _in_bf16(weights):
-    """Group norm of 16 channels in groups of 4; five pictures with channels last; gradients of another order."""
-    norm = GroupNorm(4, 16).to(weights)
+def _in_bf16(channels, weights):
+    """Group norm in two groups; five pictures with channels last; gradients of another order."""
+    norm = GroupNorm(2, channels).to(weights)
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
-    x = (torch.randn(5, 16, 8, 8) * 3 + 5).bfloat16().contiguous(memory_format=torch.channels_last)
-    return norm, x.requires_grad_(), torch.randn(5, 16, 8, 8).bfloat16()
+    x = (torch.randn(5, channels, 8, 8) * 3 + 5).bfloat16().contiguous(memory_format=torch.channels_last)
+    return norm, x.requires_grad_(), torch.randn(5, channels, 8, 8).bfloat16()
 
 
 def test_doubled_is_the_nearest_neighbour():
